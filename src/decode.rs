@@ -1,0 +1,1 @@
+//! Latents to frames, a latent frame at a time.

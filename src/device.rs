@@ -1,0 +1,56 @@
+//! The device that computes, and the number types that it computes with.
+
+use candle_core::{DType, Device};
+
+use crate::error::{Context, Error, Result};
+
+/// Opens a device by its name on the command line: `cpu`, `cuda`, `cuda:N` or `metal`.
+///
+/// # Errors
+/// An unknown name, a device that this build does not know, or one that this machine does not have.
+pub fn open(name: &str) -> Result<Device> {
+    let (kind, index) = match name.split_once(':') {
+        Some((kind, index)) => (kind, index.parse().map_err(|_| unknown(name))?),
+        None => (name, 0),
+    };
+    match kind {
+        "cpu" if index == 0 => Ok(Device::Cpu),
+        "cuda" if cfg!(feature = "cuda") => Device::new_cuda(index).context(|| format!("opening device `{name}`")),
+        "metal" if cfg!(feature = "metal") => Device::new_metal(index).context(|| format!("opening device `{name}`")),
+        "cuda" | "metal" => Err(Error::usage(format!("this build of talkie knows no `{kind}` device"))
+            .hint(format!("build it with `cargo install talkie --features {kind}`, or use `--device cpu`"))),
+        _ => Err(unknown(name)),
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::usage(format!("`{name}` is not a device")).hint("use `cpu`, `cuda`, `cuda:1` or `metal`")
+}
+
+/// The name of the best device of this build: the first that opens of CUDA, Metal, CPU.
+pub fn best() -> &'static str {
+    ["cuda", "metal"].into_iter().find(|name| open(name).is_ok()).unwrap_or("cpu")
+}
+
+/// The type that a device computes in unless the user says otherwise: bf16 on CUDA and Metal, f32 on a CPU.
+pub fn compute_dtype(device: &Device) -> DType {
+    if device.is_cpu() { DType::F32 } else { DType::BF16 }
+}
+
+/// A number type by its name on the command line: `f32`, `bf16` or `f16`.
+///
+/// # Errors
+/// An unknown name, or a half type on a CPU, where candle cannot multiply matrices in it.
+pub fn dtype(name: &str, device: &Device) -> Result<DType> {
+    let dtype = match name {
+        "f32" => DType::F32,
+        "bf16" => DType::BF16,
+        "f16" => DType::F16,
+        _ => return Err(Error::usage(format!("`{name}` is not a number type")).hint("use `f32`, `bf16` or `f16`")),
+    };
+    if device.is_cpu() && dtype != DType::F32 {
+        return Err(Error::usage(format!("a CPU computes in f32 only, not in {name}"))
+            .hint("leave `--dtype` out: bf16 weights stay bf16 in memory and widen in use"));
+    }
+    Ok(dtype)
+}

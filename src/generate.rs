@@ -1,0 +1,1 @@
+//! The pipeline: a request in, a film out.

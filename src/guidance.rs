@@ -1,0 +1,1 @@
+//! Guidance: how several predictions of the transformer become one.

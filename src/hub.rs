@@ -1,0 +1,1 @@
+//! A file of a hub repository as a path on this machine.

@@ -1,0 +1,46 @@
+//! talkie turns a prompt into a film with sound, on its user's own machine, with published open-weights models.
+//!
+//! # Layout
+//!
+//! [`generate`] is the pipeline and the place to begin. What a user asks for is a [`request::Request`]; what will happen
+//! is a [`plan::Plan`], settled before any tensor exists; what happens on the way is a [`progress::Event`].
+//!
+//! | level | modules |
+//! |--:|---|
+//! | 0 | [`error`], [`progress`], [`device`] |
+//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`] |
+//! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
+//! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
+//! | 4 | [`wan`] |
+//! | 5 | [`guidance`], [`denoise`], [`decode`] |
+//! | 6 | [`generate`] |
+//!
+//! A module uses its own level and those above it in this table, never one below.
+
+pub mod catalogue;
+pub mod decode;
+pub mod denoise;
+pub mod device;
+pub mod error;
+pub mod family;
+pub mod generate;
+pub mod guidance;
+pub mod hub;
+pub mod latents;
+pub mod media;
+pub mod model;
+pub mod nn;
+pub mod noise;
+pub mod plan;
+pub mod progress;
+pub mod provenance;
+pub mod request;
+pub mod run;
+pub mod sample;
+pub mod schedule;
+pub mod text;
+pub mod vae;
+pub mod wan;
+pub mod weights;
+
+pub use error::{Error, Result};

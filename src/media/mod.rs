@@ -1,0 +1,1 @@
+//! Films and pictures: the only files that mention FFmpeg.

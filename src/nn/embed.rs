@@ -1,0 +1,52 @@
+//! Embeddings of time and of tokens.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use crate::weights::Weights;
+
+/// Sinusoids of timesteps (Ho et al., 2020): cosines first, then sines, wavelengths from 2π to 10,000·2π.
+///
+/// # Shapes
+/// - `timesteps`: n values in [0, 1000]
+/// - output: (n, dim), f32, computed in f64
+///
+/// # Errors
+/// Those of candle.
+pub fn sinusoid(timesteps: &[f64], dim: usize, device: &Device) -> Result<Tensor> {
+    let half = dim / 2;
+    let mut values = Vec::with_capacity(timesteps.len() * dim);
+    for timestep in timesteps {
+        // The reference computes the frequencies and the angles in f32; its rounding is part of the trained model.
+        let angle = |i: usize| *timestep as f32 * ((-(10_000f32.ln()) * i as f32) / half as f32).exp();
+        values.extend((0..half).map(|i| angle(i).cos()));
+        values.extend((0..half).map(|i| angle(i).sin()));
+        values.extend(std::iter::repeat_n(0.0, dim % 2));
+    }
+    Tensor::from_vec(values, (timesteps.len(), dim), device)
+}
+
+/// A table of token embeddings, kept as it is stored and widened a row at a time.
+#[derive(Debug, Clone)]
+pub struct Embedding {
+    table: Tensor,
+}
+
+impl Embedding {
+    /// Takes `weight` (vocabulary, dim) from `weights`.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub fn load(weights: &Weights, vocabulary: usize, dim: usize) -> crate::Result<Self> {
+        Ok(Self { table: weights.stored("weight", (vocabulary, dim))? })
+    }
+
+    /// # Shapes
+    /// - `ids`: (n), u32, each less than the size of the vocabulary
+    /// - output: (n, dim), in `dtype`
+    ///
+    /// # Errors
+    /// Those of candle: an id past the end of the table.
+    pub fn forward(&self, ids: &Tensor, dtype: DType) -> Result<Tensor> {
+        self.table.index_select(ids, 0)?.to_dtype(dtype)
+    }
+}

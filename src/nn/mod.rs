@@ -1,0 +1,11 @@
+//! Layers that know no family.
+
+pub mod activation;
+pub mod attention;
+pub mod conv;
+pub mod embed;
+pub mod linear;
+pub mod norm;
+pub mod rope;
+
+pub use linear::Linear;

@@ -1,0 +1,72 @@
+//! Normalisations. All compute in f32, whatever the type of their input, as the references do.
+
+use candle_core::{D, DType, Result, Tensor};
+
+use crate::weights::Weights;
+
+/// Layer normalisation over the last dimension (Ba et al., 2016), with or without an affine part.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// Takes `weight` and `bias` (dim) from `weights`.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub fn load(weights: &Weights, dim: usize, eps: f64) -> crate::Result<Self> {
+        Ok(Self { weight: weights.f32("weight", dim)?, bias: weights.f32("bias", dim)?, eps: eps as f32 })
+    }
+
+    /// One without learned parameters.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn plain(weights: &Weights, dim: usize, eps: f64) -> crate::Result<Self> {
+        let weight = Tensor::ones(dim, DType::F32, weights.device())?;
+        Ok(Self { bias: weight.zeros_like()?, weight, eps: eps as f32 })
+    }
+
+    /// # Shapes
+    /// - `xs`: (…, dim), of any float type
+    /// - output: (…, dim), f32
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        candle_nn::ops::layer_norm(&xs.to_dtype(DType::F32)?.contiguous()?, &self.weight, &self.bias, self.eps)
+    }
+}
+
+/// Root-mean-square normalisation over the last dimension (Zhang and Sennrich, 2019), with a learned scale.
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// Takes `weight` (dim) from `weights`.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub fn load(weights: &Weights, dim: usize, eps: f64) -> crate::Result<Self> {
+        Ok(Self { weight: weights.f32("weight", dim)?, eps })
+    }
+
+    /// # Shapes
+    /// - `xs`: (…, dim)
+    /// - output: (…, dim), in the type of `xs`
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let wide = xs.to_dtype(DType::F32)?;
+        let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
+        let scale = (mean + self.eps)?.sqrt()?.recip()?;
+        wide.broadcast_mul(&scale)?.broadcast_mul(&self.weight)?.to_dtype(xs.dtype())
+    }
+}

@@ -1,0 +1,58 @@
+//! Rotary position embedding (Su et al., 2021).
+
+use candle_core::{DType, Device, Result, Tensor};
+
+/// Cosines and sines of every position, computed in f64 and kept in f32.
+#[derive(Debug, Clone)]
+pub struct Rope {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rope {
+    /// Tables for tokens on a grid of frames, rows and columns: each axis turns its own share of the pairs.
+    ///
+    /// `grid` is (frames, rows, columns), `dims` the channels of a head that belong to each axis, `theta` the base of the
+    /// wavelengths (10,000 in the paper). The tables have `dims.sum() / 2` columns and a row per token.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn grid3(grid: [usize; 3], dims: [usize; 3], theta: f64, device: &Device) -> Result<Self> {
+        let frequencies: Vec<Vec<f64>> = dims.iter().map(|&dim| frequencies(dim, theta)).collect();
+        let pairs: usize = dims.iter().sum::<usize>() / 2;
+        let tokens: usize = grid.iter().product();
+        let mut angles = Vec::with_capacity(tokens * pairs);
+        for t in 0..grid[0] {
+            for h in 0..grid[1] {
+                for w in 0..grid[2] {
+                    for (position, frequencies) in [t, h, w].into_iter().zip(&frequencies) {
+                        angles.extend(frequencies.iter().map(|frequency| position as f64 * frequency));
+                    }
+                }
+            }
+        }
+        let table = |f: fn(f64) -> f64| {
+            let values = angles.iter().map(|&angle| f(angle) as f32).collect();
+            Tensor::from_vec::<_, f32>(values, (tokens, pairs), device)
+        };
+        Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    }
+
+    /// Turns neighbouring pairs of channels: (0, 1), (2, 3), …
+    ///
+    /// # Shapes
+    /// - `xs`: (b, heads, tokens, dim), of any float type
+    /// - output: the same, turned in f32
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn interleaved(&self, xs: &Tensor) -> Result<Tensor> {
+        let wide = xs.to_dtype(DType::F32)?.contiguous()?;
+        candle_nn::rotary_emb::rope_i(&wide, &self.cos, &self.sin)?.to_dtype(xs.dtype())
+    }
+}
+
+/// `theta^(-2i/dim)` for each of the `dim / 2` pairs.
+fn frequencies(dim: usize, theta: f64) -> Vec<f64> {
+    (0..dim / 2).map(|i| theta.powf(-2.0 * i as f64 / dim as f64)).collect()
+}

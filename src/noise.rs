@@ -1,0 +1,1 @@
+//! Noise on the host, the same as `torch.Generator("cpu")` makes.

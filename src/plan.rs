@@ -1,0 +1,1 @@
+//! What will happen, settled before a tensor exists.

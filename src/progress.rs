@@ -1,0 +1,140 @@
+//! Events: the only way out of a long loop. Bars, JSON lines, previews and cancellation all hang on one callback.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// The stages of a run, in the order in which they happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Fetching files that are not on this machine yet. Counted in bytes.
+    Download,
+    /// Reading the prompt: the text encoder.
+    Text,
+    /// Encoding the first frame: the encoder of the video autoencoder.
+    Image,
+    /// Denoising: the transformer. Counted in steps.
+    Denoise,
+    /// Latents to frames and frames to the file. Counted in frames.
+    Decode,
+}
+
+/// Something that happened in a run.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A sentence that the user should read: what was rounded, cut, resized, left out.
+    Note {
+        /// The sentence.
+        message: String,
+    },
+    /// A stage begins, with so many units of work.
+    Begin {
+        /// The stage.
+        stage: Stage,
+        /// Units of work: bytes, steps or frames.
+        total: u64,
+    },
+    /// A stage got as far as `done` of `total`.
+    Advance {
+        /// The stage.
+        stage: Stage,
+        /// Units done.
+        done: u64,
+        /// Units in all.
+        total: u64,
+    },
+    /// A stage ended.
+    End {
+        /// The stage.
+        stage: Stage,
+        /// Wall-clock seconds that it took.
+        seconds: f64,
+    },
+    /// One file of a download got as far as `done` of `total` bytes.
+    File {
+        /// The file's name in its repository.
+        name: String,
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// A small picture of the latents as they are now.
+    Preview {
+        /// Steps done.
+        step: usize,
+        /// Pixels across.
+        width: usize,
+        /// Pixels down.
+        height: usize,
+        /// Interleaved 8-bit RGB, `width · height · 3` bytes.
+        #[serde(skip)]
+        rgb: Vec<u8>,
+    },
+    /// The film is whole.
+    Done {
+        /// Where it is.
+        path: PathBuf,
+        /// Frames in it.
+        frames: usize,
+        /// Seconds that it lasts.
+        seconds: f64,
+    },
+}
+
+/// Where events go. The callback answers [`ControlFlow::Break`] to stop the run after the current step.
+pub struct Progress<'a> {
+    sink: &'a mut dyn FnMut(&Event) -> ControlFlow<()>,
+}
+
+impl<'a> Progress<'a> {
+    /// Reports to `sink`.
+    pub fn new(sink: &'a mut dyn FnMut(&Event) -> ControlFlow<()>) -> Self {
+        Self { sink }
+    }
+
+    /// Reports one event.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Stopped`] when the callback asks to stop.
+    pub fn emit(&mut self, event: &Event) -> Result<()> {
+        match (self.sink)(event) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::stopped("stopped on request")),
+        }
+    }
+
+    /// Reports a sentence for the user.
+    ///
+    /// # Errors
+    /// As [`Progress::emit`].
+    pub fn note(&mut self, message: impl Into<String>) -> Result<()> {
+        self.emit(&Event::Note { message: message.into() })
+    }
+
+    /// Runs `work` as a stage of `total` units: begin, work, end with the time that it took.
+    ///
+    /// # Errors
+    /// What `work` answers, or a stop.
+    pub fn stage<T>(&mut self, stage: Stage, total: u64, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let start = std::time::Instant::now();
+        self.emit(&Event::Begin { stage, total })?;
+        let out = work(self)?;
+        self.emit(&Event::End { stage, seconds: start.elapsed().as_secs_f64() })?;
+        Ok(out)
+    }
+
+    /// Reports how far a stage got.
+    ///
+    /// # Errors
+    /// As [`Progress::emit`].
+    pub fn advance(&mut self, stage: Stage, done: u64, total: u64) -> Result<()> {
+        self.emit(&Event::Advance { stage, done, total })
+    }
+}

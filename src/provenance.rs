@@ -1,0 +1,1 @@
+//! The recipe that a film carries.

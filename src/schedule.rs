@@ -1,0 +1,1 @@
+//! Schedules: the sigmas and timesteps of a run, as functions of numbers.

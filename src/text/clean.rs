@@ -1,0 +1,1 @@
+//! Cleaning of prompts, as the reference pipelines do it.

@@ -1,0 +1,1 @@
+//! What the families' video autoencoders share: tiles and their blending.

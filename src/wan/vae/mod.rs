@@ -1,0 +1,1 @@
+//! The causal video autoencoders of Wan 2.1 and Wan 2.2.

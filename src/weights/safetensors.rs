@@ -1,0 +1,126 @@
+//! Safetensors files: the header checked before anything else, the data memory-mapped and copied once.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Shape, Tensor};
+use memmap2::{Mmap, UncheckedAdvice};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, Metadata};
+
+use crate::error::{Context, Error, Result};
+
+/// What a file says of one tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its type in the file.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// First byte and one past the last, from the start of the file.
+    pub range: (usize, usize),
+}
+
+/// The header of a safetensors file.
+#[derive(Debug)]
+pub struct Header {
+    metadata: Metadata,
+    start: usize,
+}
+
+impl Header {
+    /// Reads the header of a whole file, or of its beginning: `bytes` may end anywhere after the header.
+    ///
+    /// # Errors
+    /// What is wrong with it. Nothing is allocated beyond the size of `bytes`.
+    pub fn parse(bytes: &[u8]) -> std::result::Result<Self, ::safetensors::SafeTensorError> {
+        let (length, metadata) = SafeTensors::read_metadata(bytes)?;
+        Ok(Self { metadata, start: length + size_of::<u64>() })
+    }
+
+    /// Every tensor of the file, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, Stored)> {
+        let start = self.start;
+        self.metadata.tensors().into_iter().map(move |(name, info)| {
+            let (begin, end) = info.data_offsets;
+            (name, Stored { dtype: info.dtype, shape: info.shape.clone(), range: (start + begin, start + end) })
+        })
+    }
+}
+
+/// One memory-mapped file.
+pub(super) struct File {
+    path: PathBuf,
+    map: Mmap,
+    tensors: std::collections::BTreeMap<String, Stored>,
+}
+
+impl File {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let open = || -> std::io::Result<Mmap> {
+            let file = std::fs::File::open(path)?;
+            // SAFETY: the map is only read; weights are files that talkie does not write while it reads them.
+            unsafe { Mmap::map(&file) }
+        };
+        let map = open().context(|| format!("cannot open the weights {}", path.display()))?;
+        let header = Header::parse(&map).map_err(|cause| {
+            Error::failed(format!("{} is not a whole safetensors file", path.display()))
+                .because(cause)
+                .hint("fetch the file again: a download that broke off is the usual reason")
+        })?;
+        let tensors = header.tensors().collect();
+        Ok(Self { path: path.to_owned(), map, tensors })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Stored> {
+        self.tensors.get(name)
+    }
+
+    /// Copies one tensor to the device, in its stored type, and lets the mapped pages go.
+    pub(super) fn load(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
+        let stored =
+            self.get(name).ok_or_else(|| Error::failed(format!("no tensor `{name}` in {}", self.path.display())))?;
+        if stored.shape != shape.dims() {
+            let (found, wanted) = (&stored.shape, shape.dims());
+            return Err(Error::failed(format!(
+                "`{name}` has the shape {found:?} where {wanted:?} belongs, in {}",
+                self.path.display()
+            ))
+            .hint("the file belongs to another model or variant: compare with `config.json` beside it"));
+        }
+        let dtype = DType::try_from(stored.dtype).map_err(|cause| {
+            Error::failed(format!(
+                "`{name}` is stored as {:?}, which talkie cannot compute with, in {}",
+                stored.dtype,
+                self.path.display()
+            ))
+            .because(cause)
+        })?;
+        let (begin, end) = stored.range;
+        let bytes = self
+            .map
+            .get(begin..end)
+            .ok_or_else(|| Error::failed(format!("{} ends before `{name}`", self.path.display())))?;
+        let tensor = Tensor::from_raw_buffer(bytes, dtype, stored.shape.as_slice(), device)?;
+        self.release(begin, end);
+        Ok(tensor)
+    }
+
+    /// Gives the mapped pages back: otherwise the copy and the page cache both count as this process's memory.
+    fn release(&self, begin: usize, end: usize) {
+        const PAGE: usize = 4096;
+        let (first, last) = (begin.next_multiple_of(PAGE), end / PAGE * PAGE);
+        if last > first {
+            // SAFETY: the map is a read-only view of a file; dropped pages are read from it again when they are touched.
+            // It is advice only, so a refusal changes nothing but the memory in use.
+            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, first, last - first) };
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The one test binary: a module per subject.
+
+mod support;
+
+mod hub;
+mod media;
+mod parity_text;
+mod parity_vae;
+mod sampling;
