@@ -92,3 +92,21 @@ pub fn is_finite(tensor: &Tensor) -> candle_core::Result<bool> {
     let all = tensor.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
     Ok(sum.is_finite() && !all.is_nan())
 }
+
+/// The words that a safetensors file carries besides its tensors.
+///
+/// # Errors
+/// A file that cannot be read, or is not safetensors.
+pub fn metadata(path: &Path) -> Result<HashMap<String, String>> {
+    use std::io::Read;
+    let broken = || format!("cannot read the header of {}", path.display());
+    let mut file = std::fs::File::open(path).context(broken)?;
+    let mut length = [0; size_of::<u64>()];
+    file.read_exact(&mut length).context(broken)?;
+    let length = u64::from_le_bytes(length).min(file.metadata().context(broken)?.len());
+    let mut header = vec![0; usize::try_from(length).context(broken)?];
+    file.read_exact(&mut header).context(broken)?;
+    let header: serde_json::Value = serde_json::from_slice(&header).context(broken)?;
+    let words = header.get("__metadata__").cloned().unwrap_or_else(|| serde_json::json!({}));
+    serde_json::from_value(words).context(broken)
+}

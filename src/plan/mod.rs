@@ -11,19 +11,20 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::catalogue;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::model::Model;
 use crate::progress::Stage;
 use crate::request::Request;
-use crate::schedule::{Sampler, Schedule, SchedulerConfig};
+use crate::schedule::{Sampling, Schedule, SchedulerConfig};
 use crate::vae::Tiling;
 pub use memory::free as free_memory;
 pub use print::human_bytes;
 pub use shape::Shape;
 
 /// What a family says of a model before any weight is read.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Geometry {
     /// The model in a few words.
     pub title: String,
@@ -43,8 +44,13 @@ pub struct Geometry {
     pub boundary: Option<f64>,
     /// The folder's scheduler.
     pub scheduler: SchedulerConfig,
-    /// What is used where the user says nothing.
-    pub defaults: Defaults,
+    /// Sizes, frames and rate where the user says nothing.
+    pub film: catalogue::Geometry,
+    /// How to sample where the user says nothing.
+    pub defaults: catalogue::Sampling,
+    /// Whether the shift of the schedule is the one in `defaults` rather than the folder's: the folders of some released
+    /// models carry a shift that their authors do not use.
+    pub own_shift: bool,
 }
 
 /// Whether a film can begin with a picture.
@@ -56,29 +62,6 @@ pub enum ImageUse {
     Optional,
     /// It cannot do without.
     Required,
-}
-
-/// A model's sampling defaults.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Defaults {
-    /// Pixels across.
-    pub width: usize,
-    /// Pixels down.
-    pub height: usize,
-    /// Frames.
-    pub frames: usize,
-    /// Frames per second.
-    pub fps: Fps,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Guidance, of the first transformer where there are two.
-    pub guidance: f64,
-    /// Guidance of the second transformer.
-    pub guidance_2: Option<f64>,
-    /// The shift of the schedule, where the folder's is not the one to use.
-    pub flow_shift: Option<f64>,
-    /// The negative prompt.
-    pub negative: String,
 }
 
 /// One denoising step.
@@ -144,10 +127,10 @@ pub struct Plan {
     pub shape: Shape,
     /// Frames per second.
     pub fps: Fps,
-    /// The sampler.
-    pub sampler: Sampler,
-    /// The scheduler's settings, the user's and the model's put together.
-    pub scheduler: SchedulerConfig,
+    /// The sampler with its settings, the user's and the model's put together.
+    pub sampling: Sampling,
+    /// The shift of the sigmas. Has no effect where the sigmas themselves are given.
+    pub flow_shift: f64,
     /// The steps.
     pub steps: Vec<Step>,
     /// The last sigma, after the last step.
@@ -184,13 +167,16 @@ impl Plan {
                 .hint("say what should be seen: `talkie generate \"a red ball bounces on a wooden floor\"`"));
         }
         check_image(request, geometry)?;
-        let fps = request.fps.unwrap_or(geometry.defaults.fps);
+        let fps = match request.fps {
+            Some(fps) => fps,
+            None => geometry.film.fps.to_string().parse()?,
+        };
         let shape = Shape::settle(request, geometry, fps, &mut notes)?;
-        let set = parameters::Parameters::read(request, geometry)?;
+        let set = parameters::Parameters::read(request, geometry, &shape)?;
         let schedule = set.schedule(request, geometry)?;
         let steps = set.steps(&schedule, geometry);
         let guided = steps.iter().any(|step| step.guidance > 1.0);
-        let negative = request.negative.clone().unwrap_or_else(|| geometry.defaults.negative.clone());
+        let negative = request.negative.clone().unwrap_or_else(|| geometry.defaults.negative_prompt.clone());
         if request.negative.is_some() && !guided {
             notes.push("the negative prompt has no effect: guidance is 1 or less throughout".into());
         }
@@ -203,9 +189,9 @@ impl Plan {
             seed: request.seed.unwrap_or_else(fresh_seed),
             shape,
             fps,
-            sampler: set.sampler,
             parameters: set.listed(&schedule),
-            scheduler: set.scheduler,
+            sampling: set.sampling,
+            flow_shift: set.flow_shift,
             steps,
             final_sigma: schedule.sigmas.last().copied().unwrap_or(0.0),
             text_length: set.text_length,
@@ -243,7 +229,7 @@ impl Plan {
 
     /// Length of the film in seconds.
     pub fn seconds(&self) -> f64 {
-        self.shape.frames as f64 / self.fps.as_f64()
+        self.fps.seconds(self.shape.frames)
     }
 
     /// Bytes of the files that are not on this machine, as far as they are known.

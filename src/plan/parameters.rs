@@ -5,20 +5,19 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::{Geometry, Step};
+use super::{Geometry, Shape, Step};
 use crate::error::{Error, Result, nearest};
 use crate::request::Request;
-use crate::schedule::{Sampler, Schedule, SchedulerConfig};
+use crate::schedule::{Sampler, Sampling, Schedule, TRAIN_TIMESTEPS};
 use crate::vae::Tiling;
 
 /// Every key, and what it is.
-const KEYS: [(&str, &str); 9] = [
+const KEYS: [(&str, &str); 8] = [
     ("boundary_ratio", "share of the noise above which the first of two transformers works, 0 to 1"),
     ("guidance_2", "guidance of the second of two transformers"),
-    ("lower_order_final", "whether the last step falls back to first order: true or false"),
     ("sigmas", "the shares of noise of the steps, falling, separated by commas"),
     ("solver_order", "order of the multistep samplers"),
-    ("solver_type", "the variant of the multistep samplers: bh1, bh2, midpoint, heun"),
+    ("solver_type", "the variant of dpm++: midpoint or heun"),
     ("text_length", "tokens that a prompt may have"),
     ("tile", "side of the autoencoder's tiles in pixels, 0 for none"),
     ("tile_stride", "distance from one tile to the next in pixels, less than `tile`"),
@@ -26,8 +25,8 @@ const KEYS: [(&str, &str); 9] = [
 
 /// The parameters, read and checked.
 pub(super) struct Parameters {
-    pub sampler: Sampler,
-    pub scheduler: SchedulerConfig,
+    pub sampling: Sampling,
+    pub flow_shift: f64,
     pub text_length: usize,
     pub tiling: Option<Tiling>,
     guidance: f64,
@@ -37,7 +36,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    pub fn read(request: &Request, geometry: &Geometry) -> Result<Self> {
+    pub fn read(request: &Request, geometry: &Geometry, shape: &Shape) -> Result<Self> {
         check_keys(request, geometry)?;
         let defaults = &geometry.defaults;
         let guidance = finite("guidance", request.guidance.unwrap_or(defaults.guidance), 0.0, 1000.0)?;
@@ -52,10 +51,14 @@ impl Parameters {
         if !(1..=geometry.text_length).contains(&text_length) {
             return Err(Error::usage(format!("`text_length` is {text_length}, where 1 to {} belongs", geometry.text_length)));
         }
-        let scheduler = scheduler(request, geometry)?;
+        let flow_shift = match request.flow_shift {
+            Some(shift) => shift,
+            None if geometry.own_shift => defaults.flow_shift_at(shape.width as u32, shape.height as u32),
+            None => geometry.scheduler.flow_shift()?,
+        };
         Ok(Self {
-            sampler: request.sampler.unwrap_or_else(|| scheduler.sampler()),
-            scheduler,
+            sampling: sampling(request, geometry)?,
+            flow_shift,
             text_length,
             tiling: tiling(request, geometry)?,
             guidance,
@@ -69,7 +72,7 @@ impl Parameters {
     pub fn schedule(&self, request: &Request, geometry: &Geometry) -> Result<Schedule> {
         match &self.sigmas {
             Some(sigmas) => {
-                let schedule = Schedule::from_sigmas(self.sampler, sigmas, &self.scheduler)?;
+                let schedule = Schedule::from_sigmas(self.sampling.sampler, sigmas)?;
                 match request.steps {
                     Some(steps) if steps != schedule.timesteps.len() => Err(Error::usage(format!(
                         "`--steps {steps}` and the {} steps of `--set sigmas` disagree",
@@ -79,12 +82,14 @@ impl Parameters {
                     _ => Ok(schedule),
                 }
             }
-            None => Schedule::new(self.sampler, request.steps.unwrap_or(geometry.defaults.steps), &self.scheduler),
+            None => {
+                Schedule::new(self.sampling.sampler, self.flow_shift, request.steps.unwrap_or(geometry.defaults.steps as usize))
+            }
         }
     }
 
     pub fn steps(&self, schedule: &Schedule, geometry: &Geometry) -> Vec<Step> {
-        let boundary = self.boundary.filter(|_| geometry.boundary.is_some()).map(|ratio| ratio * self.scheduler.num_train_timesteps as f64);
+        let boundary = self.boundary.filter(|_| geometry.boundary.is_some()).map(|ratio| ratio * TRAIN_TIMESTEPS);
         let steps = schedule.timesteps.iter().zip(&schedule.sigmas).map(|(&timestep, &sigma)| {
             let expert = usize::from(boundary.is_some_and(|boundary| timestep < boundary));
             Step { sigma, timestep, expert, guidance: [self.guidance, self.guidance_2][expert] }
@@ -96,15 +101,16 @@ impl Parameters {
     pub fn listed(&self, schedule: &Schedule) -> BTreeMap<String, Value> {
         let mut listed = BTreeMap::from([
             ("guidance".to_owned(), json!(self.guidance)),
-            ("flow_shift".to_owned(), json!(self.scheduler.flow_shift)),
+            ("flow_shift".to_owned(), json!(self.flow_shift)),
             ("sigmas".to_owned(), json!(schedule.sigmas)),
-            ("solver_order".to_owned(), json!(self.scheduler.solver_order)),
-            ("solver_type".to_owned(), json!(self.scheduler.solver_type)),
-            ("lower_order_final".to_owned(), json!(self.scheduler.lower_order_final)),
+            ("solver_order".to_owned(), json!(self.sampling.order)),
             ("text_length".to_owned(), json!(self.text_length)),
             ("tile".to_owned(), json!(self.tiling.map_or(0, |tiling| tiling.min_height))),
             ("tile_stride".to_owned(), json!(self.tiling.map_or(0, |tiling| tiling.stride_height))),
         ]);
+        if self.sampling.sampler == Sampler::DpmPp2m {
+            listed.insert("solver_type".into(), json!(if self.sampling.heun { "heun" } else { "midpoint" }));
+        }
         if let Some(boundary) = self.boundary {
             listed.insert("guidance_2".into(), json!(self.guidance_2));
             listed.insert("boundary_ratio".into(), json!(boundary));
@@ -130,23 +136,31 @@ fn check_keys(request: &Request, geometry: &Geometry) -> Result<()> {
     Ok(())
 }
 
-/// The folder's scheduler with the model's and the user's settings over it.
-fn scheduler(request: &Request, geometry: &Geometry) -> Result<SchedulerConfig> {
-    let mut scheduler = geometry.scheduler.clone();
-    if let Some(shift) = request.flow_shift.or(geometry.defaults.flow_shift) {
-        scheduler.flow_shift = finite("flow_shift", shift, f64::MIN_POSITIVE, 100.0)?;
-    }
+/// The folder's sampler, or the user's with its usual settings, and the user's settings over them.
+fn sampling(request: &Request, geometry: &Geometry) -> Result<Sampling> {
+    let mut sampling = match (request.sampler, geometry.scheduler.sampling()) {
+        (Some(sampler), Ok(own)) if own.sampler == sampler => own,
+        (Some(sampler), _) => sampler.into(),
+        (None, own) => own?,
+    };
     if let Some(order) = value(request, "solver_order")? {
-        scheduler.solver_order = order;
+        let most = sampling.sampler.max_order();
+        if !(1..=most).contains(&order) {
+            return Err(Error::usage(format!("`solver_order` is {order}, where 1 to {most} belongs for `{}`", sampling.sampler)));
+        }
+        sampling.order = order;
     }
     if let Some(kind) = request.set.get("solver_type") {
-        scheduler.solver_type.clone_from(kind);
+        sampling.heun = match (sampling.sampler, kind.as_str()) {
+            (Sampler::DpmPp2m, "heun") => true,
+            (Sampler::DpmPp2m, "midpoint") => false,
+            _ => {
+                return Err(Error::usage(format!("`--set solver_type={kind}` is not a variant of `{}`", sampling.sampler))
+                    .hint("`--sampler dpm++` has `midpoint` and `heun`; the other samplers have one variant each"));
+            }
+        };
     }
-    if let Some(lower) = value(request, "lower_order_final")? {
-        scheduler.lower_order_final = lower;
-    }
-    scheduler.check()?;
-    Ok(scheduler)
+    Ok(sampling)
 }
 
 fn tiling(request: &Request, geometry: &Geometry) -> Result<Option<Tiling>> {

@@ -37,7 +37,7 @@ impl Display for Plan {
 
 impl Plan {
     fn sampling(&self, f: &mut Formatter<'_>) -> Result {
-        writeln!(f, "sampler   {}, {} steps, on {} in {}", self.sampler, self.steps.len(), self.device, self.dtype)?;
+        writeln!(f, "sampler   {}, {} steps, on {} in {}", self.sampling.sampler, self.steps.len(), self.device, self.dtype)?;
         let switch = self.steps.iter().position(|step| step.expert == 1);
         if let Some(switch) = switch {
             writeln!(f, "experts   the first for {switch} steps, the second for {}", self.steps.len() - switch)?;

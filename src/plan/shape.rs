@@ -46,8 +46,8 @@ impl Shape {
         fps: Fps,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
-        let defaults = &geometry.defaults;
-        let (width, height) = request.size.map_or((defaults.width, defaults.height), |size| (size.width, size.height));
+        let default = geometry.film.sizes.first().map_or((832, 480), |&(width, height)| (width as usize, height as usize));
+        let (width, height) = request.size.map_or(default, |size| (size.width, size.height));
         let [_, rows, columns] = geometry.patch;
         let (width, height) = (
             round_side("width", width, geometry.spatial * columns, notes)?,
@@ -60,7 +60,7 @@ impl Shape {
             }
             (Some(frames), None) => frames,
             (None, Some(seconds)) => from_seconds(seconds, fps)?,
-            (None, None) => defaults.frames,
+            (None, None) => geometry.film.frames as usize,
         };
         let frames = round_frames(frames, geometry.temporal, notes)?;
         Ok(Self::new(width, height, frames, geometry))
