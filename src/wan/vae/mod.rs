@@ -1,1 +1,50 @@
-//! The causal video autoencoders of Wan 2.1 and Wan 2.2.
+//! The causal video autoencoders of Wan 2.1 and Wan 2.2 (Wan Team, 2025).
+//!
+//! Both halves are streams: each layer keeps what it has to remember of the frames before, so that a film goes through a
+//! frame at a time, in memory that does not grow with its length. Latents leave the encoder and enter the decoder as they
+//! are; the transformer works on normalised ones, see [`normalise`] and [`denormalise`].
+
+mod blocks;
+mod cache;
+mod config;
+mod decoder;
+mod encoder;
+mod patch;
+mod resample;
+
+use candle_core::{Result, Tensor};
+
+pub use config::Config;
+pub use decoder::{DecodeStream, Decoder};
+pub use encoder::{EncodeStream, Encoder};
+
+/// Latents as the transformer sees them: each channel with a mean of 0 and a deviation of 1.
+///
+/// # Shapes
+/// - `latents`: (1, z, t, h, w)
+/// - output: the same
+///
+/// # Errors
+/// Those of candle: latents of other channels than the configuration's.
+pub fn normalise(latents: &Tensor, config: &Config) -> Result<Tensor> {
+    let (mean, std) = (channels(&config.latents_mean, latents)?, channels(&config.latents_std, latents)?);
+    latents.broadcast_sub(&mean)?.broadcast_div(&std)
+}
+
+/// Latents as the decoder takes them: the way back from [`normalise`].
+///
+/// # Shapes
+/// - `latents`: (1, z, t, h, w)
+/// - output: the same
+///
+/// # Errors
+/// Those of candle: latents of other channels than the configuration's.
+pub fn denormalise(latents: &Tensor, config: &Config) -> Result<Tensor> {
+    let (mean, std) = (channels(&config.latents_mean, latents)?, channels(&config.latents_std, latents)?);
+    latents.broadcast_mul(&std)?.broadcast_add(&mean)
+}
+
+/// One value per channel, in the type and on the device of `latents`: (1, z, 1, 1, 1).
+fn channels(values: &[f64], latents: &Tensor) -> Result<Tensor> {
+    Tensor::new(values, latents.device())?.to_dtype(latents.dtype())?.reshape((1, values.len(), 1, 1, 1))
+}

@@ -1,0 +1,187 @@
+//! The blocks of which encoder and decoder are both made: norm, residual block, attention.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::cache::{Cache, Slots, StreamedConv};
+use crate::nn::activation::silu;
+use crate::nn::attention::attend;
+use crate::nn::conv::Conv2d;
+use crate::weights::Weights;
+
+/// Each pixel's channels, divided by their length, times √channels and a learned scale.
+#[derive(Debug)]
+pub struct ChannelNorm {
+    /// The learned scale times √channels: (1, dim, 1, 1), f32.
+    scale: Tensor,
+}
+
+impl ChannelNorm {
+    /// Takes `gamma` from `weights`: `dim` values, in a shape with as many ones behind as `axes`.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub fn load(weights: &Weights, dim: usize, axes: usize) -> crate::Result<Self> {
+        let shape: Vec<usize> = std::iter::once(dim).chain(std::iter::repeat_n(1, axes)).collect();
+        let gamma = weights.f32("gamma", shape)?.reshape((1, dim, 1, 1))?;
+        Ok(Self { scale: (gamma * (dim as f64).sqrt())? })
+    }
+
+    /// # Shapes
+    /// - `xs`: (1, dim, h, w)
+    /// - output: the same, in the type of `xs`; computed in f32
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        // The shortest length that is divided by: torch.nn.functional.normalize's default.
+        const SHORTEST: f64 = 1e-12;
+        let wide = xs.to_dtype(DType::F32)?;
+        let length = wide.sqr()?.sum_keepdim(1)?.sqrt()?.maximum(SHORTEST)?;
+        wide.broadcast_div(&length)?.broadcast_mul(&self.scale)?.to_dtype(xs.dtype())
+    }
+}
+
+/// Twice norm, SiLU and convolution, added to the input (He et al., 2016).
+#[derive(Debug)]
+pub struct ResidualBlock {
+    norm1: ChannelNorm,
+    conv1: StreamedConv,
+    norm2: ChannelNorm,
+    conv2: StreamedConv,
+    /// Where input and output differ in channels.
+    shortcut: Option<Conv2d>,
+}
+
+impl ResidualBlock {
+    /// Loads a block from `inputs` to `outputs` channels.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub fn load(weights: &Weights, inputs: usize, outputs: usize, slots: &mut Slots) -> crate::Result<Self> {
+        let shortcut = || pointwise(&weights.pp("conv_shortcut"), inputs, outputs);
+        Ok(Self {
+            norm1: ChannelNorm::load(&weights.pp("norm1"), inputs, 3)?,
+            conv1: StreamedConv::load(&weights.pp("conv1"), inputs, outputs, [3; 3], slots)?,
+            norm2: ChannelNorm::load(&weights.pp("norm2"), outputs, 3)?,
+            conv2: StreamedConv::load(&weights.pp("conv2"), outputs, outputs, [3; 3], slots)?,
+            shortcut: (inputs != outputs).then(shortcut).transpose()?,
+        })
+    }
+
+    /// # Shapes
+    /// - `xs`: (1, inputs, h, w)
+    /// - output: (1, outputs, h, w)
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+        let ys = self.conv1.forward(silu(&self.norm1.forward(xs)?)?, cache)?;
+        let ys = self.conv2.forward(silu(&self.norm2.forward(&ys)?)?, cache)?;
+        match &self.shortcut {
+            Some(shortcut) => ys + shortcut.forward(xs)?,
+            None => ys + xs,
+        }
+    }
+}
+
+/// A convolution of one pixel and one frame, stored with five axes.
+///
+/// # Errors
+/// A missing tensor, or one of another shape.
+pub fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> crate::Result<Conv2d> {
+    let weight = weights.compute("weight", (outputs, inputs, 1, 1, 1))?.squeeze(2)?;
+    Conv2d::new(weight, weights.compute("bias", outputs)?)
+}
+
+/// Attention among the pixels of one frame, with a single head, added to the input.
+#[derive(Debug)]
+struct Attention {
+    norm: ChannelNorm,
+    qkv: Conv2d,
+    proj: Conv2d,
+}
+
+impl Attention {
+    fn load(weights: &Weights, dim: usize) -> crate::Result<Self> {
+        Ok(Self {
+            norm: ChannelNorm::load(&weights.pp("norm"), dim, 2)?,
+            qkv: Conv2d::load(&weights.pp("to_qkv"), dim, 3 * dim, 1)?,
+            proj: Conv2d::load(&weights.pp("proj"), dim, dim, 1)?,
+        })
+    }
+
+    /// (1, dim, h, w) to the same.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let (_, dim, h, w) = xs.dims4()?;
+        let qkv = self.qkv.forward(&self.norm.forward(xs)?)?.reshape((1, 3, dim, h * w))?;
+        // (1, 1, pixels, dim) each
+        let part = |i: usize| qkv.narrow(1, i, 1)?.transpose(2, 3);
+        let ys = attend(&part(0)?, &part(1)?, &part(2)?, 1.0 / (dim as f64).sqrt(), None)?;
+        let ys = ys.transpose(2, 3)?.contiguous()?.reshape((1, dim, h, w))?;
+        self.proj.forward(&ys)? + xs
+    }
+}
+
+/// The middle of encoder and decoder: two residual blocks with attention between them.
+#[derive(Debug)]
+pub struct MidBlock {
+    before: ResidualBlock,
+    attention: Attention,
+    after: ResidualBlock,
+}
+
+impl MidBlock {
+    /// Loads the middle, of `dim` channels.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub fn load(weights: &Weights, dim: usize, slots: &mut Slots) -> crate::Result<Self> {
+        Ok(Self {
+            before: ResidualBlock::load(&weights.pp("resnets.0"), dim, dim, slots)?,
+            attention: Attention::load(&weights.pp("attentions.0"), dim)?,
+            after: ResidualBlock::load(&weights.pp("resnets.1"), dim, dim, slots)?,
+        })
+    }
+
+    /// # Shapes
+    /// - `xs`: (1, dim, h, w)
+    /// - output: the same
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+        let xs = self.before.forward(xs, cache)?;
+        let xs = self.attention.forward(&xs)?;
+        self.after.forward(&xs, cache)
+    }
+}
+
+/// The end of encoder and decoder: norm, SiLU, convolution.
+#[derive(Debug)]
+pub struct Head {
+    norm: ChannelNorm,
+    conv: StreamedConv,
+}
+
+impl Head {
+    /// Loads `norm_out` and `conv_out` from `weights`.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub fn load(weights: &Weights, inputs: usize, outputs: usize, slots: &mut Slots) -> crate::Result<Self> {
+        Ok(Self {
+            norm: ChannelNorm::load(&weights.pp("norm_out"), inputs, 3)?,
+            conv: StreamedConv::load(&weights.pp("conv_out"), inputs, outputs, [3; 3], slots)?,
+        })
+    }
+
+    /// # Shapes
+    /// - `xs`: (1, inputs, h, w)
+    /// - output: (1, outputs, h, w)
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+        self.conv.forward(silu(&self.norm.forward(xs)?)?, cache)
+    }
+}
