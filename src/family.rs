@@ -54,12 +54,16 @@ pub trait Family {
     /// Those of candle.
     fn finish(&self, latents: &Tensor, image: Option<&Tensor>) -> Result<Tensor>;
 
-    /// Decodes latents (1, C, T, H, W), and hands frames (1, 3, n, height, width) in [-1, 1] on as soon as they are made.
+    /// Decodes latents (1, C, T, H, W), several films in turn where there are several, and hands frames (1, 3, n, height,
+    /// width) in [-1, 1] on as soon as they are made.
     ///
     /// # Errors
     /// Weights that do not load, and what `frames` answers.
-    fn decode(&self, latents: &Tensor, tiling: Option<Tiling>, compute: &Compute, frames: &mut dyn FnMut(Tensor) -> Result<()>) -> Result<()>;
+    fn decode(&self, latents: &[Tensor], tiling: Option<Tiling>, compute: &Compute, frames: FrameSink<'_>) -> Result<()>;
 }
+
+/// Where decoded frames go: (1, 3, n, height, width) in [-1, 1].
+pub type FrameSink<'a> = &'a mut dyn FnMut(Tensor) -> Result<()>;
 
 /// A loaded transformer.
 pub trait Denoiser {

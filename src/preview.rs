@@ -24,28 +24,25 @@ impl Projection {
     /// # Errors
     /// A decoder that does not load.
     pub fn measure(family: &dyn Family, plan: &Plan, compute: &Compute) -> Result<Self> {
-        const STRENGTH: f64 = 0.5;
+        const STRENGTH: f32 = 0.5;
         let channels = plan.shape.latents[1];
-        let side = 2;
-        let colour = |latents: &Tensor| -> Result<Tensor> {
-            let mut colours = Vec::new();
-            family.decode(latents, None, compute, &mut |frames| {
-                let flat = frames.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.reshape((3, ()))?;
-                colours.push(flat.mean_keepdim(1)?);
-                Ok(())
-            })?;
-            Ok(Tensor::cat(&colours, 1)?.mean_keepdim(1)?)
+        let probe = |channel: Option<usize>| {
+            let mut values = vec![0f32; channels];
+            if let Some(channel) = channel {
+                values[channel] = STRENGTH;
+            }
+            Tensor::from_vec(values, (1, channels, 1, 1, 1), &compute.device)?.repeat((1, 1, 1, 2, 2))
         };
-        let zero = Tensor::zeros((1, channels, 1, side, side), DType::F32, &compute.device)?;
-        let offset = colour(&zero)?;
-        let mut columns = Vec::with_capacity(channels);
-        for channel in 0..channels {
-            let mut one = vec![0f32; channels];
-            one[channel] = STRENGTH as f32;
-            let one = Tensor::from_vec(one, (1, channels, 1, 1, 1), &compute.device)?;
-            columns.push(((colour(&zero.broadcast_add(&one)?)? - &offset)? / STRENGTH)?);
-        }
-        Ok(Self { matrix: Tensor::cat(&columns, 1)?, offset })
+        let probes = std::iter::once(None).chain((0..channels).map(Some)).map(probe);
+        let mut colours = Vec::with_capacity(channels + 1);
+        family.decode(&probes.collect::<candle_core::Result<Vec<_>>>()?, None, compute, &mut |frames| {
+            let flat = frames.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.reshape((3, ()))?;
+            colours.push(flat.mean_keepdim(1)?);
+            Ok(())
+        })?;
+        let offset = colours.remove(0);
+        let matrix = Tensor::cat(&colours, 1)?.broadcast_sub(&offset)?;
+        Ok(Self { matrix: (matrix / f64::from(STRENGTH))?, offset })
     }
 
     /// The middle latent frame as a picture, each latent pixel as a square.
