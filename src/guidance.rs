@@ -1,8 +1,10 @@
 //! Guidance: how several predictions of the transformer become one.
 
+use std::collections::HashMap;
+
 use candle_core::Tensor;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::family::Denoiser;
 
 /// What the predictions are conditioned on.
@@ -13,6 +15,26 @@ pub struct Conditioning {
     pub negative: Option<Tensor>,
     /// The first picture.
     pub image: Option<Tensor>,
+}
+
+impl Conditioning {
+    /// By name, as a run's folder keeps it.
+    pub fn pack(&self) -> Vec<(String, Tensor)> {
+        let named = [("text", Some(&self.text)), ("negative", self.negative.as_ref()), ("image", self.image.as_ref())];
+        named.into_iter().filter_map(|(name, tensor)| Some((name.to_owned(), tensor?.clone()))).collect()
+    }
+
+    /// The way back from [`Conditioning::pack`].
+    ///
+    /// # Errors
+    /// No embedding of the prompt.
+    pub fn unpack(mut tensors: HashMap<String, Tensor>) -> Result<Self> {
+        let text = tensors.remove("text").ok_or_else(|| {
+            Error::failed("the run's folder holds no embedding of the prompt")
+                .hint("start the run again with `talkie generate`")
+        })?;
+        Ok(Self { text, negative: tensors.remove("negative"), image: tensors.remove("image") })
+    }
 }
 
 /// The velocity under classifier-free guidance (Ho and Salimans, 2022): `n + scale·(p − n)` of the predictions p with the

@@ -12,7 +12,7 @@
 //! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
 //! | 4 | [`wan`] |
-//! | 5 | [`guidance`], [`denoise`], [`decode`] |
+//! | 5 | [`guidance`], [`denoise`], [`decode`], [`preview`], [`output`] |
 //! | 6 | [`generate`] |
 //!
 //! A module uses its own level and those above it in this table, never one below.
@@ -31,7 +31,9 @@ pub mod media;
 pub mod model;
 pub mod nn;
 pub mod noise;
+pub mod output;
 pub mod plan;
+pub mod preview;
 pub mod progress;
 pub mod provenance;
 pub mod request;

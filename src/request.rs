@@ -66,6 +66,8 @@ pub struct Request {
     pub dtype: Option<String>,
     /// Whether events carry a small picture of the latents every few steps.
     pub preview: bool,
+    /// Whether the folder of the run stays when the film is whole.
+    pub keep: bool,
 }
 
 /// Width and height in pixels, written `832x480`.

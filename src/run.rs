@@ -195,6 +195,14 @@ impl Run {
         if path.is_file() { latents::load_video(&path).map(Some) } else { Ok(None) }
     }
 
+    /// The words kept with the latents: the recipe.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn words(&self) -> Result<HashMap<String, String>> {
+        latents::metadata(&self.folder.join(LATENTS))
+    }
+
     /// Removes the folder: the film is whole.
     ///
     /// # Errors

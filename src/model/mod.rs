@@ -1,13 +1,16 @@
 //! A model on disk: what the folder that diffusers writes holds, before any weight is read.
 
 mod folder;
+mod source;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::catalogue::{Described, Entry, Parameters};
 use crate::error::{Error, Result};
 pub use folder::read_json;
+pub use source::{Repository, Source};
 
 /// A model's parts and where they are.
 #[derive(Debug, Clone)]
@@ -53,6 +56,39 @@ impl Model {
     /// A folder that is not one, a part or a shard that is missing, JSON that is not what it should be.
     pub fn open(folder: &Path) -> Result<Self> {
         folder::open(folder)
+    }
+
+    /// A released model as the catalogue describes it, before its files are here.
+    ///
+    /// The sizes of the weights are guesses from the numbers of parameters: two bytes each, four in the autoencoder.
+    pub fn from_entry(entry: &Entry) -> Self {
+        let guess = |name: &str| {
+            let Parameters { transformer, transformer_2, text_encoder, vae } = entry.parameters;
+            match name {
+                "transformer" => 2 * transformer,
+                "transformer_2" => 2 * transformer_2.unwrap_or(0),
+                "text_encoder" => 2 * text_encoder,
+                "vae" => 4 * vae,
+                _ => 0,
+            }
+        };
+        let component = |(name, described): (&String, &Described)| {
+            let bytes = guess(name);
+            let file = WeightFile { path: format!("{}/{name}", entry.repo).into(), bytes };
+            Component {
+                name: name.clone(),
+                class: described.class.clone(),
+                folder: format!("{}/{name}", entry.repo).into(),
+                config: Value::Object(described.config.clone()),
+                files: if bytes > 0 { vec![file] } else { Vec::new() },
+            }
+        };
+        Self {
+            folder: entry.repo.clone().into(),
+            pipeline: entry.pipeline.clone(),
+            index: Value::Object(entry.index.clone()),
+            components: entry.components.iter().map(component).collect(),
+        }
     }
 
     /// A part that the model cannot do without.

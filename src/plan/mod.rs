@@ -5,7 +5,7 @@ mod parameters;
 mod print;
 mod shape;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::model::Model;
 use crate::progress::Stage;
-use crate::request::Request;
+use crate::request::{Request, Size};
 use crate::schedule::{Sampling, Schedule, SchedulerConfig};
 use crate::vae::Tiling;
 pub use memory::free as free_memory;
@@ -204,6 +204,34 @@ impl Plan {
             notes,
             request: request.clone(),
         })
+    }
+
+    /// The plan of a film whose latents are there already: only the decode is left.
+    ///
+    /// `words` are the latent file's; the rate in its recipe holds where the request names none.
+    ///
+    /// # Errors
+    /// Latents that this model did not make.
+    pub fn of_latents(request: &Request, geometry: &Geometry, latents: &[usize], words: &HashMap<String, String>) -> Result<Self> {
+        let &[1, channels, frames, height, width] = latents else {
+            return Err(Error::failed(format!("latents of shape {latents:?} are not one film's")));
+        };
+        if channels != geometry.channels {
+            return Err(Error::failed(format!(
+                "the latents have {channels} channels, and those of {} have {}",
+                geometry.title, geometry.channels
+            ))
+            .hint("decode latents with the model that made them: `-m MODEL`"));
+        }
+        let recipe: Option<Value> = words.get("recipe").and_then(|recipe| serde_json::from_str(recipe).ok());
+        let kept = |field: &str| recipe.as_ref().and_then(|recipe| recipe.get(field)).cloned();
+        let mut request = request.clone();
+        request.prompt = kept("prompt").and_then(|prompt| Some(prompt.as_str()?.to_owned())).unwrap_or_else(|| "latents".into());
+        request.fps = request.fps.or_else(|| serde_json::from_value(kept("fps")?).ok());
+        request.size = Some(Size { width: width * geometry.spatial, height: height * geometry.spatial });
+        request.frames = Some((frames.max(1) - 1) * geometry.temporal + 1);
+        request.seconds = None;
+        Self::settle(&request, &Geometry { image: ImageUse::Optional, ..geometry.clone() })
     }
 
     /// Adds the files of a model that is on this machine.
