@@ -80,23 +80,12 @@ fn schedules_are_those_of_diffusers() {
                 let mut expected: Vec<f64> = sigmas.by_ref().take(steps).collect();
                 expected.push(0.0);
                 assert_eq!(schedule.steps(), steps);
-                assert_close(&schedule.sigmas, &expected, &format!("{sampler}, shift {shift}, {steps} steps: sigmas"));
+                assert_eq!(schedule.sigmas, expected, "{sampler}, shift {shift}, {steps} steps: sigmas");
                 let expected: Vec<f64> = timesteps.by_ref().take(steps).collect();
-                assert_close(
-                    &schedule.timesteps,
-                    &expected,
-                    &format!("{sampler}, shift {shift}, {steps} steps: times"),
-                );
+                assert_eq!(schedule.timesteps, expected, "{sampler}, shift {shift}, {steps} steps: times");
             }
             assert_eq!((sigmas.next(), timesteps.next()), (None, None));
         }
-    }
-}
-
-fn assert_close(actual: &[f64], expected: &[f64], what: &str) {
-    assert_eq!(actual.len(), expected.len(), "{what}");
-    for (a, b) in actual.iter().zip(expected) {
-        assert!((a - b).abs() <= 1e-7 * b.abs(), "{what}: {a} for {b}");
     }
 }
 
@@ -106,8 +95,8 @@ fn given_sigmas_are_used_as_they_are() {
     let given = [1.0, 0.9375, 0.8333, 0.625, 0.1];
     for sampler in [Sampler::UniPc, Sampler::Euler] {
         let schedule = Schedule::from_sigmas(sampler, &given).expect("schedule");
-        assert_close(&schedule.sigmas, &numbers(&tables[&format!("{sampler}.given.sigmas")]), "sigmas");
-        assert_close(&schedule.timesteps, &numbers(&tables[&format!("{sampler}.given.timesteps")]), "timesteps");
+        assert_eq!(schedule.sigmas, numbers(&tables[&format!("{sampler}.given.sigmas")]));
+        assert_eq!(schedule.timesteps, numbers(&tables[&format!("{sampler}.given.timesteps")]));
         let with_end = [&given[..], &[0.0]].concat();
         assert_eq!(Schedule::from_sigmas(sampler, &with_end).expect("schedule"), schedule);
     }
@@ -345,6 +334,12 @@ fn state_that_does_not_fit_is_refused() {
     assert!(target.step(3, &wide, &wide).expect_err("wide").to_string().contains("the state has shape [8, 3]"));
     assert!(target.step(3, &wide, &toy.x).expect_err("wide").to_string().contains("the velocity has shape [8, 4]"));
     assert!(target.step(4, &toy.x, &toy.x).expect_err("order").to_string().contains("step 3 of 6 is next"));
+}
+
+#[test]
+fn a_small_shift_does_not_start_above_one() {
+    let schedule = Schedule::new(Sampler::Euler, 0.01, 1).expect("schedule");
+    assert_eq!((schedule.sigmas, schedule.timesteps), (vec![1.0, 0.0], vec![1000.0]));
 }
 
 #[test]

@@ -103,7 +103,8 @@ impl Schedule {
             }
             Sampler::Euler => {
                 // The reference shifts the whole training grid, in f32, and then what it picks from it once more.
-                let (high, low) = (shift_f32(1.0, flow_shift), shift_f32(1e-3, flow_shift));
+                // There 1 may come out a rounding above 1, for a shift below 1.
+                let (high, low) = (shift_f32(1.0, flow_shift).min(1.0), shift_f32(1e-3, flow_shift));
                 let grid = linspace(high * TRAIN_TIMESTEPS, low * TRAIN_TIMESTEPS, steps);
                 grid.into_iter().map(|timestep| shift(timestep / TRAIN_TIMESTEPS)).collect()
             }
