@@ -8,7 +8,7 @@
 //! | level | modules |
 //! |--:|---|
 //! | 0 | [`error`], [`progress`], [`device`] |
-//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`] |
+//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`], [`fps`] |
 //! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
 //! | 4 | [`wan`] |
@@ -23,6 +23,7 @@ pub mod denoise;
 pub mod device;
 pub mod error;
 pub mod family;
+pub mod fps;
 pub mod generate;
 pub mod guidance;
 pub mod hub;

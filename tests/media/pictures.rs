@@ -1,0 +1,1 @@
+//! Pictures read for conditioning and written for previews.
