@@ -2,6 +2,7 @@
 
 mod support;
 
+mod catalogue;
 mod hub;
 mod media;
 mod parity_text;
