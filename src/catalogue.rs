@@ -1,6 +1,9 @@
 //! What can be run by name: the files of `models/`, embedded and parsed. `models/README.md` describes their fields.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::error::{Context, Error, Result, nearest};
 
@@ -34,6 +37,8 @@ pub struct Entry {
     /// What a user should know before choosing it.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// The class that diffusers runs it with.
+    pub pipeline: String,
     /// How it was checked that talkie runs it rightly.
     pub checked: String,
     /// The licence of the weights.
@@ -44,6 +49,22 @@ pub struct Entry {
     pub geometry: Geometry,
     /// How its authors sample from it.
     pub sampling: Sampling,
+    /// What its `model_index.json` says besides the parts.
+    #[serde(default)]
+    pub index: Map<String, Value>,
+    /// Its parts, as its folder describes them: enough to plan a film before anything is fetched.
+    pub components: BTreeMap<String, Described>,
+}
+
+/// One part of a model.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Described {
+    /// Its class in diffusers or transformers.
+    pub class: String,
+    /// Its configuration, as far as it is not that of the class.
+    #[serde(default)]
+    pub config: Map<String, Value>,
 }
 
 /// What a film is made from.
@@ -54,6 +75,16 @@ pub enum Task {
     T2v,
     /// A prompt and the first frame.
     I2v,
+}
+
+impl Task {
+    /// The task in a word: what a film is made from.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::T2v => "text",
+            Self::I2v => "image",
+        }
+    }
 }
 
 /// The licence of the weights.

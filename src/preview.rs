@@ -65,6 +65,6 @@ impl Projection {
                 data.extend(colours.iter().map(|colour| byte(colour[at])));
             }
         }
-        Ok(Rgb { width: width * SCALE, height: height * SCALE, data })
+        Ok(Rgb { width: (width * SCALE) as u32, height: (height * SCALE) as u32, data })
     }
 }

@@ -83,9 +83,9 @@ pub enum Event {
         /// Steps done.
         step: usize,
         /// Pixels across.
-        width: usize,
+        width: u32,
         /// Pixels down.
-        height: usize,
+        height: u32,
         /// Interleaved 8-bit RGB, `width · height · 3` bytes.
         #[serde(skip)]
         rgb: Vec<u8>,

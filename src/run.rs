@@ -228,6 +228,15 @@ impl Run {
     }
 }
 
+/// The names of the runs that are kept, the oldest first.
+pub fn unfinished() -> Vec<String> {
+    let entries = runs().ok().and_then(|runs| std::fs::read_dir(runs).ok());
+    let with_plan = entries.into_iter().flatten().flatten().filter(|entry| entry.path().join(PLAN).is_file());
+    let mut names: Vec<String> = with_plan.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
 /// Whether a process of that number runs talkie. Where the system has no `/proc`, none is assumed to.
 fn alive(pid: u32) -> bool {
     std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(6).any(|part| part == b"talkie"))

@@ -59,11 +59,12 @@ impl Plan {
 fn smaller<'a>(shape: &Shape, geometry: &'a Geometry) -> impl Iterator<Item = Shape> + 'a {
     let Shape { width, height, frames, .. } = *shape;
     let unit = geometry.spatial * geometry.patch[1].max(geometry.patch[2]);
+    let smaller = move |side: usize, shrink| ((side as f64 * 0.85f64.powi(shrink)) as usize / unit * unit).max(unit);
     (0..12).flat_map(move |shrink| {
-        let side = |side: usize| ((side as f64 * 0.85f64.powi(shrink)) as usize / unit * unit).max(unit);
+        let (width, height) = (smaller(width, shrink), smaller(height, shrink));
         let lengths = (0..=frames / geometry.temporal).rev().map(move |n| n * geometry.temporal + 1);
         let lengths = lengths.filter(move |&length| length <= frames && (length >= 17.min(frames) || shrink == 11));
-        lengths.map(move |length| Shape::new(side(width), side(height), length, geometry))
+        lengths.map(move |length| Shape::new(width, height, length, geometry))
     })
 }
 

@@ -155,6 +155,6 @@ fn mask(latents: &Tensor, temporal: usize) -> Result<Tensor> {
 /// A picture as one frame, (1, 3, 1, height, width) in [-1, 1].
 fn picture(image: &Rgb, device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = image.data.iter().map(|&byte| 2.0 * (f32::from(byte) / 255.0) - 1.0).collect();
-    let frame = Tensor::from_vec(values, (1, 1, image.height, image.width, 3), device)?;
+    let frame = Tensor::from_vec(values, (1, 1, image.height as usize, image.width as usize, 3), device)?;
     Ok(frame.permute((0, 4, 1, 2, 3))?.contiguous()?)
 }
