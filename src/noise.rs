@@ -52,7 +52,7 @@ impl Generator {
         }
         let mut values: Vec<f32> = (0..count).map(|_| self.uniform_f32()).collect();
         values.chunks_exact_mut(BLOCK).for_each(box_muller);
-        if count % BLOCK != 0 {
+        if !count.is_multiple_of(BLOCK) {
             // torch fills an incomplete block by drawing the last 16 values anew, over some that it has already made.
             let last = &mut values[count - BLOCK..];
             last.fill_with(|| self.uniform_f32());

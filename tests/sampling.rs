@@ -359,6 +359,8 @@ fn steppers_refuse_what_they_cannot_do() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn every_schedule_in_range_falls_to_zero(shift in 0.01f64..=100.0, steps in 1usize..=1000, which in 0usize..3) {
         let schedule = Schedule::new(Sampler::ALL[which], shift, steps).expect("schedule");

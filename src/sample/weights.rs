@@ -51,12 +51,11 @@ fn solve(ratios: &[f64], mut b: Vec<f64>) -> Vec<f64> {
     let n = ratios.len();
     let mut rows: Vec<Vec<f64>> = (0..n).map(|i| ratios.iter().map(|r| r.powi(i as i32)).collect()).collect();
     for pivot in 0..n {
-        for row in pivot + 1..n {
-            let factor = rows[row][pivot] / rows[pivot][pivot];
-            for column in pivot..n {
-                rows[row][column] -= factor * rows[pivot][column];
-            }
-            b[row] -= factor * b[pivot];
+        let (above, below) = rows.split_at_mut(pivot + 1);
+        for (i, row) in below.iter_mut().enumerate() {
+            let factor = row[pivot] / above[pivot][pivot];
+            row.iter_mut().zip(&above[pivot]).for_each(|(value, above)| *value -= factor * above);
+            b[pivot + 1 + i] -= factor * b[pivot];
         }
     }
     for row in (0..n).rev() {
