@@ -85,8 +85,7 @@ impl Tiling {
 
     /// The tiles of frames of `(rows, columns)`, counted in patches, and where their latent pixels go.
     ///
-    /// As in diffusers, a tile has as many patches as [`Tiling`] says pixels, while the question whether a frame is larger
-    /// than a tile is asked in pixels.
+    /// diffusers takes the same numbers for patches here, so that its tiles are `patch` times as wide as they claim.
     ///
     /// # Errors
     /// Tiles that do not overlap or do not hold whole latent pixels.
@@ -95,7 +94,7 @@ impl Tiling {
         if rows * patch <= self.min_height && columns * patch <= self.min_width {
             return Ok(None);
         }
-        let axis = |size, tile, stride| Axis::new(size, tile, stride, (1, factor / patch));
+        let axis = |size, tile, stride| Axis::new(size, tile / patch, stride / patch, (1, factor / patch));
         Ok(Some(Grid {
             rows: axis(rows, self.min_height, self.stride_height),
             columns: axis(columns, self.min_width, self.stride_width),

@@ -167,7 +167,9 @@ impl Config {
         for (name, channels) in [("in_channels", self.in_channels), ("out_channels", self.out_channels)] {
             if !channels.is_multiple_of(self.patch().pow(2)) {
                 let patch = self.patch();
-                return Err(wrong(format!("`{name}` is {channels}, not a multiple of {patch}·{patch}, a patch's pixels")));
+                return Err(wrong(format!(
+                    "`{name}` is {channels}, not a multiple of {patch}·{patch}, a patch's pixels"
+                )));
             }
         }
         Ok(())

@@ -37,7 +37,8 @@ impl Encoder {
         let inner = weights.pp("encoder");
         let dims: Vec<usize> = config.dim_mult.iter().map(|mult| mult * config.base_dim).collect();
         let (last, moments) = (dims[dims.len() - 1], 2 * config.z_dim);
-        let conv_in = StreamedConv::load(&inner.pp("conv_in"), config.in_channels, config.base_dim, [3; 3], &mut slots)?;
+        let conv_in =
+            StreamedConv::load(&inner.pp("conv_in"), config.in_channels, config.base_dim, [3; 3], &mut slots)?;
         let down_blocks = inner.pp("down_blocks");
         let mut blocks = Vec::with_capacity(dims.len());
         for level in 0..dims.len() {
