@@ -63,7 +63,10 @@ fn check(folder: &str) {
 
 fn compare(folder: &Path, expected: &Tensor, name: &str) {
     let expected: Vec<Vec<u8>> = expected.flatten_from(1).unwrap().to_vec2().unwrap();
-    let files = std::fs::read_dir(folder).unwrap().flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "png"));
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "png"));
     assert_eq!(files.count(), expected.len(), "{name}: number of frames");
     let (mut all, mut near) = (0usize, 0usize);
     for (index, expected) in expected.iter().enumerate() {
