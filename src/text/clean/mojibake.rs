@@ -155,12 +155,14 @@ fn unmistakable(before: Option<char>, text: &[char], length: usize, after: Optio
             never_after_a_letter(mark)
                 || CURRENCY.contains(mark) && !large
                 || (OPENING.contains(mark) || NOTES.contains(mark)) && small
-                || within && !JOINING.contains(mark)
+                || within && (!JOINING.contains(mark) || small && !HYPHENS.contains(mark))
         }
         [_, first, second] => {
             never_after_a_letter(first)
                 || CURRENCY.contains(first)
+                || first == 'º'
                 || first == 'œ' && !second.is_alphabetic()
+                || NOTES.contains(second) && within
                 || never_after_a_letter(second) && !OPENING.contains(second)
         }
         [_, ref tail @ ..] => tail.iter().any(|&mark| never_after_a_letter(mark)),
@@ -171,7 +173,9 @@ fn unmistakable(before: Option<char>, text: &[char], length: usize, after: Optio
 /// Marks that may end a word or follow its end.
 const CLOSING: &str = "’”“»›…–—™®\u{a0}";
 /// Marks that may stand between a letter and another letter, letters among them.
-const JOINING: &str = "’‘–—…·´¨²³¹°ªº§šžœŠŽŒŸƒ\u{a0}\u{ad}";
+const JOINING: &str = "’‘–—…·´¨²³¹ªº§šžœŠŽŒŸƒ\u{a0}\u{ad}";
+/// Those of them that may do so even inside a word, after a capital letter that is there by accident: `CafÉ’s`.
+const HYPHENS: &str = "’–—…·´\u{a0}\u{ad}";
 /// Marks that begin something.
 const OPENING: &str = "‚„‹•©¡¿";
 /// Marks of footnotes: in capitals good text has them, inside a word it does not.
@@ -180,5 +184,5 @@ const CURRENCY: &str = "¢£¥€";
 
 /// Marks that nobody puts right after an accented letter.
 fn never_after_a_letter(mark: char) -> bool {
-    matches!(mark, '\u{80}'..='\u{9f}') || "¤¦¬¯±µ¶¸¼½¾¡¿ƒˆ‰˜Ÿ\u{fffd}".contains(mark)
+    matches!(mark, '\u{80}'..='\u{9f}') || "¤¦¬¯°±µ¶¸¼½¾¡¿ƒˆ‰˜Ÿ\u{fffd}".contains(mark)
 }
