@@ -7,7 +7,7 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::{Dictionary, Packet, Rational, codec, color, format, format::Pixel, frame};
 
 use super::encoder::{self, Opened};
-use super::part::Part;
+use super::part::{DISK, Part};
 use super::{FilmSpec, Format, gif, palette, yuv};
 use crate::error::{Context, Error, Result};
 
@@ -123,9 +123,8 @@ impl Mux {
     fn failed(&self, cause: ffmpeg::Error) -> Error {
         let error = Error::failed(format!("cannot write {}", self.path.display())).because(cause);
         match cause {
-            ffmpeg::Error::Other { errno: ffmpeg::error::ENOSPC | ffmpeg::error::EFBIG } => {
-                error.hint("free space on that disk, or name a file on another one")
-            }
+            // A number of the operating system's: the disk, not the encoder.
+            ffmpeg::Error::Other { .. } => error.hint(DISK),
             _ => error,
         }
     }
@@ -194,6 +193,8 @@ fn muxer(format: Format) -> &'static str {
 
 fn header_options(format: Format, spec: &FilmSpec, clock: Clock) -> Dictionary<'static> {
     let mut options = Dictionary::new();
+    // No random identifiers and no version of FFmpeg's: the same frames make the same file.
+    options.set("fflags", "+bitexact");
     match format {
         Format::Mp4 | Format::Mov => {
             // The same unit for the movie and its track, in which a frame is a whole number: the durations are exact.
