@@ -8,6 +8,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Context, Error, Result};
+use crate::part::{DISK, Part};
 use crate::weights::Weights;
 
 /// Writes tensors to a safetensors file under a temporary name and renames it when it is whole and on the disk.
@@ -25,24 +26,12 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)], metadata: HashMap<String,
 /// Writes a file under a temporary name in the same folder, and renames it when its bytes are on the disk.
 ///
 /// # Errors
-/// A folder that cannot be written, a full disk. Nothing is left behind then.
+/// A folder that is not there or cannot be written, a full disk. Nothing is left behind then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let name = path.file_name().ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())))?;
-    let part = path.with_file_name(format!(".{}.part-{}", name.to_string_lossy(), std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::create(&part)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&part, path)
-    };
-    write().map_err(|cause| {
-        // The part may not exist: it is the first thing that can fail.
-        let _ = std::fs::remove_file(&part);
-        Error::failed(format!("cannot write {}", path.display()))
-            .because(cause)
-            .hint("check that the folder exists, that you may write there, and that the disk is not full")
-    })
+    let part = Part::file(path)?;
+    std::fs::write(part.path(), bytes)
+        .map_err(|cause| Error::failed(format!("cannot write {}", path.display())).because(cause).hint(DISK))?;
+    part.keep(path)
 }
 
 /// Reads every tensor of a safetensors file, without a demand on shapes.

@@ -7,7 +7,7 @@
 //!
 //! | level | modules |
 //! |--:|---|
-//! | 0 | [`error`], [`progress`], [`device`] |
+//! | 0 | [`error`], [`progress`], [`device`], [`part`] |
 //! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`], [`fps`] |
 //! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
@@ -34,6 +34,7 @@ pub mod model;
 pub mod nn;
 pub mod noise;
 pub mod output;
+pub mod part;
 pub mod plan;
 pub mod preview;
 pub mod progress;
@@ -48,3 +49,7 @@ pub mod wan;
 pub mod weights;
 
 pub use error::{Error, Result};
+pub use generate::Pipeline;
+pub use output::Film;
+pub use progress::Event;
+pub use request::Request;

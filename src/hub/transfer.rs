@@ -13,6 +13,7 @@ use super::config::Patience;
 use super::listing::RemoteFile;
 use super::names::RepoName;
 use crate::error::{Context, Error, Result};
+use crate::part;
 use crate::progress::{Event, Progress, Stage};
 
 /// Between two events, and between two looks at whether to go on while waiting.
@@ -272,21 +273,9 @@ impl Lock {
     }
 }
 
-#[cfg(unix)]
+/// Some systems have no locks. There the hash still tells when two programs wrote the same file.
 fn try_lock(file: &File) -> io::Result<bool> {
-    use rustix::fs::{FlockOperation, flock};
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        // Some network file systems have no locks. There the hash still tells when two programs wrote the same file.
-        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => Ok(true),
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(not(unix))]
-fn try_lock(_file: &File) -> io::Result<bool> {
-    Ok(true)
+    part::try_lock(file).or_else(|cause| if cause.kind() == io::ErrorKind::Unsupported { Ok(true) } else { Err(cause) })
 }
 
 /// Turns the bytes of one file into events about it and about all.

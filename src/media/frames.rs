@@ -5,8 +5,8 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use super::image::encode_png;
-use super::part::{DISK, Part, folder_of};
 use crate::error::{Context, Error, Result};
+use crate::part::{DISK, Part, folder_of};
 
 /// The name of the recipe in a folder of frames.
 pub(super) const RECIPE: &str = "recipe.json";
@@ -47,7 +47,7 @@ impl Folder {
     /// # Errors
     /// When the disk takes it not.
     pub(super) fn push(&mut self, rgb: &[u8], width: u32, height: u32) -> Result<()> {
-        let name = format!("frame-{:05}.png", self.count);
+        let name = frame_name(self.count);
         File::create(self.part.path().join(&name))
             .context(|| format!("cannot create {name}"))
             .and_then(|file| encode_png(BufWriter::new(file), rgb, (width, height)))
@@ -57,24 +57,33 @@ impl Folder {
         Ok(())
     }
 
-    /// Gives the frames their own names. In a folder that was there, those of an earlier film go first.
+    /// Gives the frames their own names at `target`, in the folder where they were begun or beside it. In a folder that is
+    /// there, those of an earlier film go first; there the recipe comes last, so that a folder with one is whole.
     ///
     /// # Errors
     /// When a file cannot be renamed or removed, or something else has come into the folder meanwhile.
-    pub(super) fn finish(self) -> Result<()> {
-        if !self.target.is_dir() {
-            return self.part.keep(&self.target);
+    pub(super) fn finish(self, target: &Path) -> Result<()> {
+        if !target.is_dir() {
+            return self.part.keep(target);
         }
-        let refused = || format!("cannot move the frames into {}", self.target.display());
-        for file in own_files(&self.target)? {
+        let refused = || format!("cannot move the frames into {}", target.display());
+        let recipe = target.join(RECIPE);
+        let earlier = own_files(target)?;
+        for file in earlier.iter().filter(|file| **file == recipe).chain(earlier.iter().filter(|file| **file != recipe))
+        {
             fs::remove_file(file).context(refused)?;
         }
-        for file in fs::read_dir(self.part.path()).context(refused)? {
-            let file = file.context(refused)?;
-            fs::rename(file.path(), self.target.join(file.file_name())).context(refused)?;
+        self.part.flush().context(refused)?;
+        let names = (0..self.count).map(frame_name).chain([RECIPE.to_owned()]);
+        for name in names {
+            fs::rename(self.part.path().join(&name), target.join(&name)).context(refused)?;
         }
         Ok(())
     }
+}
+
+fn frame_name(index: usize) -> String {
+    format!("frame-{index:05}.png")
 }
 
 /// The files of an earlier film in `folder`.

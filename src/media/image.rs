@@ -7,9 +7,9 @@ use std::path::Path;
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
 
-use super::part::{DISK, Part};
 use super::resize::{Span, lanczos};
 use crate::error::{Context, Error, Result};
+use crate::part::{DISK, Part};
 
 /// The most pixels that a picture may have, 8192 × 8192: far above any model's frame.
 const MAX_PIXELS: u64 = 1 << 26;

@@ -15,7 +15,6 @@ mod frames;
 mod gif;
 #[cfg(feature = "ffmpeg")]
 mod mux;
-mod part;
 mod resize;
 
 use std::path::{Path, PathBuf};
@@ -160,6 +159,12 @@ impl Film {
         result
     }
 
+    /// Gives the film another name in the same folder.
+    #[must_use]
+    pub fn renamed(self, path: PathBuf) -> Self {
+        Self { path, ..self }
+    }
+
     /// Writes what the encoder still holds, and gives the film its name. What had that name is replaced now, not before.
     ///
     /// # Errors
@@ -174,9 +179,9 @@ impl Film {
             return Err(Error::failed(what));
         }
         let codec = match self.writer {
-            Writer::Frames(folder) => folder.finish().map(|()| "PNG".to_owned()),
+            Writer::Frames(folder) => folder.finish(&self.path).map(|()| "PNG".to_owned()),
             #[cfg(feature = "ffmpeg")]
-            Writer::Container(mux) => mux.finish(),
+            Writer::Container(mux) => mux.finish(&self.path),
         }?;
         Ok(Written { path: self.path, frames: expected, seconds: self.spec.fps.seconds(expected), codec })
     }

@@ -7,9 +7,9 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::{Dictionary, Packet, Rational, codec, color, format, format::Pixel, frame};
 
 use super::encoder::{self, Opened};
-use super::part::{DISK, Part};
 use super::{FilmSpec, Format, gif, palette, yuv};
 use crate::error::{Context, Error, Result};
+use crate::part::{DISK, Part};
 
 /// A file that is being written. The header, which needs every stream, is written by [`Mux::create`].
 pub(super) struct Mux {
@@ -99,11 +99,11 @@ impl Mux {
         self.video.send(&frame, &mut self.output).map_err(|cause| self.failed(cause))
     }
 
-    /// Writes what is still held back, the index, and gives the file its name. Returns codec and encoder.
+    /// Writes what is still held back, the index, and gives the file the name `path`. Returns codec and encoder.
     ///
     /// # Errors
     /// When the encoder or the disk fails: then the file is removed.
-    pub(super) fn finish(mut self) -> Result<String> {
+    pub(super) fn finish(mut self, path: &Path) -> Result<String> {
         let ended = self.video.end(&mut self.output).and_then(|()| self.output.write_trailer());
         ended.map_err(|cause| self.failed(cause))?;
         if self.video.written != self.video.sent {
@@ -116,7 +116,7 @@ impl Mux {
             gif::add_comment(self.part.path(), &self.spec.recipe)
                 .context(|| format!("cannot write the recipe into {}", self.path.display()))?;
         }
-        self.part.keep(&self.path)?;
+        self.part.keep(path)?;
         Ok(self.codec)
     }
 
