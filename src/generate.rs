@@ -80,7 +80,9 @@ impl Pipeline {
     /// As [`Pipeline::generate`].
     pub fn resume(&self, mut run: Run, on_event: OnEvent<'_>) -> Result<Film> {
         let plan = run.plan()?;
+        plan.check_files(&self.model)?;
         let mut progress = Progress::new(on_event);
+        progress.emit(&Event::Run { name: run.name() })?;
         for note in &plan.notes {
             progress.note(note.clone())?;
         }
@@ -93,8 +95,9 @@ impl Pipeline {
             latents::save(path, &[("video".to_owned(), latents.clone())], run.words()?)?;
         }
         let film = self.film(&plan, &latents, &run.words()?, &compute, &mut progress)?;
-        if !plan.request.keep {
-            run.remove()?;
+        match plan.request.keep {
+            true => run.finish()?,
+            false => run.remove()?,
         }
         Ok(film)
     }

@@ -1,10 +1,11 @@
 //! Where frames go: a film that is written while it is decoded, or memory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::fps::Fps;
 use crate::media::{self, FilmSpec, Rgb};
+use crate::part;
 use crate::plan::Plan;
 use crate::progress::{Event, Progress};
 
@@ -37,28 +38,35 @@ pub struct Waveform {
 }
 
 /// Where the frames of a run go.
-pub enum Output {
-    /// A file, or a folder of pictures.
-    File(Box<media::Film>, Fps),
-    /// Memory.
-    Memory(Vec<Rgb>, Fps),
+pub struct Output<'a> {
+    plan: &'a Plan,
+    recipe: &'a str,
+    sink: Sink,
 }
 
-impl Output {
+enum Sink {
+    /// A file, or a folder of pictures.
+    File(Box<media::Film>),
+    Memory(Vec<Rgb>),
+}
+
+impl<'a> Output<'a> {
     /// Tries the place of the film before anything is computed: its folder, its ending, its encoder.
     ///
     /// # Errors
     /// A film that could not be written.
     pub fn check(plan: &Plan) -> Result<()> {
-        Self::create(plan, "").map(drop)
+        Output::create(plan, "").map(drop)
     }
 
     /// Begins the film of a plan. Nothing is under its name before [`Output::finish`].
     ///
     /// # Errors
     /// A film that cannot be written there.
-    pub fn create(plan: &Plan, recipe: &str) -> Result<Self> {
-        let Some(path) = &plan.request.output else { return Ok(Self::Memory(Vec::new(), plan.fps)) };
+    pub fn create(plan: &'a Plan, recipe: &'a str) -> Result<Self> {
+        let Some(path) = &plan.request.output else {
+            return Ok(Self { plan, recipe, sink: Sink::Memory(Vec::new()) });
+        };
         let spec = FilmSpec {
             width: plan.shape.width as u32,
             height: plan.shape.height as u32,
@@ -67,7 +75,7 @@ impl Output {
             recipe: recipe.to_owned(),
             encoder: None,
         };
-        Ok(Self::File(Box::new(media::Film::create(path, &spec)?), plan.fps))
+        Ok(Self { plan, recipe, sink: Sink::File(Box::new(media::Film::create(path, &spec)?)) })
     }
 
     /// Adds a frame.
@@ -75,9 +83,9 @@ impl Output {
     /// # Errors
     /// A full disk, an encoder that fails.
     pub fn push(&mut self, frame: Rgb) -> Result<()> {
-        match self {
-            Self::File(film, _) => film.push(&frame.data),
-            Self::Memory(frames, _) => {
+        match &mut self.sink {
+            Sink::File(film) => film.push(&frame.data),
+            Sink::Memory(frames) => {
                 frames.push(frame);
                 Ok(())
             }
@@ -89,9 +97,13 @@ impl Output {
     /// # Errors
     /// Frames that are missing, a full disk.
     pub fn finish(self, progress: &mut Progress<'_>) -> Result<Film> {
-        let film = match self {
-            Self::File(film, fps) => {
-                let written = film.finish()?;
+        let fps = self.plan.fps;
+        let elsewhere = self.elsewhere();
+        let film = match self.sink {
+            Sink::File(film) => {
+                // The film is whole but for its name: a wish to stop comes too late to be an error, here and below.
+                let _ = elsewhere.iter().try_for_each(|path| progress.note(moved(path)));
+                let written = elsewhere.into_iter().fold(*film, media::Film::renamed).finish()?;
                 let (path, codec) = (Some(written.path), Some(written.codec));
                 Film {
                     path,
@@ -103,15 +115,34 @@ impl Output {
                     waveform: None,
                 }
             }
-            Self::Memory(frames, fps) => {
+            Sink::Memory(frames) => {
                 let (count, seconds) = (frames.len(), fps.seconds(frames.len()));
                 Film { path: None, frames, count, fps, seconds, codec: None, waveform: None }
             }
         };
         if let Some(path) = film.path.clone() {
-            // The film is whole and has its name: a wish to stop comes too late to be an error.
             let _ = progress.emit(&Event::Done { path, frames: film.count, seconds: film.seconds });
         }
         Ok(film)
     }
+
+    /// Another name, where something came under this one after the film was planned: nobody asked for that to be replaced.
+    /// The very same film may be there: the run was stopped after the film got its name.
+    fn elsewhere(&self) -> Option<PathBuf> {
+        let path = self.plan.request.output.as_deref()?;
+        let same = || matches!(media::comment(path), Ok(Some(recipe)) if recipe == self.recipe);
+        (!self.plan.replaces && part::is_taken(path) && !same()).then(|| free_name(path))
+    }
+}
+
+fn moved(path: &Path) -> String {
+    format!("another film has come under that name meanwhile: this one is {}", path.display())
+}
+
+/// The first of `film.mp4`, `film-2.mp4`, `film-3.mp4`, … under which there is nothing yet.
+pub fn free_name(path: &Path) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let ending = path.extension().map_or_else(String::new, |ending| format!(".{}", ending.to_string_lossy()));
+    let names = (2..).map(|n| path.with_file_name(format!("{stem}-{n}{ending}")));
+    std::iter::once(path.to_owned()).chain(names).find(|path| !part::is_taken(path)).unwrap_or_default()
 }

@@ -41,6 +41,11 @@ impl Stage {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
+    /// A run begins, or goes on.
+    Run {
+        /// What [`crate::run::Run::open`] and `talkie resume` take for it.
+        name: String,
+    },
     /// A sentence that the user should read: what was rounded, cut, resized, left out.
     Note {
         /// The sentence.
@@ -99,6 +104,11 @@ pub enum Event {
         /// Seconds that it lasts.
         seconds: f64,
     },
+}
+
+/// A callback for those who want to see nothing: `&mut talkie::progress::quiet`.
+pub fn quiet(_: &Event) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 /// Where events go. The callback answers [`ControlFlow::Break`] to stop the run after the current step.

@@ -15,12 +15,13 @@ use crate::catalogue;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::model::Model;
+use crate::part;
 use crate::progress::Stage;
 use crate::request::{Request, Size};
 use crate::schedule::{Sampling, Schedule, SchedulerConfig};
 use crate::vae::Tiling;
 pub use memory::free as free_memory;
-pub use print::human_bytes;
+pub use print::{human_bytes, one_line};
 pub use shape::Shape;
 
 /// What a family says of a model before any weight is read.
@@ -113,6 +114,8 @@ impl StageMemory {
 pub struct Plan {
     /// What was asked for, with every path absolute.
     pub request: Request,
+    /// Whether something is under the output's name that the film will replace. What comes there later will not be.
+    pub replaces: bool,
     /// The model in a few words.
     pub model: String,
     /// The model's folder; the repository where it is not here yet.
@@ -180,6 +183,10 @@ impl Plan {
         if request.negative.is_some() && !guided {
             notes.push("the negative prompt has no effect: guidance is 1 or less throughout".into());
         }
+        let replaces = request.output.as_deref().is_some_and(part::is_taken);
+        if let Some(output) = request.output.as_deref().filter(|_| replaces) {
+            notes.push(format!("{} is there already, and is replaced when the new film is whole", output.display()));
+        }
         let device = request.device.clone().unwrap_or_else(|| crate::device::best().to_owned());
         Ok(Self {
             model: geometry.title.clone(),
@@ -202,6 +209,7 @@ impl Plan {
             stages: Vec::new(),
             memory: None,
             notes,
+            replaces,
             request: request.clone(),
         })
     }
@@ -253,6 +261,23 @@ impl Plan {
         self.files =
             model.components.iter().flat_map(|part| part.files.iter().map(|file| planned(&part.name, file))).collect();
         self
+    }
+
+    /// Refuses to go on with other files than those of the plan.
+    ///
+    /// # Errors
+    /// Files of other sizes, as where the model was fetched again in another revision.
+    pub fn check_files(&self, model: &Model) -> Result<()> {
+        let sizes =
+            |plan: &Self| plan.files.iter().map(|file| (file.component.clone(), file.bytes)).collect::<Vec<_>>();
+        if sizes(self) == sizes(&self.clone().with_files(model)) {
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "the model's files are not those that the run began with, in {}",
+            model.folder.display()
+        ))
+        .hint("put them back, or start the film again with `talkie generate`"))
     }
 
     /// The schedule of the steps.

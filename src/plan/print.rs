@@ -9,10 +9,10 @@ impl Display for Plan {
         let shape = &self.shape;
         writeln!(f, "model     {}", self.model)?;
         writeln!(f, "          {}", self.folder.display())?;
-        writeln!(f, "prompt    {}", self.prompt)?;
+        writeln!(f, "prompt    {}", one_line(&self.prompt))?;
         match &self.negative {
-            Some(negative) if negative.is_empty() => writeln!(f, "negative  (empty)")?,
-            Some(negative) => writeln!(f, "negative  {negative}")?,
+            Some(negative) if negative.trim().is_empty() => writeln!(f, "negative  (empty)")?,
+            Some(negative) => writeln!(f, "negative  {}", one_line(negative))?,
             None => writeln!(f, "negative  not used: no guidance")?,
         }
         writeln!(
@@ -104,6 +104,11 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// A text without line breaks, as the text encoder reads it.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Bytes as a person reads them, in powers of ten: `5.7 GB`.
