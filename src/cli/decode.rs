@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut show = Show::new(args.json, None)?;
     let mut on_event = |event: &talkie::progress::Event| show.event(event);
-    let pipeline = Pipeline::open(&request, &mut on_event)?;
-    let film = pipeline.decode(&args.latents, &request, &mut on_event);
+    let film = Pipeline::open(&request, &mut on_event)
+        .and_then(|pipeline| pipeline.decode(&args.latents, &request, &mut on_event));
     show.finish(film)
 }

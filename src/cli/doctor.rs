@@ -49,7 +49,7 @@ fn report() -> Value {
         |with: bool| features.iter().filter(|(_, on)| *on == with).map(|(name, _)| *name).collect::<Vec<_>>().join(" ");
     let encoders: Vec<String> = media::encoders()
         .iter()
-        .map(|encoder| format!("{} ({}) for .{}", encoder.name, encoder.codec, encoder.endings.join(" .")))
+        .map(|encoder| format!("{} ({}) for {}", encoder.name, encoder.codec, encoder.endings.join(" ")))
         .collect();
     let ffmpeg = media::ffmpeg_version().unwrap_or_else(|| "not built in: films are written as PNG frames".into());
     let place = |found: Result<std::path::PathBuf>| {

@@ -1,11 +1,12 @@
 //! `talkie generate`: what was typed → a request → a film.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use talkie::error::{Error, Result};
 use talkie::fps::Fps;
 use talkie::generate::Pipeline;
+use talkie::output;
 use talkie::request::{self, Request, Size};
 use talkie::schedule::Sampler;
 
@@ -110,8 +111,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut show = Show::new(args.json, args.preview.clone())?;
     let mut on_event = |event: &talkie::progress::Event| show.event(event);
-    let pipeline = Pipeline::open(&request, &mut on_event)?;
-    let film = pipeline.generate(&request, &mut on_event);
+    let film = Pipeline::open(&request, &mut on_event).and_then(|pipeline| pipeline.generate(&request, &mut on_event));
     show.finish(film)
 }
 
@@ -176,9 +176,7 @@ fn absolute_model(name: &str) -> String {
 
 /// The first of `film.mp4`, `film-2.mp4`, … that is not there yet: no film of yesterday is written over unasked.
 fn free_name() -> PathBuf {
-    let ending = if cfg!(feature = "ffmpeg") { ".mp4" } else { "/" };
-    let names = std::iter::once(format!("film{ending}")).chain((2..).map(|n| format!("film-{n}{ending}")));
-    names.map(PathBuf::from).find(|name| !name.exists()).unwrap_or_default()
+    output::free_name(Path::new(if cfg!(feature = "ffmpeg") { "film.mp4" } else { "film" }))
 }
 
 fn to_json(plan: &talkie::plan::Plan) -> Result<String> {

@@ -58,12 +58,18 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(error: &Error, json: bool) -> ExitCode {
+    let stopped = error.kind() == Kind::Stopped;
     if json {
-        let event = serde_json::json!({ "event": "error", "message": error.to_string(), "report": error.report() });
+        let name = if stopped { "stopped" } else { "error" };
+        let event = serde_json::json!({ "event": name, "message": error.to_string(), "report": error.report() });
         // The reader may be gone; the exit code still tells.
         let _ = print(&event.to_string());
     }
-    say(&error.report());
+    // What the user asked for is no error.
+    match error.advice().filter(|_| stopped) {
+        Some(advice) => say(&format!("stopped: {advice}")),
+        None => say(&error.report()),
+    }
     match error.kind() {
         Kind::Usage => ExitCode::from(2),
         Kind::Stopped => ExitCode::from(130),

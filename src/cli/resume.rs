@@ -2,6 +2,7 @@
 
 use talkie::error::Result;
 use talkie::generate::Pipeline;
+use talkie::plan::one_line;
 use talkie::run::Run;
 
 use super::show::Show;
@@ -19,9 +20,8 @@ pub fn run(args: &Args) -> Result<()> {
     let run = Run::open(args.run.as_deref())?;
     let plan = run.plan()?;
     let mut show = Show::new(args.json, None)?;
-    show.say(&format!("going on with the run {}: {}", run.name(), plan.prompt));
+    show.say(&format!("going on with the run {}: {}", run.name(), one_line(&plan.prompt)));
     let mut on_event = |event: &talkie::progress::Event| show.event(event);
-    let pipeline = Pipeline::open(&plan.request, &mut on_event)?;
-    let film = pipeline.resume(run, &mut on_event);
+    let film = Pipeline::open(&plan.request, &mut on_event).and_then(|pipeline| pipeline.resume(run, &mut on_event));
     show.finish(film)
 }

@@ -20,6 +20,8 @@ pub struct Show {
     bars: MultiProgress,
     stages: HashMap<Stage, Bar>,
     files: HashMap<String, ProgressBar>,
+    /// The run that is being made, from where on it can be resumed.
+    run: Option<String>,
     stop: Arc<AtomicBool>,
 }
 
@@ -49,7 +51,7 @@ impl Show {
         };
         ctrlc::set_handler(handler).map_err(|cause| Error::failed("cannot listen for Ctrl-C").because(cause))?;
         let bars = MultiProgress::with_draw_target(target);
-        Ok(Self { json, preview, bars, stages: HashMap::new(), files: HashMap::new(), stop })
+        Ok(Self { json, preview, bars, stages: HashMap::new(), files: HashMap::new(), run: None, stop })
     }
 
     /// Shows one event, and answers whether the run may go on.
@@ -61,6 +63,7 @@ impl Show {
             }
         }
         match event {
+            Event::Run { name } => self.run = Some(name.clone()),
             Event::Note { message } => self.say(&format!("note: {message}")),
             Event::Begin { stage, total } => self.begin(*stage, *total),
             Event::Advance { stage, done, total } => self.advance(*stage, *done, *total),
@@ -98,8 +101,17 @@ impl Show {
                 super::say(&format!("{} frames, {:.2} s, {codec}", film.count, film.seconds));
                 super::print(&path.display().to_string())
             }
-            Err(error) if error.kind() == Kind::Stopped => Err(error.hint("`talkie resume` goes on from here")),
-            Err(error) => Err(error),
+            Err(error) => Err(match (&self.run, error.kind()) {
+                (Some(_), Kind::Stopped) => error.hint("`talkie resume` goes on from here"),
+                (None, Kind::Stopped) => error.hint("the same command goes on with what has been fetched"),
+                (Some(name), _) => {
+                    self.say(&format!(
+                        "the run is kept: when that is put right, `talkie resume {name}` goes on with it"
+                    ));
+                    error
+                }
+                (None, _) => error,
+            }),
         }
     }
 
