@@ -67,8 +67,12 @@ impl Pipeline {
             }
         }
         if !Wan::knows(&model) {
-            return Err(Error::failed(format!("`{}` is a family that talkie does not run, in {}", model.pipeline, model.folder.display()))
-                .hint("`talkie models` lists the models that it does"));
+            return Err(Error::failed(format!(
+                "`{}` is a family that talkie does not run, in {}",
+                model.pipeline,
+                model.folder.display()
+            ))
+            .hint("`talkie models` lists the models that it does"));
         }
         let family = Box::new(Wan::open(model.clone(), source.entry().cloned())?);
         Ok(Self { family, model })
@@ -151,7 +155,13 @@ impl Pipeline {
     }
 
     /// The embeddings of the prompts and the latents of the first picture: from the run's folder, or made now.
-    fn condition(&self, plan: &Plan, run: &Run, compute: &Compute, progress: &mut Progress<'_>) -> Result<Conditioning> {
+    fn condition(
+        &self,
+        plan: &Plan,
+        run: &Run,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Conditioning> {
         if let Some(kept) = run.conditioning(&compute.device)? {
             return Conditioning::unpack(kept);
         }

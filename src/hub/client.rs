@@ -97,7 +97,14 @@ impl Client {
     }
 
     /// The content of a file from byte `from` on, out of `size`.
-    pub(super) fn open(&self, repo: &RepoName, commit: &str, name: &str, from: u64, size: u64) -> Result<Content, Failure> {
+    pub(super) fn open(
+        &self,
+        repo: &RepoName,
+        commit: &str,
+        name: &str,
+        from: u64,
+        size: u64,
+    ) -> Result<Content, Failure> {
         let response = self.follow(self.file(repo, commit, name), &Ask::Get { from })?;
         let start = match response.status().as_u16() {
             200 => 0,

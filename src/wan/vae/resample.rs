@@ -118,7 +118,13 @@ impl AverageDown {
     ///
     /// # Errors
     /// Channels that cannot be shared out evenly.
-    pub(super) fn new(inputs: usize, outputs: usize, space: usize, halves: bool, slots: &mut Slots) -> crate::Result<Self> {
+    pub(super) fn new(
+        inputs: usize,
+        outputs: usize,
+        space: usize,
+        halves: bool,
+        slots: &mut Slots,
+    ) -> crate::Result<Self> {
         let values = inputs * space * space * if halves { 2 } else { 1 };
         if !values.is_multiple_of(outputs) {
             return Err(uneven("down", inputs, outputs));
