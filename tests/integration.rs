@@ -6,6 +6,7 @@ mod support;
 
 mod catalogue;
 mod hub;
+mod layering;
 mod media;
 mod parity_text;
 mod parity_vae;
