@@ -231,6 +231,7 @@ fn yuv_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
 }
 
 /// The frame in 256 colours of its own.
+#[expect(unsafe_code, clippy::cast_ptr_alignment, reason = "the binding has no access to the palette of a frame")]
 fn indexed_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
     let picture = palette::quantise(rgb, spec.width as usize);
     let mut frame = allocate(Pixel::PAL8, spec)?;
@@ -251,6 +252,7 @@ fn indexed_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
 }
 
 /// A frame with memory of its own: encoders may keep one for a while.
+#[expect(unsafe_code, reason = "the binding does not report that the allocation failed")]
 fn allocate(format: Pixel, spec: &FilmSpec) -> Result<frame::Video> {
     let frame = frame::Video::new(format, spec.width, spec.height);
     // SAFETY: the frame is valid; only a pointer is compared. The binding does not report that the allocation failed.

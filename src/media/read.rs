@@ -127,6 +127,7 @@ pub fn encoders() -> Vec<EncoderInfo> {
 
 /// The version of the FFmpeg that is used, as it calls itself; `None` without FFmpeg.
 #[cfg(feature = "ffmpeg")]
+#[expect(unsafe_code, reason = "the binding has no function for it")]
 pub fn ffmpeg_version() -> Option<String> {
     // SAFETY: FFmpeg returns a pointer to a constant, zero-terminated string.
     let text = unsafe { std::ffi::CStr::from_ptr(ffmpeg_next::ffi::av_version_info()) };

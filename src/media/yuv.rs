@@ -31,7 +31,10 @@ pub struct Yuv420 {
 /// # Panics
 /// When `width` is zero or odd, or `rgb` is not an even number of rows: [`super::Film`] checks before it comes here.
 pub fn from_rgb(rgb: &[u8], width: usize) -> Yuv420 {
-    assert!(width > 0 && width % 2 == 0 && rgb.len() % (width * 6) == 0, "4:2:0 needs an even width and height");
+    assert!(
+        width > 0 && width.is_multiple_of(2) && rgb.len().is_multiple_of(width * 6),
+        "4:2:0 needs an even width and height"
+    );
     let pixels = rgb.len() / 3;
     let mut picture = Yuv420 { y: vec![0; pixels], cb: vec![0; pixels / 4], cr: vec![0; pixels / 4] };
     let rows = picture.y.par_chunks_mut(width * 2).zip(picture.cb.par_chunks_mut(width / 2));
