@@ -25,7 +25,12 @@ impl Decode<'_> {
     ///
     /// # Errors
     /// Weights that do not load, frames that are not finite, a stop, and what `sink` answers.
-    pub fn run(&self, latents: &Tensor, progress: &mut Progress<'_>, sink: &mut dyn FnMut(Rgb) -> Result<()>) -> Result<()> {
+    pub fn run(
+        &self,
+        latents: &Tensor,
+        progress: &mut Progress<'_>,
+        sink: &mut dyn FnMut(Rgb) -> Result<()>,
+    ) -> Result<()> {
         let (mut done, total) = (0, self.frames as u64);
         progress.advance(Stage::Decode, 0, total)?;
         self.family.decode(std::slice::from_ref(latents), self.tiling, self.compute, &mut |made| {

@@ -73,8 +73,12 @@ impl Denoise<'_> {
         let Some(path) = &self.plan.request.noise else { return Ok(noise::randn(shape, self.plan.seed)?) };
         let noise = latents::load_video(path)?;
         if noise.dims() != shape {
-            return Err(Error::usage(format!("the noise has the shape {:?}, where {shape:?} belongs, in {}", noise.dims(), path.display()))
-                .hint("`--plan` shows the shape of the latents for a size and a number of frames"));
+            return Err(Error::usage(format!(
+                "the noise has the shape {:?}, where {shape:?} belongs, in {}",
+                noise.dims(),
+                path.display()
+            ))
+            .hint("`--plan` shows the shape of the latents for a size and a number of frames"));
         }
         Ok(noise)
     }

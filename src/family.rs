@@ -34,7 +34,13 @@ pub trait Family {
     ///
     /// # Errors
     /// Weights that do not load, a prompt that cannot be read.
-    fn encode_text(&self, prompts: &[&str], plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Vec<Tensor>>;
+    fn encode_text(
+        &self,
+        prompts: &[&str],
+        plan: &Plan,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Tensor>>;
 
     /// A first picture, of exactly the film's size, as what [`Denoiser::velocity`] takes for it.
     ///
@@ -59,7 +65,13 @@ pub trait Family {
     ///
     /// # Errors
     /// Weights that do not load, and what `frames` answers.
-    fn decode(&self, latents: &[Tensor], tiling: Option<Tiling>, compute: &Compute, frames: FrameSink<'_>) -> Result<()>;
+    fn decode(
+        &self,
+        latents: &[Tensor],
+        tiling: Option<Tiling>,
+        compute: &Compute,
+        frames: FrameSink<'_>,
+    ) -> Result<()>;
 }
 
 /// Where decoded frames go: (1, 3, n, height, width) in [-1, 1].

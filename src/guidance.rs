@@ -42,7 +42,13 @@ impl Conditioning {
 ///
 /// # Errors
 /// Those of the transformer.
-pub fn velocity(model: &dyn Denoiser, latents: &Tensor, timestep: f64, scale: f64, on: &Conditioning) -> Result<Tensor> {
+pub fn velocity(
+    model: &dyn Denoiser,
+    latents: &Tensor,
+    timestep: f64,
+    scale: f64,
+    on: &Conditioning,
+) -> Result<Tensor> {
     let image = on.image.as_ref();
     let positive = model.velocity(latents, timestep, &on.text, image)?;
     let Some(negative) = on.negative.as_ref().filter(|_| scale > 1.0) else { return Ok(positive) };

@@ -93,7 +93,15 @@ impl Output {
             Self::File(film, fps) => {
                 let written = film.finish()?;
                 let (path, codec) = (Some(written.path), Some(written.codec));
-                Film { path, frames: Vec::new(), count: written.frames, fps, seconds: written.seconds, codec, waveform: None }
+                Film {
+                    path,
+                    frames: Vec::new(),
+                    count: written.frames,
+                    fps,
+                    seconds: written.seconds,
+                    codec,
+                    waveform: None,
+                }
             }
             Self::Memory(frames, fps) => {
                 let (count, seconds) = (frames.len(), fps.seconds(frames.len()));

@@ -54,7 +54,8 @@ pub fn home() -> Result<PathBuf> {
     } else {
         from("XDG_DATA_HOME").or_else(|| from("HOME").map(|home| home.join(".local/share")))
     };
-    let unknown = || Error::failed("no folder for talkie's data is known").hint("set `TALKIE_HOME` to a folder of yours");
+    let unknown =
+        || Error::failed("no folder for talkie's data is known").hint("set `TALKIE_HOME` to a folder of yours");
     Ok(data.ok_or_else(unknown)?.join("talkie"))
 }
 

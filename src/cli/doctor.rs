@@ -45,13 +45,16 @@ fn report() -> Value {
         ("metal", cfg!(feature = "metal")),
         ("accelerate", cfg!(feature = "accelerate")),
     ];
-    let built = |with: bool| features.iter().filter(|(_, on)| *on == with).map(|(name, _)| *name).collect::<Vec<_>>().join(" ");
+    let built =
+        |with: bool| features.iter().filter(|(_, on)| *on == with).map(|(name, _)| *name).collect::<Vec<_>>().join(" ");
     let encoders: Vec<String> = media::encoders()
         .iter()
         .map(|encoder| format!("{} ({}) for .{}", encoder.name, encoder.codec, encoder.endings.join(" .")))
         .collect();
     let ffmpeg = media::ffmpeg_version().unwrap_or_else(|| "not built in: films are written as PNG frames".into());
-    let place = |found: Result<std::path::PathBuf>| found.map_or_else(|error| error.to_string(), |path| path.display().to_string());
+    let place = |found: Result<std::path::PathBuf>| {
+        found.map_or_else(|error| error.to_string(), |path| path.display().to_string())
+    };
     json!({
         "talkie": env!("CARGO_PKG_VERSION"),
         "built with": built(true),

@@ -96,9 +96,9 @@ pub struct Args {
 }
 
 fn key_value(text: &str) -> Result<(String, String)> {
-    let (key, value) = text.split_once('=').ok_or_else(|| {
-        Error::usage(format!("`{text}` is not KEY=VALUE")).hint("write it as `--set guidance_2=3.0`")
-    })?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| Error::usage(format!("`{text}` is not KEY=VALUE")).hint("write it as `--set guidance_2=3.0`"))?;
     Ok((key.trim().replace('-', "_"), value.to_owned()))
 }
 

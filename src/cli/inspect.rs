@@ -24,7 +24,9 @@ pub fn run(args: &Args) -> Result<()> {
     for (key, value) in recipe.as_object().into_iter().flatten() {
         match value {
             Value::Null => {}
-            Value::Array(files) => files.iter().try_for_each(|file| super::print(&format!("{key:<11} {}", hashed(file))))?,
+            Value::Array(files) => {
+                files.iter().try_for_each(|file| super::print(&format!("{key:<11} {}", hashed(file))))?
+            }
             Value::Object(fields) if key == "parameters" => {
                 fields.iter().try_for_each(|(key, value)| super::print(&format!("{key:<16} {}", plain(value))))?;
             }

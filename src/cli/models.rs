@@ -65,7 +65,13 @@ fn show(entry: &Entry) -> Result<()> {
         ("autoencoder", format!("{:.0}M parameters", entry.parameters.vae as f64 / 1e6)),
         ("sizes", sizes),
         ("film", format!("{} frames at {} fps", entry.geometry.frames, entry.geometry.fps)),
-        ("sampling", format!("{} steps, guidance {}{second}, flow shift {}", sampling.steps, sampling.guidance, sampling.flow_shift)),
+        (
+            "sampling",
+            format!(
+                "{} steps, guidance {}{second}, flow shift {}",
+                sampling.steps, sampling.guidance, sampling.flow_shift
+            ),
+        ),
         ("negative", sampling.negative_prompt.clone()),
         ("checked", entry.checked.clone()),
     ];

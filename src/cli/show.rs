@@ -37,7 +37,8 @@ impl Show {
             return Err(Error::usage(format!("the preview is a PNG picture, which {} is not", path.display()))
                 .hint("name it like `--preview preview.png`"));
         }
-        let target = if json || !super::watched() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target =
+            if json || !super::watched() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
         let handler = move || {
@@ -97,9 +98,7 @@ impl Show {
                 super::say(&format!("{} frames, {:.2} s, {codec}", film.count, film.seconds));
                 super::print(&path.display().to_string())
             }
-            Err(error) if error.kind() == Kind::Stopped => {
-                Err(error.hint("`talkie resume` goes on from here"))
-            }
+            Err(error) if error.kind() == Kind::Stopped => Err(error.hint("`talkie resume` goes on from here")),
             Err(error) => Err(error),
         }
     }

@@ -21,8 +21,9 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
     }
     let path = folder.join("model_index.json");
     if !path.is_file() {
-        return Err(Error::failed(format!("no `model_index.json` in {}", folder.display()))
-            .hint("talkie reads folders in diffusers' layout: for Wan, the repositories whose names end in `-Diffusers`"));
+        return Err(Error::failed(format!("no `model_index.json` in {}", folder.display())).hint(
+            "talkie reads folders in diffusers' layout: for Wan, the repositories whose names end in `-Diffusers`",
+        ));
     }
     let index = read_json(&path)?;
     let entries = index.as_object().ok_or_else(|| Error::failed(format!("{} is not a JSON object", path.display())))?;
@@ -49,13 +50,17 @@ pub(super) fn component(folder: &Path, name: &str, class: &str) -> Result<Compon
         return Err(Error::failed(format!("the model's `{name}` is missing: no folder {}", folder.display()))
             .hint("fetch the model again: `talkie models pull NAME`"));
     }
-    let config = ["config.json", "scheduler_config.json"].map(|file| folder.join(file)).into_iter().find(|p| p.is_file());
+    let config =
+        ["config.json", "scheduler_config.json"].map(|file| folder.join(file)).into_iter().find(|p| p.is_file());
     let config = config.map(|path| read_json(&path)).transpose()?.unwrap_or(Value::Null);
     let files = weight_files(folder)?;
     let network = !(name.starts_with("tokenizer") || name.starts_with("scheduler"));
     if network && files.is_empty() {
-        return Err(Error::failed(format!("the model's `{name}` has no weights: no safetensors file in {}", folder.display()))
-            .hint("fetch the model again: `talkie models pull NAME`"));
+        return Err(Error::failed(format!(
+            "the model's `{name}` has no weights: no safetensors file in {}",
+            folder.display()
+        ))
+        .hint("fetch the model again: `talkie models pull NAME`"));
     }
     if network && config.is_null() {
         return Err(Error::failed(format!("the model's `{name}` has no `config.json`, in {}", folder.display())));
@@ -83,9 +88,13 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<WeightFile>> {
     let map = json.get("weight_map").and_then(Value::as_object);
     let map = map.ok_or_else(|| Error::failed(format!("no `weight_map` in {}", index.display())))?;
     let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
-    let plain = |name: &str| matches!(Path::new(name).components().collect::<Vec<_>>().as_slice(), [PathPart::Normal(_)]);
+    let plain =
+        |name: &str| matches!(Path::new(name).components().collect::<Vec<_>>().as_slice(), [PathPart::Normal(_)]);
     if let Some(odd) = names.iter().find(|name| !plain(name)) {
-        return Err(Error::failed(format!("the index names a shard `{odd}`, which is not a plain file name, in {}", index.display())));
+        return Err(Error::failed(format!(
+            "the index names a shard `{odd}`, which is not a plain file name, in {}",
+            index.display()
+        )));
     }
     names.into_iter().map(|name| weight_file(&folder.join(name))).collect()
 }

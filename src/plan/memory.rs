@@ -26,7 +26,10 @@ impl Plan {
             let tiling = Tiling::default();
             let stages = estimate(&self.shape, Some(tiling));
             if fits(&stages) {
-                self.notes.push(format!("the autoencoder works in tiles of {} pixels, to fit into memory", tiling.min_height));
+                self.notes.push(format!(
+                    "the autoencoder works in tiles of {} pixels, to fit into memory",
+                    tiling.min_height
+                ));
                 self.parameters.insert("tile".into(), tiling.min_height.into());
                 self.parameters.insert("tile_stride".into(), tiling.stride_height.into());
                 (self.tiling, self.stages) = (Some(tiling), stages);

@@ -212,7 +212,12 @@ impl Plan {
     ///
     /// # Errors
     /// Latents that this model did not make.
-    pub fn of_latents(request: &Request, geometry: &Geometry, latents: &[usize], words: &HashMap<String, String>) -> Result<Self> {
+    pub fn of_latents(
+        request: &Request,
+        geometry: &Geometry,
+        latents: &[usize],
+        words: &HashMap<String, String>,
+    ) -> Result<Self> {
         let &[1, channels, frames, height, width] = latents else {
             return Err(Error::failed(format!("latents of shape {latents:?} are not one film's")));
         };
@@ -226,7 +231,8 @@ impl Plan {
         let recipe: Option<Value> = words.get("recipe").and_then(|recipe| serde_json::from_str(recipe).ok());
         let kept = |field: &str| recipe.as_ref().and_then(|recipe| recipe.get(field)).cloned();
         let mut request = request.clone();
-        request.prompt = kept("prompt").and_then(|prompt| Some(prompt.as_str()?.to_owned())).unwrap_or_else(|| "latents".into());
+        request.prompt =
+            kept("prompt").and_then(|prompt| Some(prompt.as_str()?.to_owned())).unwrap_or_else(|| "latents".into());
         request.fps = request.fps.or_else(|| serde_json::from_value(kept("fps")?).ok());
         request.size = Some(Size { width: width * geometry.spatial, height: height * geometry.spatial });
         request.frames = Some((frames.max(1) - 1) * geometry.temporal + 1);

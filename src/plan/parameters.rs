@@ -49,7 +49,10 @@ impl Parameters {
         };
         let text_length = value(request, "text_length")?.unwrap_or(geometry.text_length);
         if !(1..=geometry.text_length).contains(&text_length) {
-            return Err(Error::usage(format!("`text_length` is {text_length}, where 1 to {} belongs", geometry.text_length)));
+            return Err(Error::usage(format!(
+                "`text_length` is {text_length}, where 1 to {} belongs",
+                geometry.text_length
+            )));
         }
         let flow_shift = match request.flow_shift {
             Some(shift) => shift,
@@ -82,9 +85,11 @@ impl Parameters {
                     _ => Ok(schedule),
                 }
             }
-            None => {
-                Schedule::new(self.sampling.sampler, self.flow_shift, request.steps.unwrap_or(geometry.defaults.steps as usize))
-            }
+            None => Schedule::new(
+                self.sampling.sampler,
+                self.flow_shift,
+                request.steps.unwrap_or(geometry.defaults.steps as usize),
+            ),
         }
     }
 
@@ -146,7 +151,10 @@ fn sampling(request: &Request, geometry: &Geometry) -> Result<Sampling> {
     if let Some(order) = value(request, "solver_order")? {
         let most = sampling.sampler.max_order();
         if !(1..=most).contains(&order) {
-            return Err(Error::usage(format!("`solver_order` is {order}, where 1 to {most} belongs for `{}`", sampling.sampler)));
+            return Err(Error::usage(format!(
+                "`solver_order` is {order}, where 1 to {most} belongs for `{}`",
+                sampling.sampler
+            )));
         }
         sampling.order = order;
     }
@@ -155,8 +163,11 @@ fn sampling(request: &Request, geometry: &Geometry) -> Result<Sampling> {
             (Sampler::DpmPp2m, "heun") => true,
             (Sampler::DpmPp2m, "midpoint") => false,
             _ => {
-                return Err(Error::usage(format!("`--set solver_type={kind}` is not a variant of `{}`", sampling.sampler))
-                    .hint("`--sampler dpm++` has `midpoint` and `heun`; the other samplers have one variant each"));
+                return Err(Error::usage(format!(
+                    "`--set solver_type={kind}` is not a variant of `{}`",
+                    sampling.sampler
+                ))
+                .hint("`--sampler dpm++` has `midpoint` and `heun`; the other samplers have one variant each"));
             }
         };
     }
@@ -174,8 +185,11 @@ fn tiling(request: &Request, geometry: &Geometry) -> Result<Option<Tiling>> {
     };
     let stride = stride.unwrap_or(tile / 4 * 3 / unit * unit);
     if tile % unit != 0 || stride % unit != 0 || stride == 0 || stride >= tile {
-        return Err(Error::usage(format!("tiles of {tile} pixels every {stride} pixels do not fit this model"))
-            .hint(format!("both are multiples of {unit}, and `tile_stride` is the smaller: `--set tile=256 --set tile_stride=192`")));
+        return Err(Error::usage(format!("tiles of {tile} pixels every {stride} pixels do not fit this model")).hint(
+            format!(
+                "both are multiples of {unit}, and `tile_stride` is the smaller: `--set tile=256 --set tile_stride=192`"
+            ),
+        ));
     }
     Ok(Some(Tiling { min_height: tile, min_width: tile, stride_height: stride, stride_width: stride }))
 }
@@ -192,7 +206,8 @@ fn sigmas(text: &str) -> Result<Vec<f64>> {
 fn value<T: FromStr>(request: &Request, key: &str) -> Result<Option<T>> {
     let Some(text) = request.set.get(key) else { return Ok(None) };
     let what = KEYS.iter().find(|(name, _)| *name == key).map_or("", |(_, what)| what);
-    let parsed = text.trim().parse().map_err(|_| Error::usage(format!("`--set {key}={text}` is not a value: {what}")))?;
+    let parsed =
+        text.trim().parse().map_err(|_| Error::usage(format!("`--set {key}={text}` is not a value: {what}")))?;
     Ok(Some(parsed))
 }
 

@@ -15,7 +15,15 @@ impl Display for Plan {
             Some(negative) => writeln!(f, "negative  {negative}")?,
             None => writeln!(f, "negative  not used: no guidance")?,
         }
-        writeln!(f, "film      {}x{}, {} frames at {} fps: {:.2} s", shape.width, shape.height, shape.frames, self.fps, self.seconds())?;
+        writeln!(
+            f,
+            "film      {}x{}, {} frames at {} fps: {:.2} s",
+            shape.width,
+            shape.height,
+            shape.frames,
+            self.fps,
+            self.seconds()
+        )?;
         if let Some(output) = &self.request.output {
             writeln!(f, "          {}", output.display())?;
         }
@@ -37,7 +45,14 @@ impl Display for Plan {
 
 impl Plan {
     fn sampling(&self, f: &mut Formatter<'_>) -> Result {
-        writeln!(f, "sampler   {}, {} steps, on {} in {}", self.sampling.sampler, self.steps.len(), self.device, self.dtype)?;
+        writeln!(
+            f,
+            "sampler   {}, {} steps, on {} in {}",
+            self.sampling.sampler,
+            self.steps.len(),
+            self.device,
+            self.dtype
+        )?;
         let switch = self.steps.iter().position(|step| step.expert == 1);
         if let Some(switch) = switch {
             writeln!(f, "experts   the first for {switch} steps, the second for {}", self.steps.len() - switch)?;
@@ -58,7 +73,8 @@ impl Plan {
         if self.files.is_empty() {
             return Ok(());
         }
-        let sum = |present| self.files.iter().filter(|file| file.present == present).filter_map(|file| file.bytes).sum();
+        let sum =
+            |present| self.files.iter().filter(|file| file.present == present).filter_map(|file| file.bytes).sum();
         let unknown = self.files.iter().any(|file| !file.present && file.bytes.is_none());
         let more = if unknown { " and some whose size the hub tells" } else { "" };
         writeln!(f, "files     {} here, {} to fetch{more}", human_bytes(sum(true)), human_bytes(sum(false)))?;
@@ -79,7 +95,12 @@ impl Plan {
         writeln!(f, "memory    about {} at the peak{limit}", human_bytes(peak))?;
         for stage in &self.stages {
             let (weights, work) = (human_bytes(stage.weights), human_bytes(stage.work));
-            writeln!(f, "  {:>9}  {:<8}  {weights} weights + {work} work", human_bytes(stage.peak()), stage.stage.name())?;
+            writeln!(
+                f,
+                "  {:>9}  {:<8}  {weights} weights + {work} work",
+                human_bytes(stage.peak()),
+                stage.stage.name()
+            )?;
         }
         Ok(())
     }

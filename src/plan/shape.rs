@@ -40,13 +40,9 @@ impl Shape {
     }
 
     /// What was asked for, rounded, and the reasons as notes.
-    pub(super) fn settle(
-        request: &Request,
-        geometry: &Geometry,
-        fps: Fps,
-        notes: &mut Vec<String>,
-    ) -> Result<Self> {
-        let default = geometry.film.sizes.first().map_or((832, 480), |&(width, height)| (width as usize, height as usize));
+    pub(super) fn settle(request: &Request, geometry: &Geometry, fps: Fps, notes: &mut Vec<String>) -> Result<Self> {
+        let default =
+            geometry.film.sizes.first().map_or((832, 480), |&(width, height)| (width as usize, height as usize));
         let (width, height) = request.size.map_or(default, |size| (size.width, size.height));
         let [_, rows, columns] = geometry.patch;
         let (width, height) = (

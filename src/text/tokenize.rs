@@ -68,7 +68,9 @@ impl Tokenizer {
             return Err(Error::failed("no tokens are asked for: the end of the text alone takes one"));
         }
         let encoding = self.inner.encode_fast(text, true).map_err(|cause| {
-            Error::failed("the tokenizer failed on the prompt").because(cause).hint("fetch the folder `tokenizer` again")
+            Error::failed("the tokenizer failed on the prompt")
+                .because(cause)
+                .hint("fetch the folder `tokenizer` again")
         })?;
         let mut ids = encoding.get_ids().to_vec();
         if ids.last() == Some(&self.end) {

@@ -6,11 +6,11 @@ use candle_core::{D, DType, Device, Tensor};
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
+use crate::nn::Linear;
 use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
 use crate::nn::embed::Embedding;
 use crate::nn::norm::RmsNorm;
-use crate::nn::Linear;
 use crate::weights::Weights;
 
 /// More tokens than this in one prompt are refused: scores and relative positions grow with the square.
@@ -103,8 +103,9 @@ impl Config {
         }
         let (buckets, distance) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
         if buckets % 4 != 0 || distance <= buckets / 4 {
-            return Err(Error::failed(format!("{buckets} buckets cannot share out distances up to {distance}"))
-                .hint("`relative_attention_num_buckets` is 32 and `relative_attention_max_distance` 128 in every release"));
+            return Err(Error::failed(format!("{buckets} buckets cannot share out distances up to {distance}")).hint(
+                "`relative_attention_num_buckets` is 32 and `relative_attention_max_distance` 128 in every release",
+            ));
         }
         if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon < 1.0) {
             return Err(Error::failed(format!("`layer_norm_epsilon` is {}: it is 1e-6", self.layer_norm_epsilon)));

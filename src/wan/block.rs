@@ -3,11 +3,11 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::config::Config;
+use crate::nn::Linear;
 use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
 use crate::nn::norm::{LayerNorm, RmsNorm};
 use crate::nn::rope::Rope;
-use crate::nn::Linear;
 use crate::weights::Weights;
 
 /// Vectors that shift, scale and gate the tokens, one set for each run of tokens that share a timestep.

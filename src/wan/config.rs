@@ -120,8 +120,10 @@ impl Config {
             return Err(refuse("qk_norm", format!("{:?}", self.qk_norm), "\"rms_norm_across_heads\""));
         }
         if self.image_dim.is_some() || self.added_kv_proj_dim.is_some() {
-            return Err(Error::failed("this is a Wan 2.1 image-to-video transformer, which reads pictures through CLIP")
-                .hint("talkie runs image to video with Wan 2.2: `-m wan2.2-i2v-a14b` or `-m wan2.2-ti2v-5b`"));
+            return Err(Error::failed(
+                "this is a Wan 2.1 image-to-video transformer, which reads pictures through CLIP",
+            )
+            .hint("talkie runs image to video with Wan 2.2: `-m wan2.2-i2v-a14b` or `-m wan2.2-ti2v-5b`"));
         }
         Ok(())
     }

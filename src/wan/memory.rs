@@ -33,7 +33,8 @@ fn text(wan: &Wan) -> StageMemory {
 
 fn denoise(wan: &Wan, shape: &Shape) -> StageMemory {
     let config = &wan.transformer;
-    let [dim, ff, heads, text] = [config.dim(), config.ffn_dim, config.num_attention_heads, config.text_dim].map(|n| n as u64);
+    let [dim, ff, heads, text] =
+        [config.dim(), config.ffn_dim, config.num_attention_heads, config.text_dim].map(|n| n as u64);
     let tokens = shape.tokens as u64;
     let weights = ["transformer", "transformer_2"].map(|name| bytes(wan, name)).into_iter().max().unwrap_or(0);
     let widened = dim * ff * VALUE;
@@ -41,7 +42,11 @@ fn denoise(wan: &Wan, shape: &Shape) -> StageMemory {
     let feed_forward = tokens * (4 * dim + 3 * ff) * VALUE;
     let context = 512 * (2 * text + 6 * dim) * VALUE;
     let latents = 8 * shape.latents.iter().product::<usize>() as u64 * VALUE;
-    StageMemory { stage: Stage::Denoise, weights, work: BASE + widened + attention.max(feed_forward) + context + latents }
+    StageMemory {
+        stage: Stage::Denoise,
+        weights,
+        work: BASE + widened + attention.max(feed_forward) + context + latents,
+    }
 }
 
 /// The decoder, which is the larger half: what every layer remembers of the frames before, and the frame at hand.
@@ -53,7 +58,8 @@ fn autoencoder(wan: &Wan, shape: &Shape, tiling: Option<Tiling>) -> StageMemory 
     let base = config.decoder_base_dim.unwrap_or(config.base_dim) as u64;
     let levels = config.dim_mult.len();
     let cache: f64 = (0..levels).map(|level| remembered(config, level) * base as f64).sum();
-    let top = (config.dim_mult.first().copied().unwrap_or(1) as u64 * base).max(config.dim_mult.get(1).copied().unwrap_or(1) as u64 * base / 2);
+    let top = (config.dim_mult.first().copied().unwrap_or(1) as u64 * base)
+        .max(config.dim_mult.get(1).copied().unwrap_or(1) as u64 * base / 2);
     // At the top: the input, its normalised copy, three frames stacked for the convolution, the output and the sum.
     let frame = pixels as f64 * at_once * top as f64 * 8.0;
     let film = (shape.width * shape.height * 3 * config.temporal_factor()) as u64 * 4;
@@ -74,7 +80,8 @@ fn tiled(shape: &Shape, tiling: Option<Tiling>) -> (f64, f64) {
     let Some(tiling) = tiling else { return (1.0, 1.0) };
     let cover = |side: usize, tile: usize, stride: usize| if side <= tile { 1.0 } else { tile as f64 / stride as f64 };
     let share = |side: usize, tile: usize| (tile as f64 / side as f64).min(1.0);
-    let covered = cover(shape.height, tiling.min_height, tiling.stride_height) * cover(shape.width, tiling.min_width, tiling.stride_width);
+    let covered = cover(shape.height, tiling.min_height, tiling.stride_height)
+        * cover(shape.width, tiling.min_width, tiling.stride_width);
     (covered, share(shape.height, tiling.min_height) * share(shape.width, tiling.min_width))
 }
 

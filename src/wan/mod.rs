@@ -53,7 +53,8 @@ impl Wan {
         vae.check()?;
         let text: umt5::Config = part("text_encoder", "UMT5EncoderModel")?.config()?;
         let boundary = model.index.get("boundary_ratio").and_then(Value::as_f64);
-        let second = model.find("transformer_2").map(|second| check_class(second, "WanTransformer3DModel")).transpose()?;
+        let second =
+            model.find("transformer_2").map(|second| check_class(second, "WanTransformer3DModel")).transpose()?;
         if boundary.is_some() != second.is_some() {
             return Err(Error::failed(format!(
                 "`model_index.json` must name both `transformer_2` and `boundary_ratio`, or neither, in {}",
@@ -63,7 +64,10 @@ impl Wan {
         if let Some(second) = second {
             let second: config::Config = second.config()?;
             if second != transformer {
-                return Err(Error::failed(format!("the two transformers have different shapes, in {}", model.folder.display())));
+                return Err(Error::failed(format!(
+                    "the two transformers have different shapes, in {}",
+                    model.folder.display()
+                )));
             }
         }
         let expand_timesteps = model.index.get("expand_timesteps").and_then(Value::as_bool).unwrap_or(false);
@@ -139,6 +143,11 @@ fn check_class<'a>(part: &'a Component, class: &str) -> Result<&'a Component> {
     if part.class == class {
         return Ok(part);
     }
-    Err(Error::failed(format!("`{}` is a `{}`, where a `{class}` belongs, in {}", part.name, part.class, part.folder.display()))
-        .hint("the folder is of a variant that talkie does not run: `talkie models` lists those that it does"))
+    Err(Error::failed(format!(
+        "`{}` is a `{}`, where a `{class}` belongs, in {}",
+        part.name,
+        part.class,
+        part.folder.display()
+    ))
+    .hint("the folder is of a variant that talkie does not run: `talkie models` lists those that it does"))
 }

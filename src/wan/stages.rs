@@ -24,7 +24,13 @@ impl Family for Wan {
         super::memory::stages(self, shape, tiling)
     }
 
-    fn encode_text(&self, prompts: &[&str], plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Vec<Tensor>> {
+    fn encode_text(
+        &self,
+        prompts: &[&str],
+        plan: &Plan,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Tensor>> {
         let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder)?;
         let mut tokens = Vec::with_capacity(prompts.len());
         for prompt in prompts {
@@ -81,7 +87,13 @@ impl Family for Wan {
         }
     }
 
-    fn decode(&self, latents: &[Tensor], tiling: Option<Tiling>, compute: &Compute, frames: FrameSink<'_>) -> Result<()> {
+    fn decode(
+        &self,
+        latents: &[Tensor],
+        tiling: Option<Tiling>,
+        compute: &Compute,
+        frames: FrameSink<'_>,
+    ) -> Result<()> {
         let decoder = vae::Decoder::load(&self.vae, &self.weights("vae", compute)?)?;
         for latents in latents {
             let channels = latents.dim(1)?;

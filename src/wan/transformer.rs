@@ -5,11 +5,11 @@ use candle_core::{DType, Result, Tensor};
 use super::block::{Block, Modulation};
 use super::config::Config;
 use crate::error::Error;
+use crate::nn::Linear;
 use crate::nn::activation::{gelu_tanh, silu};
 use crate::nn::embed::sinusoid;
 use crate::nn::norm::LayerNorm;
 use crate::nn::rope::Rope;
-use crate::nn::Linear;
 use crate::weights::Weights;
 
 /// Base of the wavelengths of the rotary embedding.
@@ -161,9 +161,13 @@ impl Transformer {
     fn unpatchify(&self, xs: &Tensor, [t, h, w]: [usize; 3]) -> Result<Tensor> {
         let [pt, ph, pw] = self.config.patch_size;
         let c = self.config.out_channels;
-        xs.reshape(vec![t, h, w, pt, ph, pw, c])?
-            .permute(vec![6, 0, 3, 1, 4, 2, 5])?
-            .reshape((1, c, t * pt, h * ph, w * pw))
+        xs.reshape(vec![t, h, w, pt, ph, pw, c])?.permute(vec![6, 0, 3, 1, 4, 2, 5])?.reshape((
+            1,
+            c,
+            t * pt,
+            h * ph,
+            w * pw,
+        ))
     }
 }
 

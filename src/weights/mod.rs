@@ -57,7 +57,10 @@ impl Weights {
 
     /// The names and shapes of all tensors in the files, from the root.
     pub fn shapes(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
-        self.store.files.iter().flat_map(|file| file.tensors().map(|(name, stored)| (name.clone(), stored.shape.clone())))
+        self.store
+            .files
+            .iter()
+            .flat_map(|file| file.tensors().map(|(name, stored)| (name.clone(), stored.shape.clone())))
     }
 
     /// The words that the files carry besides their tensors.
