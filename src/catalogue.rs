@@ -1,1 +1,192 @@
-//! The models that can be run, as data: `models/*.toml`, embedded in the program.
+//! What can be run by name: the files of `models/`, embedded and parsed. `models/README.md` describes their fields.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Context, Error, Result, nearest};
+
+/// The entries' files: (name, text). A test sees to it that every file of `models/` is here.
+const FILES: &[(&str, &str)] = &[
+    ("wan2.1-t2v-1.3b", include_str!("../models/wan2.1-t2v-1.3b.toml")),
+    ("wan2.1-t2v-14b", include_str!("../models/wan2.1-t2v-14b.toml")),
+    ("wan2.2-ti2v-5b", include_str!("../models/wan2.2-ti2v-5b.toml")),
+    ("wan2.2-t2v-a14b", include_str!("../models/wan2.2-t2v-a14b.toml")),
+    ("wan2.2-i2v-a14b", include_str!("../models/wan2.2-i2v-a14b.toml")),
+];
+
+/// One released checkpoint.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// What is typed after `-m`: lower case, without spaces.
+    pub name: String,
+    /// The family that runs it, e.g. `wan`.
+    pub family: String,
+    /// Its name in words.
+    pub title: String,
+    /// The hub repository, `org/name`.
+    pub repo: String,
+    /// The commit, tag or branch of the repository.
+    pub revision: String,
+    /// What it makes a film from; at least one.
+    pub tasks: Vec<Task>,
+    /// The files needed, as [`crate::hub::Hub::fetch`] takes them: names, or patterns in which `*` is any run of characters.
+    pub files: Vec<String>,
+    /// What a user should know before choosing it.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// The class that diffusers runs it with.
+    pub pipeline: String,
+    /// How it was checked that talkie runs it rightly.
+    pub checked: String,
+    /// The licence of the weights.
+    pub licence: Licence,
+    /// How large each network is.
+    pub parameters: Parameters,
+    /// Sizes, lengths and rates that it was trained for.
+    pub geometry: Geometry,
+    /// How its authors sample from it.
+    pub sampling: Sampling,
+    /// What its `model_index.json` says besides the parts.
+    #[serde(default)]
+    pub index: Map<String, Value>,
+    /// Its parts, as its folder describes them: enough to plan a film before anything is fetched.
+    pub components: BTreeMap<String, Described>,
+}
+
+/// One part of a model.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Described {
+    /// Its class in diffusers or transformers.
+    pub class: String,
+    /// Its configuration, as far as it is not that of the class.
+    #[serde(default)]
+    pub config: Map<String, Value>,
+}
+
+/// What a film is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// A prompt.
+    T2v,
+    /// A prompt and the first frame.
+    I2v,
+}
+
+impl Task {
+    /// The task in a word: what a film is made from.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::T2v => "text",
+            Self::I2v => "image",
+        }
+    }
+}
+
+/// The licence of the weights.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Licence {
+    /// Its SPDX identifier.
+    pub name: String,
+    /// Where its text is.
+    pub url: String,
+}
+
+/// Numbers of parameters, computed from the configuration of each network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    /// The transformer, or the expert for high noise.
+    pub transformer: u64,
+    /// The expert for low noise.
+    pub transformer_2: Option<u64>,
+    /// The text encoder, without a decoder.
+    pub text_encoder: u64,
+    /// The video autoencoder, both halves.
+    pub vae: u64,
+}
+
+/// Sizes, lengths and rates that a model was trained for.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Geometry {
+    /// Widths and heights in pixels; the first is the default.
+    pub sizes: Vec<(u32, u32)>,
+    /// Frames of a film.
+    pub frames: u32,
+    /// Frames a second.
+    pub fps: f64,
+}
+
+/// The sampling defaults of a model's own authors.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Steps of the sampler.
+    pub steps: u32,
+    /// Classifier-free guidance; with two experts, that of the one for high noise.
+    pub guidance: f64,
+    /// Guidance of the expert for low noise.
+    pub guidance_2: Option<f64>,
+    /// The shift `s` of the sigmas, `s·σ / (1 + (s − 1)·σ)`.
+    pub flow_shift: f64,
+    /// The shift for small pictures, where it differs.
+    pub small_flow_shift: Option<SmallShift>,
+    /// The share of the 1000 timesteps from which on the expert for high noise works.
+    pub boundary_ratio: Option<f64>,
+    /// The negative prompt for a request that has none.
+    pub negative_prompt: String,
+}
+
+/// A flow shift for pictures of at most so many pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmallShift {
+    /// Width times height up to which it holds, inclusive.
+    pub pixels: u64,
+    /// The shift.
+    pub value: f64,
+}
+
+impl Sampling {
+    /// The flow shift for pictures of `width` by `height` pixels.
+    pub fn flow_shift_at(&self, width: u32, height: u32) -> f64 {
+        let pixels = u64::from(width) * u64::from(height);
+        self.small_flow_shift.filter(|small| pixels <= small.pixels).map_or(self.flow_shift, |small| small.value)
+    }
+}
+
+/// Every entry, in the order in which they are shown.
+///
+/// # Errors
+/// A file of `models/` that does not parse, which no released talkie holds.
+pub fn entries() -> Result<Vec<Entry>> {
+    FILES
+        .iter()
+        .map(|(name, text)| toml::from_str(text).context(|| format!("models/{name}.toml does not parse")))
+        .collect()
+}
+
+/// The entry of that name, or of that hub repository; the case of letters does not matter.
+///
+/// # Errors
+/// No such entry: the hint gives the names that look like it.
+pub fn find(name: &str) -> Result<Entry> {
+    let entries = entries()?;
+    let same = |entry: &&Entry| entry.name.eq_ignore_ascii_case(name) || entry.repo.eq_ignore_ascii_case(name);
+    if let Some(entry) = entries.iter().find(same) {
+        return Ok(entry.clone());
+    }
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let near = nearest(&name.to_lowercase(), &names);
+    let hint = match near.as_slice() {
+        [] => "`talkie models` lists the names; a folder or a hub repository `org/name` will do as well".to_string(),
+        near => format!("did you mean {}? `talkie models` lists all the names", near.join(" or ")),
+    };
+    Err(Error::usage(format!("there is no model named {name}")).hint(hint))
+}

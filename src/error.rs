@@ -127,3 +127,34 @@ impl<T, E: Into<Cause>> Context<T> for std::result::Result<T, E> {
         self.map_err(|cause| Error::failed(what()).because(cause))
     }
 }
+
+/// The names that look like `word`, nearest first, at most three: for "did you mean".
+///
+/// Near is an edit distance (Levenshtein, in characters) of at most a third of the word, and of 2 for short words.
+pub fn nearest<'a>(word: &str, names: &[&'a str]) -> Vec<&'a str> {
+    // A word that long is not a slip of the finger, and the distance costs the product of both lengths.
+    const LONGEST: usize = 100;
+    let length = word.chars().take(LONGEST + 1).count();
+    if length > LONGEST {
+        return Vec::new();
+    }
+    let mut near: Vec<(usize, &str)> = names.iter().map(|&name| (edit_distance(word, name), name)).collect();
+    near.retain(|(distance, _)| *distance <= (length / 3).max(2));
+    near.sort_by_key(|(distance, _)| *distance);
+    near.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+/// Characters to insert, delete or replace to turn `a` into `b`, one row of the table at a time.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,1 +1,195 @@
-//! The pipeline: a request in, a film out.
+//! The pipeline: prompt → embeddings, noise → latents, latents → frames, frames → film. Read this file first.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use candle_core::Tensor;
+
+use crate::decode::Decode;
+use crate::denoise::Denoise;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::families;
+use crate::family::{Compute, Family};
+use crate::guidance::Conditioning;
+use crate::latents;
+use crate::media;
+use crate::model::Model;
+use crate::output::{Film, Output};
+use crate::plan::Plan;
+use crate::preview::Projection;
+use crate::progress::{Event, Progress, Stage};
+use crate::provenance::Recipe;
+use crate::request::Request;
+use crate::run::Run;
+
+/// Where events go: see [`Progress`].
+pub type OnEvent<'a> = &'a mut dyn FnMut(&Event) -> ControlFlow<()>;
+
+/// A model that is ready to make films. It holds no weights: each stage of a run loads its own and drops them.
+pub struct Pipeline {
+    family: Box<dyn Family>,
+    model: Model,
+}
+
+impl Pipeline {
+    /// Opens the model of a request: a folder, a catalogue name or a hub repository. Files that are missing are fetched.
+    ///
+    /// # Errors
+    /// A model that is unknown, incomplete, or of a family that talkie does not run.
+    pub fn open(request: &Request, on_event: OnEvent<'_>) -> Result<Self> {
+        let (model, family) = families::open(request, &mut Progress::new(on_event))?;
+        Ok(Self { model, family })
+    }
+
+    /// What would happen, from what is known without a download.
+    ///
+    /// # Errors
+    /// As [`Pipeline::plan`].
+    pub fn look(request: &Request) -> Result<Plan> {
+        let ((model, family), missing) = families::look(request)?;
+        let plan = Self { model, family }.plan(request)?;
+        Ok(if missing.is_empty() { plan } else { Plan { files: missing, ..plan } })
+    }
+
+    /// What will happen: everything settled before a tensor exists.
+    ///
+    /// # Errors
+    /// A request that cannot be carried out, or a film that does not fit into memory.
+    pub fn plan(&self, request: &Request) -> Result<Plan> {
+        let geometry = self.family.geometry()?;
+        let plan = Plan::settle(request, &geometry)?.with_files(&self.model);
+        plan.with_memory(&geometry, &|shape, tiling| self.family.memory(shape, tiling))
+    }
+
+    /// Makes a film: a file where the request names one, otherwise the frames in memory.
+    ///
+    /// # Errors
+    /// A request that cannot be carried out, weights that do not load, a full disk, a stop from the callback. The run is
+    /// kept: [`Pipeline::resume`] goes on with it.
+    pub fn generate(&self, request: &Request, on_event: OnEvent<'_>) -> Result<Film> {
+        let plan = self.plan(request)?;
+        Output::check(&plan)?;
+        self.resume(Run::create(&plan)?, on_event)
+    }
+
+    /// Goes on with a run that stopped, from the last step that was kept. It ends in the same film.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub fn resume(&self, mut run: Run, on_event: OnEvent<'_>) -> Result<Film> {
+        let plan = run.plan()?;
+        let mut progress = Progress::new(on_event);
+        for note in &plan.notes {
+            progress.note(note.clone())?;
+        }
+        let compute = compute(&plan)?;
+        let latents = match run.latents()? {
+            Some(latents) => latents,
+            None => self.denoise(&plan, &mut run, &compute, &mut progress)?,
+        };
+        if let Some(path) = &plan.request.save_latents {
+            latents::save(path, &[("video".to_owned(), latents.clone())], run.words()?)?;
+        }
+        let film = self.film(&plan, &latents, &run.words()?, &compute, &mut progress)?;
+        if !plan.request.keep {
+            run.remove()?;
+        }
+        Ok(film)
+    }
+
+    /// Makes the film of latents that were kept. `request` says where it goes; of the model only the decoder is used.
+    ///
+    /// # Errors
+    /// A file that holds no latents of this model, weights that do not load, a full disk, a stop from the callback.
+    pub fn decode(&self, path: &Path, request: &Request, on_event: OnEvent<'_>) -> Result<Film> {
+        let latents = latents::load_video(path)?;
+        let words = latents::metadata(path)?;
+        let geometry = self.family.geometry()?;
+        let plan = Plan::of_latents(request, &geometry, latents.dims(), &words)?.with_files(&self.model);
+        let plan = plan.with_memory(&geometry, &|shape, tiling| self.family.memory(shape, tiling))?;
+        Output::check(&plan)?;
+        self.film(&plan, &latents, &words, &compute(&plan)?, &mut Progress::new(on_event))
+    }
+
+    /// Prompt and noise to latents, kept in the run's folder before anything else is done with them.
+    fn denoise(&self, plan: &Plan, run: &mut Run, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
+        let recipe = std::thread::spawn({
+            let plan = plan.clone();
+            move || Recipe::of(&plan)?.to_json()
+        });
+        let conditioning = self.condition(plan, run, compute, progress)?;
+        let family = self.family.as_ref();
+        let preview = plan.request.preview.then(|| Projection::measure(family, plan, compute)).transpose()?;
+        let denoise = Denoise { family, plan, compute, conditioning: &conditioning, preview: preview.as_ref() };
+        let latents = progress.stage(Stage::Denoise, plan.steps.len() as u64, |progress| denoise.run(run, progress))?;
+        let recipe = recipe.join().map_err(|_| Error::failed("hashing the model's files stopped unexpectedly"))??;
+        run.save_latents(&latents, HashMap::from([("recipe".to_owned(), recipe)]))?;
+        Ok(latents)
+    }
+
+    /// The embeddings of the prompts and the latents of the first picture: from the run's folder, or made now.
+    fn condition(
+        &self,
+        plan: &Plan,
+        run: &Run,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Conditioning> {
+        if let Some(kept) = run.conditioning(&compute.device)? {
+            return Conditioning::unpack(kept);
+        }
+        let prompts: Vec<&str> = std::iter::once(&plan.prompt).chain(&plan.negative).map(String::as_str).collect();
+        let mut embeddings = progress
+            .stage(Stage::Text, 1, |progress| self.family.encode_text(&prompts, plan, compute, progress))?
+            .into_iter();
+        let text = embeddings.next().ok_or_else(|| Error::failed("the text encoder made no embedding"))?;
+        let image = match &plan.request.image {
+            Some(path) => {
+                let picture = first_picture(path, plan, progress)?;
+                let encode = |progress: &mut Progress<'_>| self.family.encode_image(&picture, plan, compute, progress);
+                Some(progress.stage(Stage::Image, 1, encode)?)
+            }
+            None => None,
+        };
+        let conditioning = Conditioning { text, negative: embeddings.next(), image };
+        run.save_conditioning(&conditioning.pack())?;
+        Ok(conditioning)
+    }
+
+    /// Latents to the film, frame by frame.
+    fn film(
+        &self,
+        plan: &Plan,
+        latents: &Tensor,
+        words: &HashMap<String, String>,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Film> {
+        let recipe = words.get("recipe").map_or("", String::as_str);
+        let mut output = Output::create(plan, recipe)?;
+        let (family, frames) = (self.family.as_ref(), plan.shape.frames);
+        let decode = Decode { family, compute, tiling: plan.tiling, frames };
+        progress.stage(Stage::Decode, frames as u64, |progress| {
+            decode.run(latents, progress, &mut |picture| output.push(picture))
+        })?;
+        output.finish(progress)
+    }
+}
+
+fn compute(plan: &Plan) -> Result<Compute> {
+    let device = device::open(&plan.device)?;
+    Ok(Compute { dtype: device::dtype(&plan.dtype, &device)?, device })
+}
+
+/// The picture that the film begins with, at the film's size.
+fn first_picture(path: &Path, plan: &Plan, progress: &mut Progress<'_>) -> Result<media::Rgb> {
+    let (width, height) = (plan.shape.width as u32, plan.shape.height as u32);
+    let picture = media::read_image(path)?;
+    if (picture.width, picture.height) != (width, height) {
+        let (w, h) = (picture.width, picture.height);
+        progress.note(format!("the picture has {w}x{h} pixels: it is scaled and cropped to {width}x{height}"))?;
+    }
+    Ok(media::fit(&picture, width, height))
+}

@@ -1,1 +1,112 @@
-//! Latent files and their geometry.
+//! Latents: their files and their preview.
+//!
+//! A latent file is safetensors with `video` (1, C, T, H, W), f32, in the transformer's normalised space.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::{Context, Error, Result};
+use crate::weights::Weights;
+
+/// Writes tensors to a safetensors file under a temporary name and renames it when it is whole and on the disk.
+///
+/// # Errors
+/// A folder that cannot be written, a full disk.
+pub fn save(path: &Path, tensors: &[(String, Tensor)], metadata: HashMap<String, String>) -> Result<()> {
+    let host = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.contiguous();
+    let tensors = tensors.iter().map(|(name, tensor)| Ok((name.as_str(), host(tensor)?)));
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
+    let bytes = safetensors::serialize(tensors, Some(metadata)).context(|| format!("packing {}", path.display()))?;
+    write_whole(path, &bytes)
+}
+
+/// Writes a file under a temporary name in the same folder, and renames it when its bytes are on the disk.
+///
+/// # Errors
+/// A folder that cannot be written, a full disk. Nothing is left behind then.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let name = path.file_name().ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())))?;
+    let part = path.with_file_name(format!(".{}.part-{}", name.to_string_lossy(), std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)
+    };
+    write().map_err(|cause| {
+        // The part may not exist: it is the first thing that can fail.
+        let _ = std::fs::remove_file(&part);
+        Error::failed(format!("cannot write {}", path.display()))
+            .because(cause)
+            .hint("check that the folder exists, that you may write there, and that the disk is not full")
+    })
+}
+
+/// Reads every tensor of a safetensors file, without a demand on shapes.
+///
+/// # Errors
+/// A file that is missing, cut short or not safetensors.
+pub fn load(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>> {
+    let weights = Weights::open(&[path.to_owned()], device, DType::F32)?;
+    let names: Vec<(String, Vec<usize>)> = weights.shapes().collect();
+    names.into_iter().map(|(name, shape)| Ok((name.clone(), weights.stored(&name, shape)?))).collect()
+}
+
+/// Reads `video` (1, C, T, H, W) from a latent or noise file, as f32.
+///
+/// # Errors
+/// A file that cannot be read, has no `video`, or one that is not five-dimensional and finite.
+pub fn load_video(path: &Path) -> Result<Tensor> {
+    let mut tensors = load(path, &Device::Cpu)?;
+    let video = tensors.remove("video").ok_or_else(|| {
+        Error::failed(format!("no tensor `video` in {}", path.display()))
+            .hint("latent files come from `--save-latents` and from the folders of runs")
+    })?;
+    let video = video.to_dtype(DType::F32)?;
+    match *video.dims() {
+        [1, _, _, _, _] if video.elem_count() > 0 => {}
+        _ => {
+            return Err(Error::failed(format!(
+                "`video` has the shape {:?}, where (1, C, T, H, W) belongs, in {}",
+                video.dims(),
+                path.display()
+            )));
+        }
+    }
+    if !is_finite(&video)? {
+        return Err(Error::failed(format!("`video` holds values that are not finite, in {}", path.display())));
+    }
+    Ok(video)
+}
+
+/// Whether every value is a finite number.
+///
+/// # Errors
+/// Those of candle.
+pub fn is_finite(tensor: &Tensor) -> candle_core::Result<bool> {
+    // A sum is finite only where all its terms are; f64 keeps large finite terms from overflowing.
+    let sum = tensor.to_dtype(DType::F32)?.abs()?.max_all()?.to_scalar::<f32>()?;
+    let all = tensor.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
+    Ok(sum.is_finite() && !all.is_nan())
+}
+
+/// The words that a safetensors file carries besides its tensors.
+///
+/// # Errors
+/// A file that cannot be read, or is not safetensors.
+pub fn metadata(path: &Path) -> Result<HashMap<String, String>> {
+    use std::io::Read;
+    let broken = || format!("cannot read the header of {}", path.display());
+    let mut file = std::fs::File::open(path).context(broken)?;
+    let mut length = [0; size_of::<u64>()];
+    file.read_exact(&mut length).context(broken)?;
+    let length = u64::from_le_bytes(length).min(file.metadata().context(broken)?.len());
+    let mut header = vec![0; usize::try_from(length).context(broken)?];
+    file.read_exact(&mut header).context(broken)?;
+    let header: serde_json::Value = serde_json::from_slice(&header).context(broken)?;
+    let words = header.get("__metadata__").cloned().unwrap_or_else(|| serde_json::json!({}));
+    serde_json::from_value(words).context(broken)
+}

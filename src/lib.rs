@@ -8,11 +8,11 @@
 //! | level | modules |
 //! |--:|---|
 //! | 0 | [`error`], [`progress`], [`device`] |
-//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`] |
+//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`], [`fps`] |
 //! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
 //! | 4 | [`wan`] |
-//! | 5 | [`guidance`], [`denoise`], [`decode`] |
+//! | 5 | [`families`], [`guidance`], [`denoise`], [`decode`], [`preview`], [`output`] |
 //! | 6 | [`generate`] |
 //!
 //! A module uses its own level and those above it in this table, never one below.
@@ -22,7 +22,9 @@ pub mod decode;
 pub mod denoise;
 pub mod device;
 pub mod error;
+pub mod families;
 pub mod family;
+pub mod fps;
 pub mod generate;
 pub mod guidance;
 pub mod hub;
@@ -31,7 +33,9 @@ pub mod media;
 pub mod model;
 pub mod nn;
 pub mod noise;
+pub mod output;
 pub mod plan;
+pub mod preview;
 pub mod progress;
 pub mod provenance;
 pub mod request;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 
 /// The stages of a run, in the order in which they happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Fetching files that are not on this machine yet. Counted in bytes.
@@ -21,6 +21,19 @@ pub enum Stage {
     Denoise,
     /// Latents to frames and frames to the file. Counted in frames.
     Decode,
+}
+
+impl Stage {
+    /// The stage in one word, as the bars and the plan show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Download => "download",
+            Self::Text => "text",
+            Self::Image => "image",
+            Self::Denoise => "denoise",
+            Self::Decode => "decode",
+        }
+    }
 }
 
 /// Something that happened in a run.
@@ -70,9 +83,9 @@ pub enum Event {
         /// Steps done.
         step: usize,
         /// Pixels across.
-        width: usize,
+        width: u32,
         /// Pixels down.
-        height: usize,
+        height: u32,
         /// Interleaved 8-bit RGB, `width · height · 3` bytes.
         #[serde(skip)]
         rgb: Vec<u8>,

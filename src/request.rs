@@ -1,1 +1,140 @@
-//! What the user asked for: plain data.
+//! What the user asked for: plain data that the command, a server and the library share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::fps::Fps;
+use crate::schedule::Sampler;
+
+/// A request for a film. What is left out is decided by the model.
+///
+/// ```
+/// let request = talkie::request::Request { prompt: "a cat on a roof".into(), steps: Some(20), ..Default::default() };
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Request {
+    /// What should be seen.
+    pub prompt: String,
+    /// What should not be seen. The model's own negative prompt where it is left out; empty for none.
+    pub negative: Option<String>,
+    /// A catalogue name, a hub repository `org/name`, or a folder.
+    pub model: Option<String>,
+    /// Where the film goes. Its ending chooses the format. Without it, the library hands out the frames.
+    pub output: Option<PathBuf>,
+    /// The seed of the noise. A new one where it is left out.
+    pub seed: Option<u64>,
+    /// Denoising steps, 1 to 1000.
+    pub steps: Option<usize>,
+    /// Scale of classifier-free guidance. 1 and less switch it off.
+    pub guidance: Option<f64>,
+    /// How far the schedule is shifted towards noise, above 0 and at most 100.
+    pub flow_shift: Option<f64>,
+    /// The sampler.
+    pub sampler: Option<Sampler>,
+    /// Width and height of the film, in pixels.
+    pub size: Option<Size>,
+    /// Frames of the film. Excludes `seconds`.
+    pub frames: Option<usize>,
+    /// Length of the film. Excludes `frames`.
+    pub seconds: Option<f64>,
+    /// Frames per second.
+    pub fps: Option<Fps>,
+    /// A picture that the film begins with.
+    pub image: Option<PathBuf>,
+    /// A safetensors file with the noise to begin with, as `video` (1, C, T, H, W), instead of a seed's.
+    pub noise: Option<PathBuf>,
+    /// Where the final latents are kept, besides the film.
+    pub save_latents: Option<PathBuf>,
+    /// A file or folder that replaces the model's transformer.
+    pub transformer: Option<PathBuf>,
+    /// A file or folder that replaces the model's text encoder.
+    pub text_encoder: Option<PathBuf>,
+    /// A file or folder that replaces the model's autoencoder.
+    pub vae: Option<PathBuf>,
+    /// Sampling parameters without a field of their own, by name. A plan lists them all.
+    pub set: BTreeMap<String, String>,
+    /// Memory that may be used, in bytes. What is free where it is left out.
+    pub memory: Option<u64>,
+    /// The device that computes: `cpu`, `cuda`, `cuda:1`, `metal`.
+    pub device: Option<String>,
+    /// The type that it computes in: `f32`, `bf16`, `f16`.
+    pub dtype: Option<String>,
+    /// Whether events carry a small picture of the latents every few steps.
+    pub preview: bool,
+    /// Whether the folder of the run stays when the film is whole.
+    pub keep: bool,
+}
+
+/// Width and height in pixels, written `832x480`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Size {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+}
+
+impl FromStr for Size {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let side = |side: &str| side.trim().parse::<usize>().ok().filter(|side| (1..=16384).contains(side));
+        let size = text.split_once(['x', 'X', '×']).and_then(|(w, h)| Some(Self { width: side(w)?, height: side(h)? }));
+        size.ok_or_else(|| {
+            Error::usage(format!("`{text}` is not a size")).hint("write width and height in pixels, such as `832x480`")
+        })
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Size> for String {
+    fn from(size: Size) -> Self {
+        size.to_string()
+    }
+}
+
+/// Bytes as people write them: `8GB`, `512 MB`, `6.5GiB`, `100000000`.
+///
+/// # Errors
+/// Anything else.
+pub fn bytes(text: &str) -> Result<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1.0),
+        "k" | "kb" => Some(1e3),
+        "m" | "mb" => Some(1e6),
+        "g" | "gb" => Some(1e9),
+        "t" | "tb" => Some(1e12),
+        "kib" => Some(1024.0),
+        "mib" => Some(1024f64.powi(2)),
+        "gib" => Some(1024f64.powi(3)),
+        "tib" => Some(1024f64.powi(4)),
+        _ => None,
+    };
+    let value = number.parse::<f64>().ok().zip(scale).map(|(number, scale)| number * scale);
+    match value {
+        Some(value) if (1.0..1e18).contains(&value) => Ok(value as u64),
+        _ => Err(Error::usage(format!("`{text}` is not an amount of memory")).hint("write it as `8GB` or `512MB`")),
+    }
+}

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Frames that are larger than a tile go through an autoencoder in overlapping tiles. Lengths are in pixels.
 ///
 /// A tile sees nothing of its neighbours, so the result is not quite that of the whole frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tiling {
     /// Height of a tile.
     pub min_height: usize,

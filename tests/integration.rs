@@ -2,8 +2,11 @@
 
 mod support;
 
+mod catalogue;
 mod hub;
 mod media;
+mod parity_pipeline;
 mod parity_text;
+mod parity_transformer;
 mod parity_vae;
 mod sampling;

@@ -1,1 +1,10 @@
-//! Tests.
+//! Films and pictures: what is written, read back with FFmpeg's own programs.
+
+mod fps;
+mod pictures;
+mod support;
+mod yuv;
+
+#[cfg(feature = "ffmpeg")]
+mod films;
+mod frames;

@@ -1,1 +1,93 @@
 //! What was typed, turned into requests; one file per subcommand.
+//!
+//! stdout carries results only; bars and words go to stderr.
+
+mod decode;
+mod doctor;
+mod generate;
+mod inspect;
+mod models;
+mod resume;
+mod show;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use talkie::error::{Error, Kind, Result};
+
+/// A prompt in, a film out: open-weights video models on your own machine.
+#[derive(Debug, Parser)]
+#[command(name = "talkie", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a film from a prompt
+    Generate(Box<generate::Args>),
+    /// Make the film of latents that were saved
+    Decode(decode::Args),
+    /// Go on with a run that stopped
+    Resume(resume::Args),
+    /// List the models, show one, or fetch one
+    Models(models::Args),
+    /// Print the recipe that a film carries
+    Inspect(inspect::Args),
+    /// Say what works on this machine and what does not
+    Doctor(doctor::Args),
+}
+
+/// Runs the command: 0 done, 1 failed, 2 wrong usage, 130 stopped by the user.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (result, json) = match cli.command {
+        Command::Generate(args) => (generate::run(&args), args.json),
+        Command::Decode(args) => (decode::run(&args), args.json),
+        Command::Resume(args) => (resume::run(&args), args.json),
+        Command::Models(args) => (models::run(&args), false),
+        Command::Inspect(args) => (inspect::run(&args), args.json),
+        Command::Doctor(args) => (doctor::run(&args), args.json),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, json),
+    }
+}
+
+fn fail(error: &Error, json: bool) -> ExitCode {
+    if json {
+        let event = serde_json::json!({ "event": "error", "message": error.to_string(), "report": error.report() });
+        // The reader may be gone; the exit code still tells.
+        let _ = print(&event.to_string());
+    }
+    say(&error.report());
+    match error.kind() {
+        Kind::Usage => ExitCode::from(2),
+        Kind::Stopped => ExitCode::from(130),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// A line of result, on stdout. A reader that closed early, as `head` does, is not an error.
+fn print(line: &str) -> Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::failed("cannot write to the standard output").because(cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A line of words, on stderr.
+fn say(line: &str) {
+    // Nobody reads it then: there is nowhere else to say so.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Whether somebody watches the bars.
+fn watched() -> bool {
+    std::io::stderr().is_terminal()
+}

@@ -1,1 +1,230 @@
 //! Films and pictures: the only files that mention FFmpeg.
+//!
+//! [`Film`] takes frames one by one and writes what the ending of the name asks for. [`read`] finds the recipe in a film
+//! again, [`image`] reads and writes single pictures. Without the feature `ffmpeg` a film is a folder of PNG frames.
+
+pub mod image;
+pub mod palette;
+pub mod read;
+pub mod yuv;
+
+#[cfg(feature = "ffmpeg")]
+mod encoder;
+mod frames;
+#[cfg(feature = "ffmpeg")]
+mod gif;
+#[cfg(feature = "ffmpeg")]
+mod mux;
+mod part;
+mod resize;
+
+use std::path::{Path, PathBuf};
+
+pub use image::{Rgb, fit, read_image, write_png};
+pub use read::{EncoderInfo, comment, encoders, ffmpeg_version};
+
+use crate::error::{Error, Result};
+use crate::fps::Fps;
+
+/// What a film is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// H.264 in `.mp4`.
+    Mp4,
+    /// H.264 in `.mov`.
+    Mov,
+    /// VP9 in `.webm`.
+    Webm,
+    /// An animation of 256 colours a frame that repeats for ever.
+    Gif,
+    /// A folder of numbered PNG files.
+    Frames,
+}
+
+impl Format {
+    /// Chosen by the ending of `path`; a name without one, one that ends in `/`, and a folder that is there mean frames.
+    ///
+    /// # Errors
+    /// A usage error on an unknown ending, which lists those that are known.
+    pub fn of(path: &Path) -> Result<Self> {
+        let text = path.as_os_str().to_string_lossy();
+        if text.is_empty() {
+            return Err(Error::usage("the output has no name").hint("-o film.mp4"));
+        }
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        match ending.as_deref() {
+            _ if text.ends_with(std::path::is_separator) || path.is_dir() => Ok(Self::Frames),
+            None => Ok(Self::Frames),
+            Some("mp4") => Ok(Self::Mp4),
+            Some("mov") => Ok(Self::Mov),
+            Some("webm") => Ok(Self::Webm),
+            Some("gif") => Ok(Self::Gif),
+            Some(other) => Err(Error::usage(format!("no film can be written as `.{other}`: {}", path.display()))
+                .hint("end the name in .mp4, .mov, .webm or .gif, or in / for a folder of PNG frames")),
+        }
+    }
+}
+
+/// What a film will be, known before its first frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilmSpec {
+    /// Pixels in a row: even, but for GIF and frames.
+    pub width: u32,
+    /// Rows: even, but for GIF and frames.
+    pub height: u32,
+    /// Frames per second.
+    pub fps: Fps,
+    /// How many frames will be pushed.
+    pub frames: usize,
+    /// What the film was made from: it becomes the `comment` tag, or `recipe.json` beside frames.
+    pub recipe: String,
+    /// The encoder to use, by FFmpeg's name for it (`libx264`, `h264_nvenc`, …); `None` for the best that opens.
+    pub encoder: Option<String>,
+}
+
+/// A film that was finished.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// How many frames it has.
+    pub frames: usize,
+    /// How long it lasts.
+    pub seconds: f64,
+    /// Codec and encoder, as `H.264 (libx264)`; `PNG` for a folder of frames.
+    pub codec: String,
+}
+
+/// A film that is being written. Frames are encoded as they come, so memory does not grow with their number.
+///
+/// Until [`Film::finish`] everything is under another name in the same folder; a film dropped before leaves nothing.
+#[derive(Debug)]
+pub struct Film {
+    writer: Writer,
+    path: PathBuf,
+    spec: FilmSpec,
+    pushed: usize,
+    /// A write failed: what is there cannot become a film.
+    broken: bool,
+}
+
+#[derive(Debug)]
+enum Writer {
+    Frames(frames::Folder),
+    #[cfg(feature = "ffmpeg")]
+    Container(mux::Mux),
+}
+
+impl Film {
+    /// Begins a film at `path`, whose ending decides the [`Format`].
+    ///
+    /// Proves before any frame is computed that the folder is there and can be written and that an encoder opens: create
+    /// and drop one to check a request.
+    ///
+    /// # Errors
+    /// A usage error for an unknown ending, a size or rate that the format cannot have, or a folder that is not there; a
+    /// failure when nothing can be written there or FFmpeg has no encoder for it.
+    pub fn create(path: &Path, spec: &FilmSpec) -> Result<Self> {
+        let format = Format::of(path)?;
+        check(format, spec)?;
+        let writer = match format {
+            Format::Frames => Writer::Frames(frames::Folder::create(path, &spec.recipe)?),
+            _ => container(path, format, spec)?,
+        };
+        Ok(Self { writer, path: path.to_owned(), spec: spec.clone(), pushed: 0, broken: false })
+    }
+
+    /// Adds the next frame: `height` rows of `width` pixels, interleaved 8-bit RGB.
+    ///
+    /// # Errors
+    /// When `rgb` is not `width · height · 3` bytes, there are more frames than were announced, or the disk or the encoder
+    /// fails. After that the film cannot be finished.
+    pub fn push(&mut self, rgb: &[u8]) -> Result<()> {
+        let (width, height) = (self.spec.width, self.spec.height);
+        let result = if rgb.len() as u64 != u64::from(width) * u64::from(height) * 3 {
+            let what = format!("frame {} has {} bytes, not the {width}x{height}x3 of the film", self.pushed, rgb.len());
+            Err(Error::failed(what))
+        } else if self.pushed == self.spec.frames {
+            Err(Error::failed(format!("more frames came than the {} that were announced", self.pushed)))
+        } else {
+            match &mut self.writer {
+                Writer::Frames(folder) => folder.push(rgb, width, height),
+                #[cfg(feature = "ffmpeg")]
+                Writer::Container(mux) => mux.push_video(rgb),
+            }
+        };
+        match &result {
+            Ok(()) => self.pushed += 1,
+            Err(_) => self.broken = true,
+        }
+        result
+    }
+
+    /// Writes what the encoder still holds, and gives the film its name. What had that name is replaced now, not before.
+    ///
+    /// # Errors
+    /// When frames are missing, or the disk or the encoder fails: then nothing is left, and an older film is untouched.
+    pub fn finish(self) -> Result<Written> {
+        let expected = self.spec.frames;
+        if self.broken {
+            return Err(Error::failed(format!("a frame could not be written: {}", self.path.display())));
+        }
+        if self.pushed != expected {
+            let what = format!("the film has {} frames, not {expected}: {}", self.pushed, self.path.display());
+            return Err(Error::failed(what));
+        }
+        let codec = match self.writer {
+            Writer::Frames(folder) => folder.finish().map(|()| "PNG".to_owned()),
+            #[cfg(feature = "ffmpeg")]
+            Writer::Container(mux) => mux.finish(),
+        }?;
+        Ok(Written { path: self.path, frames: expected, seconds: self.spec.fps.seconds(expected), codec })
+    }
+}
+
+/// The frames in a second that a GIF can show: players take a delay below 2/100 s for 1/10 s.
+const GIF_FPS: f64 = 50.0;
+/// The longest side that a codec here takes.
+const MAX_SIDE: u32 = 16384;
+/// The length of QuickTime's text is a 16-bit number.
+const MOV_RECIPE: usize = u16::MAX as usize;
+
+/// Refuses what `format` cannot hold.
+fn check(format: Format, spec: &FilmSpec) -> Result<()> {
+    let FilmSpec { width, height, fps, .. } = *spec;
+    if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+        return Err(Error::usage(format!("a film cannot have {width}x{height} pixels"))
+            .hint(format!("sides from 1 to {MAX_SIDE}")));
+    }
+    if spec.frames == 0 {
+        return Err(Error::usage("a film needs at least one frame"));
+    }
+    if spec.recipe.contains('\0') {
+        return Err(Error::usage("the recipe has a zero byte in it, which no film can carry"));
+    }
+    match format {
+        Format::Mp4 | Format::Mov | Format::Webm if width % 2 + height % 2 > 0 => {
+            Err(Error::usage(format!("{width}x{height} cannot be encoded: both sides must be even"))
+                .hint("another --size, or -o frames/"))
+        }
+        Format::Mov if spec.recipe.len() > MOV_RECIPE => {
+            Err(Error::usage(format!("a .mov cannot carry a recipe of {} bytes", spec.recipe.len()))
+                .hint("-o film.mp4"))
+        }
+        Format::Gif if fps.as_f64() > GIF_FPS => {
+            Err(Error::usage(format!("a GIF cannot show {fps} frames in a second"))
+                .hint(format!("--fps {GIF_FPS} or less, or -o film.mp4")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(feature = "ffmpeg")]
+fn container(path: &Path, format: Format, spec: &FilmSpec) -> Result<Writer> {
+    mux::Mux::create(path, format, spec).map(Writer::Container)
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn container(path: &Path, _: Format, _: &FilmSpec) -> Result<Writer> {
+    Err(read::without_ffmpeg(&format!("cannot write {}", path.display())))
+}

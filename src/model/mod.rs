@@ -1,1 +1,150 @@
-//! A model on disk: what its folder holds.
+//! A model on disk: what the folder that diffusers writes holds, before any weight is read.
+
+mod folder;
+mod source;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::catalogue::{Described, Entry, Parameters};
+use crate::error::{Error, Result};
+pub use folder::read_json;
+pub use source::{Repository, Source};
+
+/// A model's parts and where they are.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The class that diffusers would run it with, such as `WanPipeline`.
+    pub pipeline: String,
+    /// `model_index.json` as it is: it carries `boundary_ratio` and `expand_timesteps`.
+    pub index: Value,
+    /// The parts.
+    pub components: Vec<Component>,
+}
+
+/// One part of a model: a network, the tokenizer or the scheduler.
+#[derive(Debug, Clone)]
+pub struct Component {
+    /// Its name in the folder, such as `transformer_2`.
+    pub name: String,
+    /// Its class, such as `WanTransformer3DModel`.
+    pub class: String,
+    /// Its own folder.
+    pub folder: PathBuf,
+    /// Its configuration: `config.json`, or `scheduler_config.json`; null for a tokenizer.
+    pub config: Value,
+    /// Its weights, complete: one file, or all shards. Empty for a tokenizer or a scheduler.
+    pub files: Vec<WeightFile>,
+}
+
+/// A file with weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl Model {
+    /// Reads a folder in diffusers' layout.
+    ///
+    /// # Errors
+    /// A folder that is not one, a part or a shard that is missing, JSON that is not what it should be.
+    pub fn open(folder: &Path) -> Result<Self> {
+        folder::open(folder)
+    }
+
+    /// A released model as the catalogue describes it, before its files are here.
+    ///
+    /// The sizes of the weights are guesses from the numbers of parameters: two bytes each, four in the autoencoder.
+    pub fn from_entry(entry: &Entry) -> Self {
+        let guess = |name: &str| {
+            let Parameters { transformer, transformer_2, text_encoder, vae } = entry.parameters;
+            match name {
+                "transformer" => 2 * transformer,
+                "transformer_2" => 2 * transformer_2.unwrap_or(0),
+                "text_encoder" => 2 * text_encoder,
+                "vae" => 4 * vae,
+                _ => 0,
+            }
+        };
+        let component = |(name, described): (&String, &Described)| {
+            let bytes = guess(name);
+            let file = WeightFile { path: format!("{}/{name}", entry.repo).into(), bytes };
+            Component {
+                name: name.clone(),
+                class: described.class.clone(),
+                folder: format!("{}/{name}", entry.repo).into(),
+                config: Value::Object(described.config.clone()),
+                files: if bytes > 0 { vec![file] } else { Vec::new() },
+            }
+        };
+        Self {
+            folder: entry.repo.clone().into(),
+            pipeline: entry.pipeline.clone(),
+            index: Value::Object(entry.index.clone()),
+            components: entry.components.iter().map(component).collect(),
+        }
+    }
+
+    /// A part that the model cannot do without.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn component(&self, name: &str) -> Result<&Component> {
+        self.find(name).ok_or_else(|| {
+            Error::failed(format!("the model has no `{name}`, in {}", self.folder.display()))
+                .hint("fetch the model again; its `model_index.json` should name this part")
+        })
+    }
+
+    /// A part that the model may do without.
+    pub fn find(&self, name: &str) -> Option<&Component> {
+        self.components.iter().find(|component| component.name == name)
+    }
+
+    /// Puts other weights in the place of a part's: a safetensors file, or a folder like the part's own.
+    ///
+    /// # Errors
+    /// A part that the model has not, a file that is not there, a folder that is not one.
+    pub fn replace(&mut self, name: &str, with: &Path) -> Result<()> {
+        let at = self.components.iter().position(|component| component.name == name);
+        let Some(component) = at.map(|at| &mut self.components[at]) else {
+            return Err(Error::usage(format!("the model has no `{name}` to replace with {}", with.display())));
+        };
+        if with.is_dir() {
+            *component = folder::component(with, name, &component.class)?;
+        } else {
+            component.files = vec![folder::weight_file(with)?];
+        }
+        Ok(())
+    }
+}
+
+impl Component {
+    /// Bytes of all its weights.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// The paths of its weights.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    /// Its configuration as a type of ours.
+    ///
+    /// # Errors
+    /// A field of another type than it should have.
+    pub fn config<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(self.config.clone()).map_err(|cause| {
+            Error::failed(format!("the configuration of `{}` does not fit its class `{}`", self.name, self.class))
+                .because(cause)
+                .hint(format!("compare it with the one of a model that works, in {}", self.folder.display()))
+        })
+    }
+}

@@ -55,6 +55,14 @@ impl Weights {
         Self { store: self.store.clone(), prefix: self.key(&name.to_string()) }
     }
 
+    /// The names and shapes of all tensors in the files, from the root.
+    pub fn shapes(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
+        self.store
+            .files
+            .iter()
+            .flat_map(|file| file.tensors().map(|(name, stored)| (name.clone(), stored.shape.clone())))
+    }
+
     /// Where the tensors go.
     pub fn device(&self) -> &Device {
         &self.store.device

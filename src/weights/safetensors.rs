@@ -79,6 +79,10 @@ impl File {
         self.tensors.keys().map(String::as_str)
     }
 
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (&String, &Stored)> {
+        self.tensors.iter()
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Stored> {
         self.tensors.get(name)
     }

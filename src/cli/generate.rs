@@ -1,0 +1,186 @@
+//! `talkie generate`: what was typed → a request → a film.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use talkie::error::{Error, Result};
+use talkie::fps::Fps;
+use talkie::generate::Pipeline;
+use talkie::request::{self, Request, Size};
+use talkie::schedule::Sampler;
+
+use super::show::Show;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What should be seen
+    prompt: String,
+    /// A name from `talkie models`, a hub repository `org/name`, or a folder
+    #[arg(short, long)]
+    model: Option<String>,
+    /// Where the film goes: .mp4, .mov, .webm, .gif, or a folder for PNG frames [default: film.mp4]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What should not be seen [default: the model's own]
+    #[arg(long, value_name = "TEXT")]
+    negative: Option<String>,
+    /// The seed of the noise: the same seed makes the same film
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Denoising steps
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// How closely the film follows the prompt; 1 switches guidance off and is twice as fast
+    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    guidance: Option<f64>,
+    /// How far the schedule leans towards noise
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    flow_shift: Option<f64>,
+    /// unipc, euler or dpm++
+    #[arg(long, value_name = "NAME")]
+    sampler: Option<Sampler>,
+    /// Width and height in pixels, such as 832x480
+    #[arg(long, value_name = "WxH")]
+    size: Option<Size>,
+    /// Number of frames
+    #[arg(long, value_name = "N")]
+    frames: Option<usize>,
+    /// Length of the film, instead of a number of frames
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    seconds: Option<f64>,
+    /// Frames per second
+    #[arg(long, value_name = "F")]
+    fps: Option<Fps>,
+    /// A picture that the film begins with
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Other weights for the transformer: a safetensors file, or a folder like the model's own
+    #[arg(long, value_name = "FILE")]
+    transformer: Option<PathBuf>,
+    /// Other weights for the text encoder
+    #[arg(long, value_name = "FILE")]
+    text_encoder: Option<PathBuf>,
+    /// Other weights for the autoencoder
+    #[arg(long, value_name = "FILE")]
+    vae: Option<PathBuf>,
+    /// A sampling parameter that has no flag of its own; `--plan` lists them
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Memory that may be used, such as 8GB [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = request::bytes)]
+    memory: Option<u64>,
+    /// cpu, cuda, cuda:N or metal [default: the best there is]
+    #[arg(long)]
+    device: Option<String>,
+    /// f32, bf16 or f16 [default: f32 on a CPU, bf16 elsewhere]
+    #[arg(long)]
+    dtype: Option<String>,
+    /// A safetensors file with the noise to begin with
+    #[arg(long, value_name = "FILE")]
+    noise: Option<PathBuf>,
+    /// Where to keep the final latents, for `talkie decode`
+    #[arg(long, value_name = "FILE")]
+    save_latents: Option<PathBuf>,
+    /// A small picture of the latents, renewed every few steps
+    #[arg(long, value_name = "FILE.png")]
+    preview: Option<PathBuf>,
+    /// Keep the run's folder when the film is whole
+    #[arg(long)]
+    keep: bool,
+    /// Say what would happen, and stop
+    #[arg(long)]
+    plan: bool,
+    /// Events on stdout, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn key_value(text: &str) -> Result<(String, String)> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| Error::usage(format!("`{text}` is not KEY=VALUE")).hint("write it as `--set guidance_2=3.0`"))?;
+    Ok((key.trim().replace('-', "_"), value.to_owned()))
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let request = request(args)?;
+    if args.plan {
+        let plan = Pipeline::look(&request)?;
+        return super::print(&if args.json { to_json(&plan)? } else { plan.to_string().trim_end().to_owned() });
+    }
+    let mut show = Show::new(args.json, args.preview.clone())?;
+    let mut on_event = |event: &talkie::progress::Event| show.event(event);
+    let pipeline = Pipeline::open(&request, &mut on_event)?;
+    let film = pipeline.generate(&request, &mut on_event);
+    show.finish(film)
+}
+
+fn request(args: &Args) -> Result<Request> {
+    let mut set = BTreeMap::new();
+    for (key, value) in &args.set {
+        if set.insert(key.clone(), value.clone()).is_some() {
+            return Err(Error::usage(format!("`--set {key}` was given twice")));
+        }
+    }
+    let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
+    let paths = || -> std::io::Result<_> {
+        let output = if args.plan { args.output.clone() } else { Some(args.output.clone().unwrap_or_else(free_name)) };
+        Ok([&output, &args.image, &args.transformer, &args.text_encoder, &args.vae, &args.noise, &args.save_latents]
+            .map(absolute))
+    };
+    let bad = |cause| Error::usage("a path cannot be made absolute").because(cause);
+    let [output, image, transformer, text_encoder, vae, noise, save_latents] = paths().map_err(bad)?;
+    Ok(Request {
+        prompt: args.prompt.clone(),
+        negative: args.negative.clone(),
+        model: args.model.as_deref().map(absolute_model),
+        output: trailing(output.map_err(bad)?, args.output.as_ref()),
+        seed: args.seed,
+        steps: args.steps,
+        guidance: args.guidance,
+        flow_shift: args.flow_shift,
+        sampler: args.sampler,
+        size: args.size,
+        frames: args.frames,
+        seconds: args.seconds,
+        fps: args.fps,
+        image: image.map_err(bad)?,
+        noise: noise.map_err(bad)?,
+        save_latents: save_latents.map_err(bad)?,
+        transformer: transformer.map_err(bad)?,
+        text_encoder: text_encoder.map_err(bad)?,
+        vae: vae.map_err(bad)?,
+        set,
+        memory: args.memory,
+        device: args.device.clone(),
+        dtype: args.dtype.clone(),
+        preview: args.preview.is_some(),
+        keep: args.keep,
+    })
+}
+
+/// A folder of frames is named with a slash at its end, which making the path absolute drops on some systems.
+fn trailing(absolute: Option<PathBuf>, typed: Option<&PathBuf>) -> Option<PathBuf> {
+    let slash = typed.is_some_and(|path| path.as_os_str().to_string_lossy().ends_with('/'));
+    absolute.map(|path| if slash { path.join("") } else { path })
+}
+
+/// A folder's path must hold when the run is resumed from elsewhere; a name stays a name.
+fn absolute_model(name: &str) -> String {
+    let path = std::path::Path::new(name);
+    match std::path::absolute(path) {
+        Ok(absolute) if path.exists() => absolute.to_string_lossy().into_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+/// The first of `film.mp4`, `film-2.mp4`, … that is not there yet: no film of yesterday is written over unasked.
+fn free_name() -> PathBuf {
+    let ending = if cfg!(feature = "ffmpeg") { ".mp4" } else { "/" };
+    let names = std::iter::once(format!("film{ending}")).chain((2..).map(|n| format!("film-{n}{ending}")));
+    names.map(PathBuf::from).find(|name| !name.exists()).unwrap_or_default()
+}
+
+fn to_json(plan: &talkie::plan::Plan) -> Result<String> {
+    serde_json::to_string_pretty(plan).map_err(|cause| Error::failed("packing the plan").because(cause))
+}

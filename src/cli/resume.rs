@@ -1,0 +1,27 @@
+//! `talkie resume`: go on with a run that stopped.
+
+use talkie::error::Result;
+use talkie::generate::Pipeline;
+use talkie::run::Run;
+
+use super::show::Show;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run's name or folder [default: the latest that is unfinished]
+    run: Option<String>,
+    /// Events on stdout, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let run = Run::open(args.run.as_deref())?;
+    let plan = run.plan()?;
+    let mut show = Show::new(args.json, None)?;
+    show.say(&format!("going on with the run {}: {}", run.name(), plan.prompt));
+    let mut on_event = |event: &talkie::progress::Event| show.event(event);
+    let pipeline = Pipeline::open(&plan.request, &mut on_event)?;
+    let film = pipeline.resume(run, &mut on_event);
+    show.finish(film)
+}

@@ -1,0 +1,179 @@
+//! What a person sees of a run: a bar per stage with the time left, or JSON lines for programs. And Ctrl-C.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use talkie::error::{Error, Kind, Result};
+use talkie::media::{self, Rgb};
+use talkie::output::Film;
+use talkie::progress::{Event, Stage};
+
+/// Shows the events of a run.
+pub struct Show {
+    json: bool,
+    preview: Option<PathBuf>,
+    bars: MultiProgress,
+    stages: HashMap<Stage, Bar>,
+    files: HashMap<String, ProgressBar>,
+    stop: Arc<AtomicBool>,
+}
+
+struct Bar {
+    bar: ProgressBar,
+    /// Where the measured part began: a resumed run has steps behind it that were not measured.
+    start: Instant,
+    first: Option<u64>,
+}
+
+impl Show {
+    /// Bars on stderr, or JSON lines on stdout. From here on Ctrl-C stops the run after the current step.
+    pub fn new(json: bool, preview: Option<PathBuf>) -> Result<Self> {
+        if let Some(path) = preview.as_ref().filter(|path| path.extension().is_none_or(|ending| ending != "png")) {
+            return Err(Error::usage(format!("the preview is a PNG picture, which {} is not", path.display()))
+                .hint("name it like `--preview preview.png`"));
+        }
+        let target =
+            if json || !super::watched() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        let handler = move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            super::say("stopping after the current step; Ctrl-C again ends at once");
+        };
+        ctrlc::set_handler(handler).map_err(|cause| Error::failed("cannot listen for Ctrl-C").because(cause))?;
+        let bars = MultiProgress::with_draw_target(target);
+        Ok(Self { json, preview, bars, stages: HashMap::new(), files: HashMap::new(), stop })
+    }
+
+    /// Shows one event, and answers whether the run may go on.
+    pub fn event(&mut self, event: &Event) -> ControlFlow<()> {
+        if self.json {
+            if let Ok(line) = serde_json::to_string(event) {
+                // The reader may be gone; the film is made all the same.
+                let _ = super::print(&line);
+            }
+        }
+        match event {
+            Event::Note { message } => self.say(&format!("note: {message}")),
+            Event::Begin { stage, total } => self.begin(*stage, *total),
+            Event::Advance { stage, done, total } => self.advance(*stage, *done, *total),
+            Event::End { stage, seconds } => self.end(*stage, *seconds),
+            Event::File { name, done, total } => self.file(name, *done, *total),
+            Event::Preview { width, height, rgb, .. } => self.picture(*width, *height, rgb),
+            _ => {}
+        }
+        if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// A line of words, above the bars.
+    pub fn say(&self, line: &str) {
+        if !self.json {
+            self.bars.suspend(|| super::say(line));
+        }
+    }
+
+    /// Takes the bars off the screen.
+    pub fn clear(&self) {
+        // A terminal that is gone has no bars on it either.
+        let _ = self.bars.clear();
+    }
+
+    /// The last words: where the film is, or how to go on with the run.
+    pub fn finish(&self, film: Result<Film>) -> Result<()> {
+        self.clear();
+        match film {
+            Ok(film) => {
+                let Some(path) = &film.path else { return Ok(()) };
+                if self.json {
+                    return Ok(());
+                }
+                let codec = film.codec.as_deref().unwrap_or_default();
+                super::say(&format!("{} frames, {:.2} s, {codec}", film.count, film.seconds));
+                super::print(&path.display().to_string())
+            }
+            Err(error) if error.kind() == Kind::Stopped => Err(error.hint("`talkie resume` goes on from here")),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin(&mut self, stage: Stage, total: u64) {
+        let bar = self.bars.add(ProgressBar::new(total));
+        bar.set_style(style(stage));
+        bar.set_prefix(stage.name());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        self.stages.insert(stage, Bar { bar, start: Instant::now(), first: None });
+    }
+
+    fn advance(&mut self, stage: Stage, done: u64, total: u64) {
+        let Some(Bar { bar, start, first }) = self.stages.get_mut(&stage) else { return };
+        bar.set_length(total);
+        bar.set_position(done);
+        let Some(first) = *first else {
+            (*first, *start) = (Some(done), Instant::now());
+            return;
+        };
+        // The time left, from the steps of this stage that were measured so far.
+        let measured = done.saturating_sub(first);
+        if measured > 0 && done < total {
+            let each = start.elapsed().as_secs_f64() / measured as f64;
+            bar.set_message(format!("about {} left", clock(each * (total - done) as f64)));
+        }
+    }
+
+    fn end(&mut self, stage: Stage, seconds: f64) {
+        let Some(Bar { bar, .. }) = self.stages.remove(&stage) else { return };
+        bar.finish_and_clear();
+        for (_, file) in self.files.drain() {
+            file.finish_and_clear();
+        }
+        self.say(&format!("{:<9} {}", stage.name(), clock(seconds)));
+    }
+
+    fn file(&mut self, name: &str, done: u64, total: u64) {
+        let bar = self.files.entry(name.to_owned()).or_insert_with(|| {
+            let bar = self.bars.add(ProgressBar::new(total));
+            bar.set_style(style(Stage::Download));
+            bar.set_prefix(name.to_owned());
+            bar
+        });
+        bar.set_length(total);
+        bar.set_position(done);
+        if done >= total {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn picture(&mut self, width: u32, height: u32, rgb: &[u8]) {
+        let Some(path) = self.preview.as_deref() else { return };
+        let picture = Rgb { width, height, data: rgb.to_vec() };
+        if let Err(error) = media::write_png(Path::new(path), &picture) {
+            self.say(&format!("note: no preview: {error}"));
+            self.preview = None;
+        }
+    }
+}
+
+fn style(stage: Stage) -> ProgressStyle {
+    let template = match stage {
+        Stage::Download => "{prefix:<9!} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}",
+        _ => "{prefix:<9} {bar:30} {pos}/{len} {elapsed} {msg}",
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Seconds as a person reads them: `4.2 s`, `3 min 20 s`, `2 h 05 min`.
+fn clock(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}

@@ -1,0 +1,106 @@
+//! A folder of numbered PNG frames, with the recipe beside them.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use super::image::encode_png;
+use super::part::{DISK, Part, folder_of};
+use crate::error::{Context, Error, Result};
+
+/// The name of the recipe in a folder of frames.
+pub(super) const RECIPE: &str = "recipe.json";
+
+/// Writes `frame-00000.png`, … into a folder of its own, which becomes, or moves into, the user's when it is whole.
+#[derive(Debug)]
+pub(super) struct Folder {
+    part: Part,
+    target: PathBuf,
+    count: usize,
+}
+
+impl Folder {
+    /// Begins a folder of frames at `target`: a new name, an empty folder, or one that holds only an earlier film.
+    ///
+    /// # Errors
+    /// A usage error when `target` is a file, holds anything that talkie did not write, or has no folder above it; a
+    /// failure when it cannot be written.
+    pub(super) fn create(target: &Path, recipe: &str) -> Result<Self> {
+        let part = if target.is_dir() {
+            own_files(target)?;
+            Part::folder(target, Path::new("frames"))?
+        } else if target.exists() {
+            let what = format!("the output is to be a folder of frames, but a file is there: {}", target.display());
+            return Err(Error::usage(what).hint("choose another name, or one that ends in .mp4"));
+        } else {
+            Part::folder(folder_of(target)?, target)?
+        };
+        let path = part.path().join(RECIPE);
+        fs::write(&path, recipe)
+            .context(|| format!("cannot write the recipe of {}", target.display()))
+            .map_err(|error| error.hint(DISK))?;
+        Ok(Self { part, target: target.to_owned(), count: 0 })
+    }
+
+    /// Writes the next frame: interleaved 8-bit RGB.
+    ///
+    /// # Errors
+    /// When the disk takes it not.
+    pub(super) fn push(&mut self, rgb: &[u8], width: u32, height: u32) -> Result<()> {
+        let name = format!("frame-{:05}.png", self.count);
+        File::create(self.part.path().join(&name))
+            .context(|| format!("cannot create {name}"))
+            .and_then(|file| encode_png(BufWriter::new(file), rgb, (width, height)))
+            .context(|| format!("cannot write frame {} into {}", self.count, self.target.display()))
+            .map_err(|error| error.hint(DISK))?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Gives the frames their own names. In a folder that was there, those of an earlier film go first.
+    ///
+    /// # Errors
+    /// When a file cannot be renamed or removed, or something else has come into the folder meanwhile.
+    pub(super) fn finish(self) -> Result<()> {
+        if !self.target.is_dir() {
+            return self.part.keep(&self.target);
+        }
+        let refused = || format!("cannot move the frames into {}", self.target.display());
+        for file in own_files(&self.target)? {
+            fs::remove_file(file).context(refused)?;
+        }
+        for file in fs::read_dir(self.part.path()).context(refused)? {
+            let file = file.context(refused)?;
+            fs::rename(file.path(), self.target.join(file.file_name())).context(refused)?;
+        }
+        Ok(())
+    }
+}
+
+/// The files of an earlier film in `folder`.
+///
+/// # Errors
+/// A usage error that names the first thing there that is no frame or recipe.
+fn own_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = || format!("cannot look into the folder {}", folder.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).context(unreadable)? {
+        let path = entry.context(unreadable)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') && name.contains(".part-") {
+            continue;
+        }
+        if !is_own(&name) || path.is_dir() {
+            let what = format!("the output folder holds `{name}`, which is no frame of a film: {}", folder.display());
+            return Err(Error::usage(what).hint("name a new or an empty folder: `-o frames/`"));
+        }
+        files.push(path);
+    }
+    Ok(files)
+}
+
+/// Whether talkie gives files this name: the recipe, or `frame-` and at least five digits.
+fn is_own(name: &str) -> bool {
+    let number = name.strip_prefix("frame-").and_then(|rest| rest.strip_suffix(".png"));
+    name == RECIPE || number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|byte| byte.is_ascii_digit()))
+}

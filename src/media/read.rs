@@ -1,0 +1,140 @@
+//! What a film says of itself, and what the local FFmpeg can do.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::frames::RECIPE;
+use crate::error::{Context, Error, Result};
+
+/// No recipe is longer; a file of that name that is was not written by talkie.
+const MAX_RECIPE: u64 = 1 << 24;
+
+/// An encoder of the local FFmpeg that films can be written with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncoderInfo {
+    /// FFmpeg's name for it, as `libx264`.
+    pub name: String,
+    /// What it writes, as `H.264`.
+    pub codec: String,
+    /// FFmpeg's description of it.
+    pub description: String,
+    /// The endings of the films that it is used for.
+    pub endings: Vec<&'static str>,
+}
+
+/// The recipe in a film: the `comment` tag of a container, or `recipe.json` of a folder of frames or beside one frame.
+///
+/// `None` when the film is readable and has none.
+///
+/// # Errors
+/// When there is no such file, or it is no film that can be read.
+pub fn comment(path: &Path) -> Result<Option<String>> {
+    if path.is_dir() {
+        return recipe_file(&path.join(RECIPE));
+    }
+    let file = File::open(path).context(|| format!("cannot open {}", path.display()))?;
+    match path.extension() {
+        Some(ending) if ending.eq_ignore_ascii_case("png") => recipe_file(&path.with_file_name(RECIPE)),
+        _ => container_comment(path, file),
+    }
+}
+
+fn recipe_file(path: &Path) -> Result<Option<String>> {
+    let failed = || format!("cannot read the recipe {}", path.display());
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    let length = File::open(path).and_then(|file| file.take(MAX_RECIPE + 1).read_to_string(&mut text));
+    match length.context(failed)? as u64 {
+        0..=MAX_RECIPE => Ok(Some(text)),
+        _ => Err(Error::failed(failed()).because("it is longer than any recipe")),
+    }
+}
+
+/// The containers that are looked into. FFmpeg knows many more, among them lists that make it open other files and hosts.
+#[cfg(feature = "ffmpeg")]
+const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif";
+
+#[cfg(feature = "ffmpeg")]
+fn container_comment(path: &Path, file: File) -> Result<Option<String>> {
+    use std::ffi::CStr;
+
+    use ffmpeg_next::ffi;
+    use ffmpeg_next::format::{context::StreamIo, input_from_stream};
+
+    super::encoder::prepare();
+    let failed = || format!("cannot read the film {}", path.display());
+    let options = [("format_whitelist", CONTAINERS)].into_iter().collect();
+    let input = StreamIo::from_read_seek(file)
+        .and_then(|stream| input_from_stream(stream, None, Some(options)))
+        .context(failed)
+        .and_then(|input| match input.nb_streams() {
+            0 => Err(Error::failed(failed()).because("there is nothing in it to play")),
+            _ => Ok(input),
+        })
+        .map_err(|error| error.hint("a .mp4, .mov, .mkv, .webm or .gif, or a folder of frames"))?;
+    let metadata = input.metadata();
+    // SAFETY: the dictionary lives in `input` and the key is zero-terminated; what is found is copied before `input` goes.
+    // The binding's own `get` takes foreign bytes for UTF-8 without looking.
+    let value = unsafe {
+        let entry = ffi::av_dict_get(metadata.as_ptr(), c"comment".as_ptr(), std::ptr::null(), 0);
+        entry.as_ref().map(|entry| CStr::from_ptr(entry.value))
+    };
+    Ok(value.map(|value| value.to_string_lossy().into_owned()))
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn container_comment(path: &Path, _: File) -> Result<Option<String>> {
+    Err(without_ffmpeg(&format!("cannot read the film {}", path.display())))
+}
+
+/// What cannot be done, and why, in a build without FFmpeg.
+#[cfg(not(feature = "ffmpeg"))]
+pub(super) fn without_ffmpeg(what: &str) -> Error {
+    Error::usage(what)
+        .because("this talkie was built without FFmpeg")
+        .hint("PNG frames work: -o frames/; or build with `cargo build --release --features ffmpeg`")
+}
+
+/// The encoders of the local FFmpeg that films are written with, the preferred ones first. Empty without FFmpeg.
+///
+/// That one is compiled in does not prove that it opens: hardware may be missing.
+#[cfg(feature = "ffmpeg")]
+pub fn encoders() -> Vec<EncoderInfo> {
+    use super::{Format, encoder::candidates};
+
+    let groups = [(Format::Mp4, vec![".mp4", ".mov"]), (Format::Webm, vec![".webm"]), (Format::Gif, vec![".gif"])];
+    let present = |(format, endings): (Format, Vec<&'static str>)| {
+        candidates(format).iter().filter_map(move |candidate| {
+            Some(EncoderInfo {
+                name: candidate.name.to_owned(),
+                codec: candidate.codec.to_owned(),
+                description: candidate.find()?.description().to_owned(),
+                endings: endings.clone(),
+            })
+        })
+    };
+    groups.into_iter().flat_map(present).collect()
+}
+
+/// The encoders of the local FFmpeg that films are written with. Empty without FFmpeg.
+#[cfg(not(feature = "ffmpeg"))]
+pub fn encoders() -> Vec<EncoderInfo> {
+    Vec::new()
+}
+
+/// The version of the FFmpeg that is used, as it calls itself; `None` without FFmpeg.
+#[cfg(feature = "ffmpeg")]
+pub fn ffmpeg_version() -> Option<String> {
+    // SAFETY: FFmpeg returns a pointer to a constant, zero-terminated string.
+    let text = unsafe { std::ffi::CStr::from_ptr(ffmpeg_next::ffi::av_version_info()) };
+    Some(text.to_string_lossy().into_owned())
+}
+
+/// The version of the FFmpeg that is used; `None` without FFmpeg.
+#[cfg(not(feature = "ffmpeg"))]
+pub fn ffmpeg_version() -> Option<String> {
+    None
+}

@@ -1,1 +1,0 @@
-//! What will happen, settled before a tensor exists.

@@ -1,0 +1,293 @@
+//! What will happen, settled before a tensor exists: sizes, sigmas, files, memory, refusals.
+
+mod memory;
+mod parameters;
+mod print;
+mod shape;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::catalogue;
+use crate::error::{Error, Result};
+use crate::fps::Fps;
+use crate::model::Model;
+use crate::progress::Stage;
+use crate::request::{Request, Size};
+use crate::schedule::{Sampling, Schedule, SchedulerConfig};
+use crate::vae::Tiling;
+pub use memory::free as free_memory;
+pub use print::human_bytes;
+pub use shape::Shape;
+
+/// What a family says of a model before any weight is read.
+#[derive(Clone)]
+pub struct Geometry {
+    /// The model in a few words.
+    pub title: String,
+    /// Pixels of a latent's side.
+    pub spatial: usize,
+    /// Frames of a latent frame; the first latent frame is one frame alone.
+    pub temporal: usize,
+    /// Latent frames, rows and columns of a token.
+    pub patch: [usize; 3],
+    /// Channels of the latents.
+    pub channels: usize,
+    /// Tokens that a prompt may have.
+    pub text_length: usize,
+    /// Whether a film can, or must, begin with a picture.
+    pub image: ImageUse,
+    /// The share of the noise above which the first of two transformers works.
+    pub boundary: Option<f64>,
+    /// The folder's scheduler.
+    pub scheduler: SchedulerConfig,
+    /// Sizes, frames and rate where the user says nothing.
+    pub film: catalogue::Geometry,
+    /// How to sample where the user says nothing.
+    pub defaults: catalogue::Sampling,
+    /// Whether the shift of the schedule is the one in `defaults` rather than the folder's: the folders of some released
+    /// models carry a shift that their authors do not use.
+    pub own_shift: bool,
+}
+
+/// Whether a film can begin with a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageUse {
+    /// The model reads no picture.
+    None,
+    /// It may have one.
+    Optional,
+    /// It cannot do without.
+    Required,
+}
+
+/// One denoising step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The share of noise before the step, in (0, 1].
+    pub sigma: f64,
+    /// The timestep that the transformer is told, in [0, 1000].
+    pub timestep: f64,
+    /// The transformer that works: 0, or 1 for the second of two.
+    pub expert: usize,
+    /// The scale of guidance; 1 and less mean none.
+    pub guidance: f64,
+}
+
+/// A file that the run reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedFile {
+    /// The part of the model that it belongs to.
+    pub component: String,
+    /// Where it is, or its name in the repository where it is not here yet.
+    pub path: PathBuf,
+    /// Its size, where it is known.
+    pub bytes: Option<u64>,
+    /// Whether it is on this machine.
+    pub present: bool,
+}
+
+/// The memory that a stage takes at its peak.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageMemory {
+    /// The stage.
+    pub stage: Stage,
+    /// Bytes of weights.
+    pub weights: u64,
+    /// Bytes of everything else: activations, caches, widened weights.
+    pub work: u64,
+}
+
+impl StageMemory {
+    /// Bytes at the peak.
+    pub fn peak(&self) -> u64 {
+        self.weights + self.work
+    }
+}
+
+/// Everything that will happen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What was asked for, with every path absolute.
+    pub request: Request,
+    /// The model in a few words.
+    pub model: String,
+    /// The model's folder; the repository where it is not here yet.
+    pub folder: PathBuf,
+    /// The prompt.
+    pub prompt: String,
+    /// The negative prompt; none where guidance is off throughout.
+    pub negative: Option<String>,
+    /// The seed of the noise.
+    pub seed: u64,
+    /// Sides, frames, latents and tokens.
+    pub shape: Shape,
+    /// Frames per second.
+    pub fps: Fps,
+    /// The sampler with its settings, the user's and the model's put together.
+    pub sampling: Sampling,
+    /// The shift of the sigmas. Has no effect where the sigmas themselves are given.
+    pub flow_shift: f64,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// The last sigma, after the last step.
+    pub final_sigma: f64,
+    /// Tokens that a prompt may have.
+    pub text_length: usize,
+    /// Every sampling parameter that `--set` reaches, with its value.
+    pub parameters: BTreeMap<String, Value>,
+    /// Tiles of the autoencoder, where it works in tiles.
+    pub tiling: Option<Tiling>,
+    /// The device that computes.
+    pub device: String,
+    /// The type that it computes in.
+    pub dtype: String,
+    /// Files that the run reads.
+    pub files: Vec<PlannedFile>,
+    /// Memory of each stage.
+    pub stages: Vec<StageMemory>,
+    /// Memory that may be used, where it is known.
+    pub memory: Option<u64>,
+    /// What was rounded, cut or chosen, in sentences.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Settles everything but files and memory.
+    ///
+    /// # Errors
+    /// A request that this model cannot carry out, or numbers that make no sense. Each names the field.
+    pub fn settle(request: &Request, geometry: &Geometry) -> Result<Self> {
+        let mut notes = Vec::new();
+        if request.prompt.trim().is_empty() {
+            return Err(Error::usage("the prompt is empty")
+                .hint("say what should be seen: `talkie generate \"a red ball bounces on a wooden floor\"`"));
+        }
+        check_image(request, geometry)?;
+        let fps = match request.fps {
+            Some(fps) => fps,
+            None => geometry.film.fps.to_string().parse()?,
+        };
+        let shape = Shape::settle(request, geometry, fps, &mut notes)?;
+        let set = parameters::Parameters::read(request, geometry, &shape)?;
+        let schedule = set.schedule(request, geometry)?;
+        let steps = set.steps(&schedule, geometry);
+        let guided = steps.iter().any(|step| step.guidance > 1.0);
+        let negative = request.negative.clone().unwrap_or_else(|| geometry.defaults.negative_prompt.clone());
+        if request.negative.is_some() && !guided {
+            notes.push("the negative prompt has no effect: guidance is 1 or less throughout".into());
+        }
+        let device = request.device.clone().unwrap_or_else(|| crate::device::best().to_owned());
+        Ok(Self {
+            model: geometry.title.clone(),
+            folder: PathBuf::new(),
+            prompt: request.prompt.clone(),
+            negative: guided.then_some(negative),
+            seed: request.seed.unwrap_or_else(fresh_seed),
+            shape,
+            fps,
+            parameters: set.listed(&schedule),
+            sampling: set.sampling,
+            flow_shift: set.flow_shift,
+            steps,
+            final_sigma: schedule.sigmas.last().copied().unwrap_or(0.0),
+            text_length: set.text_length,
+            tiling: set.tiling,
+            dtype: request.dtype.clone().unwrap_or_else(|| if device == "cpu" { "f32" } else { "bf16" }.to_owned()),
+            device,
+            files: Vec::new(),
+            stages: Vec::new(),
+            memory: None,
+            notes,
+            request: request.clone(),
+        })
+    }
+
+    /// The plan of a film whose latents are there already: only the decode is left.
+    ///
+    /// `words` are the latent file's; the rate in its recipe holds where the request names none.
+    ///
+    /// # Errors
+    /// Latents that this model did not make.
+    pub fn of_latents(
+        request: &Request,
+        geometry: &Geometry,
+        latents: &[usize],
+        words: &HashMap<String, String>,
+    ) -> Result<Self> {
+        let &[1, channels, frames, height, width] = latents else {
+            return Err(Error::failed(format!("latents of shape {latents:?} are not one film's")));
+        };
+        if channels != geometry.channels {
+            return Err(Error::failed(format!(
+                "the latents have {channels} channels, and those of {} have {}",
+                geometry.title, geometry.channels
+            ))
+            .hint("decode latents with the model that made them: `-m MODEL`"));
+        }
+        let recipe: Option<Value> = words.get("recipe").and_then(|recipe| serde_json::from_str(recipe).ok());
+        let kept = |field: &str| recipe.as_ref().and_then(|recipe| recipe.get(field)).cloned();
+        let mut request = request.clone();
+        request.prompt =
+            kept("prompt").and_then(|prompt| Some(prompt.as_str()?.to_owned())).unwrap_or_else(|| "latents".into());
+        request.fps = request.fps.or_else(|| serde_json::from_value(kept("fps")?).ok());
+        request.size = Some(Size { width: width * geometry.spatial, height: height * geometry.spatial });
+        request.frames = Some((frames.max(1) - 1) * geometry.temporal + 1);
+        request.seconds = None;
+        Self::settle(&request, &Geometry { image: ImageUse::Optional, ..geometry.clone() })
+    }
+
+    /// Adds the files of a model that is on this machine.
+    #[must_use]
+    pub fn with_files(mut self, model: &Model) -> Self {
+        self.folder.clone_from(&model.folder);
+        let planned = |component: &str, file: &crate::model::WeightFile| PlannedFile {
+            component: component.to_owned(),
+            path: file.path.clone(),
+            bytes: Some(file.bytes),
+            present: true,
+        };
+        self.files =
+            model.components.iter().flat_map(|part| part.files.iter().map(|file| planned(&part.name, file))).collect();
+        self
+    }
+
+    /// The schedule of the steps.
+    pub fn schedule(&self) -> Schedule {
+        let sigmas = self.steps.iter().map(|step| step.sigma).chain([self.final_sigma]).collect();
+        Schedule { sigmas, timesteps: self.steps.iter().map(|step| step.timestep).collect() }
+    }
+
+    /// Length of the film in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.fps.seconds(self.shape.frames)
+    }
+
+    /// Bytes of the files that are not on this machine, as far as they are known.
+    pub fn missing_bytes(&self) -> u64 {
+        self.files.iter().filter(|file| !file.present).filter_map(|file| file.bytes).sum()
+    }
+}
+
+/// Whether there is a picture where the model needs one, and none where it reads none.
+fn check_image(request: &Request, geometry: &Geometry) -> Result<()> {
+    match (&request.image, geometry.image) {
+        (Some(image), ImageUse::None) => Err(Error::usage(format!("{} makes films from text alone, so `--image` has no use: {}", geometry.title, image.display()))
+            .hint("leave `--image` out, or use a model that begins with a picture: `-m wan2.2-ti2v-5b` or `-m wan2.2-i2v-a14b`")),
+        (None, ImageUse::Required) => Err(Error::usage(format!("{} makes films that begin with a picture, and none was given", geometry.title))
+            .hint("add `--image FILE`, or use a model that makes films from text: `-m wan2.2-t2v-a14b`")),
+        (Some(image), _) if !image.is_file() => {
+            Err(Error::usage(format!("there is no picture at {}", image.display())).hint("check the path after `--image`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A seed that differs from run to run, small enough to be typed again.
+fn fresh_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (now.as_nanos() as u64 ^ u64::from(std::process::id()) << 17) % 1_000_000_007
+}

@@ -1,0 +1,120 @@
+//! The plan as a page of text.
+
+use std::fmt::{Display, Formatter, Result};
+
+use super::{Plan, Step};
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let shape = &self.shape;
+        writeln!(f, "model     {}", self.model)?;
+        writeln!(f, "          {}", self.folder.display())?;
+        writeln!(f, "prompt    {}", self.prompt)?;
+        match &self.negative {
+            Some(negative) if negative.is_empty() => writeln!(f, "negative  (empty)")?,
+            Some(negative) => writeln!(f, "negative  {negative}")?,
+            None => writeln!(f, "negative  not used: no guidance")?,
+        }
+        writeln!(
+            f,
+            "film      {}x{}, {} frames at {} fps: {:.2} s",
+            shape.width,
+            shape.height,
+            shape.frames,
+            self.fps,
+            self.seconds()
+        )?;
+        if let Some(output) = &self.request.output {
+            writeln!(f, "          {}", output.display())?;
+        }
+        if let Some(image) = &self.request.image {
+            writeln!(f, "image     {}", image.display())?;
+        }
+        let [_, channels, frames, height, width] = shape.latents;
+        writeln!(f, "latents   {channels} channels, {frames}x{height}x{width}: {} tokens", shape.tokens)?;
+        writeln!(f, "seed      {}", self.seed)?;
+        self.sampling(f)?;
+        self.files(f)?;
+        self.memory(f)?;
+        for note in &self.notes {
+            writeln!(f, "note      {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn sampling(&self, f: &mut Formatter<'_>) -> Result {
+        writeln!(
+            f,
+            "sampler   {}, {} steps, on {} in {}",
+            self.sampling.sampler,
+            self.steps.len(),
+            self.device,
+            self.dtype
+        )?;
+        let switch = self.steps.iter().position(|step| step.expert == 1);
+        if let Some(switch) = switch {
+            writeln!(f, "experts   the first for {switch} steps, the second for {}", self.steps.len() - switch)?;
+        }
+        let list = |value: fn(&Step) -> f64| {
+            self.steps.iter().map(|step| format!("{:.4}", value(step))).collect::<Vec<_>>().join(" ")
+        };
+        writeln!(f, "sigmas    {} {:.4}", list(|step| step.sigma), self.final_sigma)?;
+        writeln!(f, "timesteps {}", list(|step| step.timestep))?;
+        writeln!(f, "set")?;
+        for (key, value) in self.parameters.iter().filter(|(key, _)| *key != "sigmas") {
+            writeln!(f, "  {key} = {value}")?;
+        }
+        Ok(())
+    }
+
+    fn files(&self, f: &mut Formatter<'_>) -> Result {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let sum =
+            |present| self.files.iter().filter(|file| file.present == present).filter_map(|file| file.bytes).sum();
+        let unknown = self.files.iter().any(|file| !file.present && file.bytes.is_none());
+        let more = if unknown { " and some whose size the hub tells" } else { "" };
+        writeln!(f, "files     {} here, {} to fetch{more}", human_bytes(sum(true)), human_bytes(sum(false)))?;
+        for file in &self.files {
+            let state = if file.present { "here" } else { "to fetch" };
+            let size = file.bytes.map_or_else(|| "?".to_owned(), human_bytes);
+            writeln!(f, "  {size:>9}  {state:<8}  {:<13}  {}", file.component, file.path.display())?;
+        }
+        Ok(())
+    }
+
+    fn memory(&self, f: &mut Formatter<'_>) -> Result {
+        if self.stages.is_empty() {
+            return Ok(());
+        }
+        let limit = self.memory.map_or_else(String::new, |limit| format!(" of {}", human_bytes(limit)));
+        let peak = self.stages.iter().map(super::StageMemory::peak).max().unwrap_or(0);
+        writeln!(f, "memory    about {} at the peak{limit}", human_bytes(peak))?;
+        for stage in &self.stages {
+            let (weights, work) = (human_bytes(stage.weights), human_bytes(stage.work));
+            writeln!(
+                f,
+                "  {:>9}  {:<8}  {weights} weights + {work} work",
+                human_bytes(stage.peak()),
+                stage.stage.name()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes as a person reads them, in powers of ten: `5.7 GB`.
+pub fn human_bytes(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = usize::from(unit > 0 && value < 99.95);
+    format!("{value:.digits$} {}", units[unit])
+}

@@ -1,0 +1,102 @@
+//! The film's sides and frames, rounded to what the model can make.
+
+use serde::{Deserialize, Serialize};
+
+use super::Geometry;
+use crate::error::{Error, Result};
+use crate::fps::Fps;
+use crate::request::Request;
+
+/// Frames past which a request is taken for a slip of the finger.
+const MOST_FRAMES: usize = 100_000;
+
+/// Sides, frames and what follows from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+    /// Frames.
+    pub frames: usize,
+    /// The latents: (1, C, T, H, W).
+    pub latents: [usize; 5],
+    /// Tokens that the transformer works on.
+    pub tokens: usize,
+}
+
+impl Shape {
+    /// The shape of a film of exactly these sides and frames.
+    pub fn new(width: usize, height: usize, frames: usize, geometry: &Geometry) -> Self {
+        let latents = [
+            1,
+            geometry.channels,
+            (frames - 1) / geometry.temporal + 1,
+            height / geometry.spatial,
+            width / geometry.spatial,
+        ];
+        let tokens = latents[2..].iter().zip(geometry.patch).map(|(side, patch)| side / patch).product();
+        Self { width, height, frames, latents, tokens }
+    }
+
+    /// What was asked for, rounded, and the reasons as notes.
+    pub(super) fn settle(request: &Request, geometry: &Geometry, fps: Fps, notes: &mut Vec<String>) -> Result<Self> {
+        let default =
+            geometry.film.sizes.first().map_or((832, 480), |&(width, height)| (width as usize, height as usize));
+        let (width, height) = request.size.map_or(default, |size| (size.width, size.height));
+        let [_, rows, columns] = geometry.patch;
+        let (width, height) = (
+            round_side("width", width, geometry.spatial * columns, notes)?,
+            round_side("height", height, geometry.spatial * rows, notes)?,
+        );
+        let frames = match (request.frames, request.seconds) {
+            (Some(_), Some(_)) => {
+                return Err(Error::usage("both a number of frames and a length in seconds were given")
+                    .hint("use either `--frames` or `--seconds`"));
+            }
+            (Some(frames), None) => frames,
+            (None, Some(seconds)) => from_seconds(seconds, fps)?,
+            (None, None) => geometry.film.frames as usize,
+        };
+        let frames = round_frames(frames, geometry.temporal, notes)?;
+        Ok(Self::new(width, height, frames, geometry))
+    }
+}
+
+fn from_seconds(seconds: f64, fps: Fps) -> Result<usize> {
+    let frames = (seconds * fps.as_f64()).round();
+    if !(frames >= 1.0 && frames <= MOST_FRAMES as f64) {
+        return Err(Error::usage(format!("a film of {seconds} seconds cannot be made"))
+            .hint("`--seconds` takes a positive number, such as `--seconds 5`"));
+    }
+    Ok(frames as usize)
+}
+
+/// Down to a multiple of `unit`, as the reference does it.
+fn round_side(name: &str, side: usize, unit: usize, notes: &mut Vec<String>) -> Result<usize> {
+    let rounded = side / unit * unit;
+    if rounded == 0 || side > 16384 {
+        return Err(Error::usage(format!("a {name} of {side} pixels cannot be made"))
+            .hint(format!("use a multiple of {unit} between {unit} and {}", 16384 / unit * unit)));
+    }
+    if rounded != side {
+        notes.push(format!("{name} {side} → {rounded}: this model's films have sides divisible by {unit}"));
+    }
+    Ok(rounded)
+}
+
+/// Down to `temporal·n + 1`, as the reference does it.
+fn round_frames(frames: usize, temporal: usize, notes: &mut Vec<String>) -> Result<usize> {
+    if frames == 0 || frames > MOST_FRAMES {
+        return Err(Error::usage(format!("a film of {frames} frames cannot be made"))
+            .hint(format!("use a number between 1 and {MOST_FRAMES}, such as `--frames 81`")));
+    }
+    if frames % temporal == 1 || temporal == 1 {
+        return Ok(frames);
+    }
+    let rounded = frames / temporal * temporal + 1;
+    notes.push(format!(
+        "frames {frames} → {rounded}: this model makes one frame and then {temporal} at a time, so {temporal}n + 1"
+    ));
+    Ok(rounded)
+}

@@ -1,1 +1,0 @@
-//! Schedules: the sigmas and timesteps of a run, as functions of numbers.

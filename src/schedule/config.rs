@@ -1,0 +1,216 @@
+//! What a folder's `scheduler_config.json` asks for, and the refusal of what would change a film and is not done here.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Sampler, TRAIN_TIMESTEPS, check_flow_shift};
+use crate::error::{Context, Error, Result};
+
+/// `scheduler/scheduler_config.json` of a diffusers folder: the fields that change results under flow matching.
+///
+/// A field that is left out, or null, has the default of its diffusers class. Fields that are not listed here (betas,
+/// timestep spacing, …) change nothing once sigmas are those of a flow.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SchedulerConfig {
+    /// The diffusers class.
+    #[serde(rename = "_class_name")]
+    pub class_name: String,
+    /// Shift of UniPC and DPM-Solver; 1 by default.
+    pub flow_shift: Option<f64>,
+    /// Shift of flow Euler; 1 by default.
+    pub shift: Option<f64>,
+    /// Timesteps of training; 1000 by default.
+    pub num_train_timesteps: Option<f64>,
+    /// Order of the multistep samplers; 2 by default.
+    pub solver_order: Option<usize>,
+    /// Variant of the solver: `bh2` (UniPC), `midpoint` or `heun` (DPM-Solver).
+    pub solver_type: Option<String>,
+    /// Whether the last steps are of lower order; true by default.
+    pub lower_order_final: Option<bool>,
+    /// Steps of UniPC, from 0, after which nothing is corrected.
+    pub disable_corrector: Option<Vec<usize>>,
+    /// Everything else, judged by name.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, Value>,
+}
+
+/// A sampler with its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// The sampler.
+    pub sampler: Sampler,
+    /// Order of the multistep samplers: 1 to 3 for UniPC, 1 or 2 for DPM-Solver++. Euler has order 1.
+    pub order: usize,
+    /// DPM-Solver++: Heun's variant in place of the midpoint one.
+    #[serde(default)]
+    pub heun: bool,
+    /// UniPC: steps, from 0, whose result is left as predicted.
+    #[serde(default)]
+    pub uncorrected: Vec<usize>,
+}
+
+impl From<Sampler> for Sampling {
+    /// The usual settings: order 2, midpoint, every step corrected.
+    fn from(sampler: Sampler) -> Self {
+        let order = if sampler == Sampler::Euler { 1 } else { 2 };
+        Self { sampler, order, heun: false, uncorrected: Vec::new() }
+    }
+}
+
+impl SchedulerConfig {
+    /// Reads the text of a `scheduler_config.json`.
+    ///
+    /// # Errors
+    /// Text that is not JSON, or a field of the wrong type.
+    pub fn parse(json: &str) -> Result<Self> {
+        // Python writes DPM-Solver's default `lambda_min_clipped` in a way that is not JSON.
+        let json = json.replace("-Infinity", "null");
+        serde_json::from_str(&json).context(|| "reading the scheduler's configuration, `scheduler_config.json`")
+    }
+
+    /// The shift of the sigmas that this configuration asks for.
+    ///
+    /// # Errors
+    /// A shift that is not above 0 and at most 100.
+    pub fn flow_shift(&self) -> Result<f64> {
+        let euler = self.class_name == "FlowMatchEulerDiscreteScheduler";
+        let shift = if euler { self.shift } else { self.flow_shift }.unwrap_or(1.0);
+        check_flow_shift(shift).map(|()| shift)
+    }
+
+    /// The sampler that this configuration asks for, with its settings.
+    ///
+    /// # Errors
+    /// An unknown class, or a setting that would change the result and that talkie does not do: the error names the
+    /// field, its value and what is supported.
+    pub fn sampling(&self) -> Result<Sampling> {
+        let sampler = match self.class_name.as_str() {
+            "UniPCMultistepScheduler" => Sampler::UniPc,
+            "FlowMatchEulerDiscreteScheduler" => Sampler::Euler,
+            "DPMSolverMultistepScheduler" => Sampler::DpmPp2m,
+            other => return Err(unsupported("_class_name", other, CLASSES)),
+        };
+        self.check_switches()?;
+        match sampler {
+            Sampler::UniPc => self.unipc(),
+            Sampler::Euler => Ok(Sampler::Euler.into()),
+            Sampler::DpmPp2m => self.dpm(),
+        }
+    }
+
+    fn unipc(&self) -> Result<Sampling> {
+        self.check_flow()?;
+        match self.solver_type.as_deref().unwrap_or("bh2") {
+            // The names after the first are DPM-Solver's: the reference reads them as `bh2`.
+            "bh2" | "midpoint" | "heun" | "logrho" => {}
+            // B(h) = h is infinite at a final sigma of 0: the reference makes NaN of it.
+            other => return Err(unsupported("solver_type", other, "`bh2`")),
+        }
+        let order = self.order(Sampler::UniPc)?;
+        if order > 1 && self.lower_order_final == Some(false) {
+            // The same: a second order step to sigma 0 is infinitely long.
+            return Err(unsupported("lower_order_final", false, "true, or `solver_order` 1"));
+        }
+        Ok(Sampling { order, uncorrected: self.disable_corrector.clone().unwrap_or_default(), ..Sampler::UniPc.into() })
+    }
+
+    fn dpm(&self) -> Result<Sampling> {
+        self.check_flow()?;
+        let algorithm = self.text("algorithm_type", "dpmsolver++");
+        if !["dpmsolver++", "deis"].contains(&algorithm.as_str()) {
+            return Err(unsupported("algorithm_type", algorithm, "`dpmsolver++`"));
+        }
+        let heun = match self.solver_type.as_deref().unwrap_or("midpoint") {
+            // The names after the first are UniPC's: the reference reads them as `midpoint`.
+            "midpoint" | "bh1" | "bh2" | "logrho" => false,
+            "heun" => true,
+            other => return Err(unsupported("solver_type", other, "`midpoint` or `heun`")),
+        };
+        Ok(Sampling { order: self.order(Sampler::DpmPp2m)?, heun, ..Sampler::DpmPp2m.into() })
+    }
+
+    fn order(&self, sampler: Sampler) -> Result<usize> {
+        let most = sampler.max_order();
+        let order = self.solver_order.unwrap_or(2);
+        if (1..=most).contains(&order) {
+            return Ok(order);
+        }
+        Err(unsupported("solver_order", order, format!("1 to {most}")))
+    }
+
+    /// What UniPC and DPM-Solver need to be samplers of a flow: their defaults are those of older diffusion models.
+    fn check_flow(&self) -> Result<()> {
+        let prediction = self.text("prediction_type", "epsilon");
+        if prediction != "flow_prediction" {
+            return Err(unsupported("prediction_type", prediction, "`flow_prediction`"));
+        }
+        if !self.switch("use_flow_sigmas") {
+            return Err(unsupported("use_flow_sigmas", false, "true"));
+        }
+        let end = self.text("final_sigmas_type", "zero");
+        if end != "zero" {
+            return Err(unsupported("final_sigmas_type", end, "`zero`"));
+        }
+        Ok(())
+    }
+
+    fn check_switches(&self) -> Result<()> {
+        for name in SWITCHES_OFF {
+            if let Some(value) = self.rest.get(name).filter(|value| !off(value)) {
+                return Err(unsupported(name, value, "false"));
+            }
+        }
+        if self.rest.get("predict_x0").is_some_and(|value| value == false) {
+            return Err(unsupported("predict_x0", false, "true"));
+        }
+        match self.num_train_timesteps {
+            Some(count) if count != TRAIN_TIMESTEPS => Err(unsupported("num_train_timesteps", count, TRAIN_TIMESTEPS)),
+            _ => Ok(()),
+        }
+    }
+
+    fn switch(&self, name: &str) -> bool {
+        self.rest.get(name).is_some_and(|value| !off(value))
+    }
+
+    fn text(&self, name: &str, default: &str) -> String {
+        match self.rest.get(name) {
+            None | Some(Value::Null) => default.to_string(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        }
+    }
+}
+
+const CLASSES: &str = "`UniPCMultistepScheduler`, `FlowMatchEulerDiscreteScheduler` or `DPMSolverMultistepScheduler`";
+
+/// Settings of any of the classes that change sigmas or steps, and that are left out, null, false or 0 here.
+const SWITCHES_OFF: [&str; 10] = [
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_lu_lambdas",
+    "use_dynamic_shifting",
+    "shift_terminal",
+    "invert_sigmas",
+    "stochastic_sampling",
+    "thresholding",
+    "solver_p",
+];
+
+/// Whether Python would take a value for false.
+fn off(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+fn unsupported(field: &str, value: impl std::fmt::Display, supported: impl std::fmt::Display) -> Error {
+    Error::failed(format!("the scheduler's configuration has `{field}` = {value}, and talkie supports {supported}"))
+        .hint("choose a sampler with `--sampler`, which then takes its usual settings")
+}

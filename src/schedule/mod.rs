@@ -1,0 +1,197 @@
+//! Schedules: the sigmas and timesteps of a run, as functions of numbers.
+//!
+//! Sigma is the share of noise in rectified flow (Liu et al. 2022): x = (1 − σ)·x₀ + σ·noise, from 1 down to 0. Each
+//! sampler walks its own grid, as the diffusers scheduler of its name does, so that a run has the reference's sigmas.
+
+mod config;
+
+pub use config::{Sampling, SchedulerConfig};
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Timesteps of the training schedule: a timestep is a sigma times this.
+pub const TRAIN_TIMESTEPS: f64 = 1000.0;
+/// The most steps of a run.
+pub const MAX_STEPS: usize = 1000;
+/// The largest flow shift.
+pub const MAX_FLOW_SHIFT: f64 = 100.0;
+/// How far below 1 the multistep samplers start: they take the logarithm of 1 − σ.
+const BELOW_ONE: f64 = 1e-6;
+
+/// How a latent goes from one sigma to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Sampler {
+    /// UniPC (Zhao et al. 2023), a multistep predictor and corrector: Wan's own.
+    #[serde(rename = "unipc")]
+    UniPc,
+    /// Euler steps along the flow (Liu et al. 2022).
+    #[serde(rename = "euler")]
+    Euler,
+    /// DPM-Solver++ 2M (Lu et al. 2022), multistep.
+    #[serde(rename = "dpm++")]
+    DpmPp2m,
+}
+
+impl Sampler {
+    /// Every sampler, the default first.
+    pub const ALL: [Self; 3] = [Self::UniPc, Self::Euler, Self::DpmPp2m];
+
+    /// The name on the command line and in files: `unipc`, `euler` or `dpm++`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UniPc => "unipc",
+            Self::Euler => "euler",
+            Self::DpmPp2m => "dpm++",
+        }
+    }
+
+    /// The highest order that is implemented: 3 for UniPC, 2 for DPM-Solver++, 1 for Euler.
+    pub fn max_order(self) -> usize {
+        match self {
+            Self::UniPc => 3,
+            Self::Euler => 1,
+            Self::DpmPp2m => 2,
+        }
+    }
+}
+
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Sampler {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|sampler| sampler.name() == name)
+            .ok_or_else(|| Error::usage(format!("`{name}` is not a sampler")).hint("use `unipc`, `euler` or `dpm++`"))
+    }
+}
+
+/// The sigmas and timesteps of a run of n steps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Schedule {
+    /// n + 1 values in [0, 1), or (0, 1] for Euler, strictly decreasing, the last 0. Each is an f32, as in the
+    /// reference: near 1 the rounding of 1 − σ decides the coefficients of a multistep sampler.
+    pub sigmas: Vec<f64>,
+    /// n values in [0, 1000], as fed to the transformer: whole numbers for the multistep samplers, f32 for Euler.
+    pub timesteps: Vec<f64>,
+}
+
+impl Schedule {
+    /// The grid of a sampler with sigmas shifted towards noise: σ′ = s·σ / (1 + (s − 1)·σ).
+    ///
+    /// # Errors
+    /// `steps` outside 1 to 1000, or a `flow_shift` that is not above 0 and at most 100.
+    pub fn new(sampler: Sampler, flow_shift: f64, steps: usize) -> Result<Self> {
+        check_steps(steps)?;
+        check_flow_shift(flow_shift)?;
+        let shift = |sigma: f64| flow_shift * sigma / (1.0 + (flow_shift - 1.0) * sigma);
+        let sigmas = match sampler {
+            Sampler::UniPc => {
+                let grid = linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1);
+                grid[..steps].iter().map(|&sigma| shift(sigma)).collect()
+            }
+            Sampler::Euler => {
+                // The reference shifts the whole training grid, in f32, and then what it picks from it once more.
+                // There 1 may come out a rounding above 1, for a shift below 1.
+                let (high, low) = (shift_f32(1.0, flow_shift).min(1.0), shift_f32(1e-3, flow_shift));
+                let grid = linspace(high * TRAIN_TIMESTEPS, low * TRAIN_TIMESTEPS, steps);
+                grid.into_iter().map(|timestep| shift(timestep / TRAIN_TIMESTEPS)).collect()
+            }
+            Sampler::DpmPp2m => {
+                let grid = linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1);
+                grid[1..].iter().rev().map(|&alpha| shift(1.0 - alpha)).collect()
+            }
+        };
+        Self::finish(sampler, sigmas).map_err(|cause| {
+            Error::usage(format!("flow shift {flow_shift:?} leaves no {steps} distinct sigmas"))
+                .because(cause)
+                .hint("use a larger flow shift, such as 3 or 5")
+        })
+    }
+
+    /// A schedule of given sigmas: n values in (0, 1], strictly decreasing, with or without a 0 behind them.
+    ///
+    /// They are used as they are: no shift is applied. A first sigma of 1 becomes 1 − 10⁻⁶ for the multistep samplers,
+    /// as in the reference.
+    ///
+    /// # Errors
+    /// No sigmas or more than 1000, one that is not a number in (0, 1], or one that is not below the one before it.
+    pub fn from_sigmas(sampler: Sampler, sigmas: &[f64]) -> Result<Self> {
+        let steps = sigmas.strip_suffix(&[0.0]).unwrap_or(sigmas);
+        check_steps(steps.len())?;
+        if let Some(sigma) = steps.iter().find(|sigma| !(**sigma > 0.0 && **sigma <= 1.0)) {
+            return Err(Error::usage(format!("sigma {sigma:?} is not above 0 and at most 1")).hint(SIGMAS_HINT));
+        }
+        Self::finish(sampler, steps.to_vec())
+    }
+
+    /// How many steps the run has.
+    pub fn steps(&self) -> usize {
+        self.timesteps.len()
+    }
+
+    /// Rounds sigmas as the reference stores them, derives the timesteps and puts the final 0.
+    fn finish(sampler: Sampler, mut sigmas: Vec<f64>) -> Result<Self> {
+        if sampler != Sampler::Euler && (sigmas[0] - 1.0).abs() < BELOW_ONE {
+            sigmas[0] -= BELOW_ONE;
+        }
+        let timestep = |sigma: &f64| match sampler {
+            Sampler::Euler => f64::from(*sigma as f32 * TRAIN_TIMESTEPS as f32),
+            Sampler::UniPc | Sampler::DpmPp2m => (sigma * TRAIN_TIMESTEPS).trunc(),
+        };
+        let timesteps = sigmas.iter().map(timestep).collect();
+        sigmas.push(0.0);
+        let sigmas: Vec<f64> = sigmas.into_iter().map(|sigma| f64::from(sigma as f32)).collect();
+        if let Some(pair) = sigmas.windows(2).find(|pair| pair[1] >= pair[0]) {
+            return Err(Error::usage(format!(
+                "sigma {:?} does not lie below the one before it, {:?}",
+                pair[1], pair[0]
+            ))
+            .hint(SIGMAS_HINT));
+        }
+        Ok(Self { sigmas, timesteps })
+    }
+}
+
+const SIGMAS_HINT: &str = "give sigmas that fall from at most 1 towards 0, such as `1,0.75,0.5,0.25`";
+
+fn check_steps(steps: usize) -> Result<()> {
+    if (1..=MAX_STEPS).contains(&steps) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{steps} is not a number of steps")).hint(format!("use 1 to {MAX_STEPS} steps")))
+}
+
+fn check_flow_shift(flow_shift: f64) -> Result<()> {
+    if flow_shift > 0.0 && flow_shift <= MAX_FLOW_SHIFT {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{flow_shift:?} is not a flow shift"))
+        .hint(format!("use a number above 0 and at most {MAX_FLOW_SHIFT}, such as 3 or 5")))
+}
+
+/// `count` values from `start`, evenly spaced, with `stop` the last when there are two or more; in NumPy's order of
+/// operations, because truncation to a whole timestep would show the last bit.
+fn linspace(start: f64, stop: f64, count: usize) -> Vec<f64> {
+    let step = (stop - start) / (count.max(2) - 1) as f64;
+    let mut values: Vec<f64> = (0..count).map(|i| i as f64 * step + start).collect();
+    if count > 1 {
+        values[count - 1] = stop;
+    }
+    values
+}
+
+fn shift_f32(sigma: f32, flow_shift: f64) -> f64 {
+    f64::from(flow_shift as f32 * sigma / (1.0 + (flow_shift - 1.0) as f32 * sigma))
+}

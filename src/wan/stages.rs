@@ -1,0 +1,172 @@
+//! The stages of a Wan run: each loads what it needs, uses it and drops it.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::transformer::Transformer;
+use super::{Wan, vae};
+use crate::error::{Error, Result};
+use crate::family::{Compute, Denoiser, Family, FrameSink};
+use crate::media::Rgb;
+use crate::plan::{Geometry, Plan, Shape, StageMemory};
+use crate::progress::{Progress, Stage};
+use crate::text::clean::clean;
+use crate::text::tokenize::Tokenizer;
+use crate::text::umt5::Umt5;
+use crate::vae::Tiling;
+use crate::weights::Weights;
+
+impl Family for Wan {
+    fn geometry(&self) -> Result<Geometry> {
+        Self::geometry(self)
+    }
+
+    fn memory(&self, shape: &Shape, tiling: Option<Tiling>) -> Vec<StageMemory> {
+        super::memory::stages(self, shape, tiling)
+    }
+
+    fn encode_text(
+        &self,
+        prompts: &[&str],
+        plan: &Plan,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Tensor>> {
+        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder)?;
+        let mut tokens = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let found = tokenizer.encode(&clean(prompt), plan.text_length)?;
+            if found.cut > 0 {
+                let (cut, kept) = (found.cut, plan.text_length);
+                progress.note(format!("the prompt is {cut} tokens too long: only its first {kept} are read"))?;
+            }
+            tokens.push(found.ids);
+        }
+        let encoder = Umt5::load(&self.weights("text_encoder", compute)?, &self.text)?;
+        let total = (prompts.len() * self.text.num_layers) as u64;
+        let mut before = 0;
+        let embed = tokens.iter().map(|ids| {
+            let embedding = encoder.encode(ids, plan.text_length, &mut |done, _| {
+                progress.advance(Stage::Text, before + done as u64, total)
+            });
+            before += self.text.num_layers as u64;
+            embedding
+        });
+        embed.collect()
+    }
+
+    fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
+        let encoder = vae::Encoder::load(&self.vae, &self.weights("vae", compute)?)?;
+        let mut stream = encoder.stream(plan.tiling);
+        let first = picture(image, &compute.device)?;
+        let frames = if self.reads_mask() { plan.shape.latents[2] } else { 1 };
+        let mut latents = Vec::with_capacity(frames);
+        latents.extend(stream.push(&first)?);
+        // The film after the picture is grey, as in training: a black would be a picture too.
+        let grey = first.zeros_like()?.repeat((1, 1, self.vae.temporal_factor(), 1, 1))?;
+        for frame in 1..frames {
+            latents.extend(stream.push(&grey)?);
+            progress.advance(Stage::Image, frame as u64 + 1, frames as u64)?;
+        }
+        let latents = vae::normalise(&Tensor::cat(&latents, 2)?.to_dtype(DType::F32)?, &self.vae)?;
+        if !self.reads_mask() {
+            return Ok(latents);
+        }
+        Ok(Tensor::cat(&[mask(&latents, self.vae.temporal_factor())?, latents], 1)?)
+    }
+
+    fn denoiser(&self, expert: usize, compute: &Compute) -> Result<Box<dyn Denoiser>> {
+        let name = ["transformer", "transformer_2"][expert];
+        let transformer = Transformer::load(&self.weights(name, compute)?, &self.transformer)?;
+        Ok(Box::new(Expert { transformer, expand_timesteps: self.expand_timesteps }))
+    }
+
+    fn finish(&self, latents: &Tensor, image: Option<&Tensor>) -> Result<Tensor> {
+        match image {
+            Some(image) if self.expand_timesteps => begin_with(latents, image),
+            _ => Ok(latents.clone()),
+        }
+    }
+
+    fn decode(
+        &self,
+        latents: &[Tensor],
+        tiling: Option<Tiling>,
+        compute: &Compute,
+        frames: FrameSink<'_>,
+    ) -> Result<()> {
+        let decoder = vae::Decoder::load(&self.vae, &self.weights("vae", compute)?)?;
+        for latents in latents {
+            let channels = latents.dim(1)?;
+            if channels != self.vae.z_dim {
+                return Err(Error::failed(format!(
+                    "the latents have {channels} channels, and this model's decoder takes {}",
+                    self.vae.z_dim
+                ))
+                .hint("decode latents with the model that made them, or one of the same autoencoder"));
+            }
+            let mut stream = decoder.stream(tiling);
+            for frame in 0..latents.dim(2)? {
+                let frame = latents.narrow(2, frame, 1)?.to_device(&compute.device)?;
+                frames(stream.push(&vae::denormalise(&frame, &self.vae)?)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Wan {
+    fn weights(&self, component: &str, compute: &Compute) -> Result<Weights> {
+        Weights::open(&self.model.component(component)?.paths(), &compute.device, compute.dtype)
+    }
+}
+
+/// A transformer with the way that its model is told of a first picture.
+struct Expert {
+    transformer: Transformer,
+    expand_timesteps: bool,
+}
+
+impl Denoiser for Expert {
+    fn velocity(&self, latents: &Tensor, timestep: f64, text: &Tensor, image: Option<&Tensor>) -> Result<Tensor> {
+        match image {
+            None => self.transformer.forward(latents, &[timestep], text),
+            Some(image) if self.expand_timesteps => {
+                let (_, _, frames, height, width) = latents.dims5()?;
+                let [_, ph, pw] = self.transformer.config().patch_size;
+                let per_frame = height / ph * (width / pw);
+                let mut timesteps = vec![timestep; frames * per_frame];
+                timesteps[..per_frame].fill(0.0);
+                self.transformer.forward(&begin_with(latents, image)?, &timesteps, text)
+            }
+            Some(image) => self.transformer.forward(&Tensor::cat(&[latents, image], 1)?, &[timestep], text),
+        }
+    }
+}
+
+/// The latents with the picture's in the place of their first frame.
+fn begin_with(latents: &Tensor, image: &Tensor) -> Result<Tensor> {
+    let frames = latents.dim(2)?;
+    if frames == 1 {
+        return Ok(image.clone());
+    }
+    Ok(Tensor::cat(&[image, &latents.narrow(2, 1, frames - 1)?], 2)?)
+}
+
+/// Which frames are given: 1 for the first, 0 for the others, the frames of a latent frame as channels. The first latent
+/// frame is one frame, and is marked in every channel.
+fn mask(latents: &Tensor, temporal: usize) -> Result<Tensor> {
+    let (_, _, frames, height, width) = latents.dims5()?;
+    let first = Tensor::ones((1, temporal, 1, height, width), DType::F32, latents.device())?;
+    if frames == 1 {
+        return Ok(first);
+    }
+    let others = Tensor::zeros((1, temporal, frames - 1, height, width), DType::F32, latents.device())?;
+    Ok(Tensor::cat(&[first, others], 2)?)
+}
+
+/// A picture as one frame, (1, 3, 1, height, width) in [-1, 1].
+fn picture(image: &Rgb, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = image.data.iter().map(|&byte| 2.0 * (f32::from(byte) / 255.0) - 1.0).collect();
+    let frame = Tensor::from_vec(values, (1, 1, image.height as usize, image.width as usize, 3), device)?;
+    Ok(frame.permute((0, 4, 1, 2, 3))?.contiguous()?)
+}

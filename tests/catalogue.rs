@@ -1,0 +1,93 @@
+//! The catalogue: every file parses, and its values are those of the models' own code.
+
+use talkie::catalogue::{self, Task};
+use talkie::error::{Kind, nearest};
+
+#[test]
+fn every_file_is_embedded_parses_and_is_named_after_its_entry() {
+    let entries = catalogue::entries().expect("models/*.toml");
+    let mut names: Vec<String> = entries.iter().map(|entry| format!("{}.toml", entry.name)).collect();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .expect("models")
+        .map(|file| file.expect("a file").file_name().into_string().expect("a name"))
+        .filter(|name| name.ends_with(".toml"))
+        .collect();
+    names.sort();
+    files.sort();
+    assert_eq!(names, files);
+    names.dedup();
+    assert_eq!(names.len(), files.len(), "names are unique");
+}
+
+#[test]
+fn entries_make_sense() {
+    let readme = include_str!("../models/README.md");
+    for entry in catalogue::entries().expect("models/*.toml") {
+        let name = &entry.name;
+        assert!(readme.contains(&format!("| `{name}` | `{}` |", entry.repo)), "{name} is in models/README.md");
+        assert_eq!((entry.family.as_str(), entry.licence.name.as_str()), ("wan", "Apache-2.0"), "{name}");
+        assert!(!entry.tasks.is_empty() && !entry.title.is_empty() && !entry.checked.is_empty(), "{name}");
+        let two = entry.parameters.transformer_2.is_some();
+        assert_eq!(two, entry.sampling.boundary_ratio.is_some(), "{name}");
+        assert_eq!(two, entry.sampling.guidance_2.is_some(), "{name}");
+        assert_eq!(two, entry.files.iter().any(|file| file.starts_with("transformer_2/")), "{name}");
+        for folder in ["scheduler/", "tokenizer/", "text_encoder/", "transformer/", "vae/"] {
+            assert!(entry.files.iter().any(|file| file.starts_with(folder)), "{name}: {folder}");
+        }
+        let side = if entry.name.contains("5b") { 32 } else { 16 };
+        for (width, height) in &entry.geometry.sizes {
+            assert_eq!((width % side, height % side), (0, 0), "{name}");
+        }
+        assert_eq!(entry.geometry.frames % 4, 1, "{name}");
+    }
+}
+
+#[test]
+fn sampling_defaults_are_those_of_wan_itself() {
+    // name, steps, guidance, guidance_2, flow shift at 832x480 and at 1280x720, boundary, frames, frames a second
+    let table = [
+        ("wan2.1-t2v-1.3b", 50, 6.0, None, 8.0, 8.0, None, 81, 16.0),
+        ("wan2.1-t2v-14b", 50, 5.0, None, 3.0, 5.0, None, 81, 16.0),
+        ("wan2.2-ti2v-5b", 50, 5.0, None, 5.0, 5.0, None, 121, 24.0),
+        ("wan2.2-t2v-a14b", 40, 4.0, Some(3.0), 12.0, 12.0, Some(0.875), 81, 16.0),
+        ("wan2.2-i2v-a14b", 40, 3.5, Some(3.5), 5.0, 5.0, Some(0.9), 81, 16.0),
+    ];
+    for (name, steps, guidance, guidance_2, small, large, boundary, frames, fps) in table {
+        let entry = catalogue::find(name).expect(name);
+        let sampling = &entry.sampling;
+        assert_eq!((sampling.steps, sampling.guidance, sampling.guidance_2), (steps, guidance, guidance_2), "{name}");
+        assert_eq!(sampling.flow_shift_at(480, 832), small, "{name}");
+        assert_eq!(sampling.flow_shift_at(1280, 720), large, "{name}");
+        assert_eq!(sampling.boundary_ratio, boundary, "{name}");
+        assert_eq!((entry.geometry.frames, entry.geometry.fps), (frames, fps), "{name}");
+        assert!(
+            sampling.negative_prompt.starts_with("色调艳丽，过曝，") && sampling.negative_prompt.ends_with("倒着走")
+        );
+        assert_eq!(sampling.negative_prompt.chars().count(), 137, "{name}");
+    }
+}
+
+#[test]
+fn models_are_found_by_name_and_by_repository() {
+    let by_name = catalogue::find("Wan2.2-TI2V-5B").expect("any case");
+    assert_eq!(by_name, catalogue::find("Wan-AI/Wan2.2-TI2V-5B-Diffusers").expect("a repository"));
+    assert_eq!(by_name.tasks, [Task::T2v, Task::I2v]);
+    let error = catalogue::find("wan2.1-t2v-1.3").expect_err("a letter short");
+    assert_eq!(error.kind(), Kind::Usage);
+    assert!(error.report().contains("did you mean wan2.1-t2v-1.3b"), "{}", error.report());
+    let error = catalogue::find("something else").expect_err("nothing like it");
+    assert!(error.report().contains("talkie models"), "{}", error.report());
+    assert!(catalogue::find(&"x".repeat(1_000_000)).is_err());
+}
+
+#[test]
+fn near_names_come_nearest_first() {
+    let names = ["guidance", "guidance_2", "sigmas", "steps"];
+    assert_eq!(nearest("guidence", &names), ["guidance", "guidance_2"][..1]);
+    assert_eq!(nearest("guidance2", &names), ["guidance", "guidance_2"]);
+    assert_eq!(nearest("sigma", &names), ["sigmas"]);
+    assert_eq!(nearest("stpes", &names), ["steps"]);
+    assert_eq!(nearest("温度", &names), [""; 0]);
+    assert_eq!(nearest("", &names), [""; 0]);
+}
