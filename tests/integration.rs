@@ -4,6 +4,7 @@ mod support;
 
 mod catalogue;
 mod hub;
+mod layers;
 mod media;
 mod parity_pipeline;
 mod parity_text;

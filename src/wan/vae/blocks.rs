@@ -10,7 +10,7 @@ use crate::weights::Weights;
 
 /// Twice norm, SiLU and convolution, added to the input (He et al., 2016).
 #[derive(Debug)]
-pub struct ResidualBlock {
+pub(super) struct ResidualBlock {
     norm1: ChannelNorm,
     conv1: StreamedConv,
     norm2: ChannelNorm,
@@ -24,7 +24,7 @@ impl ResidualBlock {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, inputs: usize, outputs: usize, slots: &mut Slots) -> crate::Result<Self> {
+    pub(super) fn load(weights: &Weights, inputs: usize, outputs: usize, slots: &mut Slots) -> crate::Result<Self> {
         let shortcut = || pointwise(&weights.pp("conv_shortcut"), inputs, outputs);
         Ok(Self {
             norm1: ChannelNorm::load(&weights.pp("norm1"), inputs, 3)?,
@@ -41,7 +41,7 @@ impl ResidualBlock {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+    pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
         let ys = self.conv1.forward(self.norm1.forward_silu(xs)?, cache)?;
         let ys = self.conv2.forward(self.norm2.forward_silu(&ys)?, cache)?;
         match &self.shortcut {
@@ -55,7 +55,7 @@ impl ResidualBlock {
 ///
 /// # Errors
 /// A missing tensor, or one of another shape.
-pub fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> crate::Result<Conv2d> {
+pub(super) fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> crate::Result<Conv2d> {
     let weight = weights.compute("weight", (outputs, inputs, 1, 1, 1))?.squeeze(2)?;
     Conv2d::new(weight, weights.compute("bias", outputs)?)
 }
@@ -91,7 +91,7 @@ impl Attention {
 
 /// The middle of encoder and decoder: two residual blocks with attention between them.
 #[derive(Debug)]
-pub struct MidBlock {
+pub(super) struct MidBlock {
     before: ResidualBlock,
     attention: Attention,
     after: ResidualBlock,
@@ -102,7 +102,7 @@ impl MidBlock {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, dim: usize, slots: &mut Slots) -> crate::Result<Self> {
+    pub(super) fn load(weights: &Weights, dim: usize, slots: &mut Slots) -> crate::Result<Self> {
         Ok(Self {
             before: ResidualBlock::load(&weights.pp("resnets.0"), dim, dim, slots)?,
             attention: Attention::load(&weights.pp("attentions.0"), dim)?,
@@ -116,7 +116,7 @@ impl MidBlock {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+    pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
         let xs = self.before.forward(xs, cache)?;
         let xs = self.attention.forward(&xs)?;
         self.after.forward(&xs, cache)
@@ -125,7 +125,7 @@ impl MidBlock {
 
 /// The end of encoder and decoder: norm, SiLU, convolution.
 #[derive(Debug)]
-pub struct Head {
+pub(super) struct Head {
     norm: ChannelNorm,
     conv: StreamedConv,
 }
@@ -135,7 +135,7 @@ impl Head {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, inputs: usize, outputs: usize, slots: &mut Slots) -> crate::Result<Self> {
+    pub(super) fn load(weights: &Weights, inputs: usize, outputs: usize, slots: &mut Slots) -> crate::Result<Self> {
         Ok(Self {
             norm: ChannelNorm::load(&weights.pp("norm_out"), inputs, 3)?,
             conv: StreamedConv::load(&weights.pp("conv_out"), inputs, outputs, [3; 3], slots)?,
@@ -148,7 +148,7 @@ impl Head {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+    pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
         self.conv.forward(self.norm.forward_silu(xs)?, cache)
     }
 }
