@@ -6,6 +6,7 @@ mod support;
 
 mod catalogue;
 mod hub;
+mod layers;
 mod media;
 mod parity_pipeline;
 mod parity_text;
