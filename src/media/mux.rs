@@ -240,8 +240,8 @@ fn indexed_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
     // Entries that no pixel uses repeat the last: a transparent one would make the encoder see through the frame.
     let last = picture.palette.last().copied().unwrap_or_default();
     let colours = picture.palette.into_iter().chain(std::iter::repeat(last)).map(opaque).take(256);
-    // SAFETY: `allocate` made a PAL8 frame, whose second plane FFmpeg allocates as 256 aligned, native-endian u32 (ARGB);
-    // nothing else refers to the frame yet. The binding has no access to that plane, as its stride is not set.
+    // SAFETY: `allocate` made a PAL8 frame, whose second plane is 256 native-endian u32 (ARGB); nothing
+    // else refers to the frame yet. The binding has no access to that plane, as its stride is not set.
     unsafe {
         let entries = (*frame.as_mut_ptr()).data[1].cast::<u32>();
         for (at, colour) in colours.enumerate() {

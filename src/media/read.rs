@@ -53,7 +53,7 @@ fn recipe_file(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// The containers that are looked into. FFmpeg knows many more, among them lists that make it open other files and hosts.
+/// The containers that are looked into. FFmpeg knows more, among them lists that make it open other files and hosts.
 #[cfg(feature = "ffmpeg")]
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif";
 
@@ -76,8 +76,8 @@ fn container_comment(path: &Path, file: File) -> Result<Option<String>> {
         })
         .map_err(|error| error.hint("a .mp4, .mov, .mkv, .webm or .gif, or a folder of frames"))?;
     let metadata = input.metadata();
-    // SAFETY: the dictionary lives in `input` and the key is zero-terminated; what is found is copied before `input` goes.
-    // The binding's own `get` takes foreign bytes for UTF-8 without looking.
+    // SAFETY: the dictionary lives in `input`, the key is zero-terminated, and what is found is copied before `input`
+    // goes. The binding's own `get` takes foreign bytes for UTF-8 without looking.
     let value = unsafe {
         let entry = ffi::av_dict_get(metadata.as_ptr(), c"comment".as_ptr(), std::ptr::null(), 0);
         entry.as_ref().map(|entry| CStr::from_ptr(entry.value))

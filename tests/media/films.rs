@@ -8,7 +8,23 @@ use serde_json::Value;
 use talkie::error::Kind;
 use talkie::media::{self, Film, FilmSpec};
 
-use super::support::{at, grainy, landscape, mean_error, names, noise, spec, write};
+use super::support::{generator, landscape, mean_error, names, noise, spec, write};
+
+/// `spec` at another rate.
+fn at(fps: &str, spec: FilmSpec) -> FilmSpec {
+    FilmSpec { fps: fps.parse().expect("a rate"), ..spec }
+}
+
+/// `landscape` with grain: every pixel brighter or darker by up to `amount` levels.
+fn grainy(width: u32, height: u32, frame: usize, amount: i32) -> Vec<u8> {
+    let mut random = generator(frame);
+    let mut pixels = landscape(width, height, frame);
+    for pixel in pixels.chunks_exact_mut(3) {
+        let grain = (random() % (2 * amount as u32 + 1)) as i32 - amount;
+        pixel.iter_mut().for_each(|value| *value = (i32::from(*value) + grain).clamp(0, 255) as u8);
+    }
+    pixels
+}
 
 /// Runs one of FFmpeg's programs. That it is missing is a failure: nothing here could be proved without it.
 fn run(program: &str, arguments: &[&str]) -> Output {
@@ -351,7 +367,7 @@ fn writes_past_the_limit() {
 fn a_full_disk_leaves_nothing() {
     for name in ["film.mp4", "film.webm", "film.gif", "frames"] {
         let folder = tempfile::tempdir().expect("a folder");
-        // The kernel refuses to let a file grow past the limit as a full disk would; the signal that goes with it is ignored.
+        // The kernel lets no file grow past the limit, as a full disk would; the signal that goes with it is ignored.
         let status = Command::new("sh")
             .args(["-c", r#"trap "" XFSZ; ulimit -f 64; exec "$@""#, "sh"])
             .arg(std::env::current_exe().expect("this program"))

@@ -21,9 +21,11 @@ fn congruence(width: u32, height: u32) -> Rgb {
     Rgb { width, height, data: (0..width * height * 3).map(next).collect() }
 }
 
-/// `ImageOps.fit(image, size, Image.Resampling.LANCZOS)` of Pillow 13 on `congruence`: its sum, and the sum of each byte
-/// times its place, counted from 1.
-const PILLOW: [((u32, u32), (u32, u32), u64, u64); 7] = [
+type Size = (u32, u32);
+
+/// `ImageOps.fit(image, size, Image.Resampling.LANCZOS)` of Pillow 13 on `congruence`: its sum, and the sum of each
+/// byte times its place, counted from 1.
+const PILLOW: [(Size, Size, u64, u64); 7] = [
     ((12, 9), (4, 3), 4641, 87142),
     ((7, 5), (16, 16), 87262, 35_805_569),
     ((40, 30), (16, 32), 196_868, 150_190_031),
