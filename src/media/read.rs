@@ -78,6 +78,7 @@ fn container_comment(path: &Path, file: File) -> Result<Option<String>> {
     let metadata = input.metadata();
     // SAFETY: the dictionary lives in `input`, the key is zero-terminated, and what is found is copied before `input`
     // goes. The binding's own `get` takes foreign bytes for UTF-8 without looking.
+    #[expect(unsafe_code, reason = "the binding reads text as UTF-8 without a look")]
     let value = unsafe {
         let entry = ffi::av_dict_get(metadata.as_ptr(), c"comment".as_ptr(), std::ptr::null(), 0);
         entry.as_ref().map(|entry| CStr::from_ptr(entry.value))
