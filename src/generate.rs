@@ -10,11 +10,12 @@ use crate::decode::Decode;
 use crate::denoise::Denoise;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::families;
 use crate::family::{Compute, Family};
 use crate::guidance::Conditioning;
 use crate::latents;
 use crate::media;
-use crate::model::{Model, Source};
+use crate::model::Model;
 use crate::output::{Film, Output};
 use crate::plan::Plan;
 use crate::preview::Projection;
@@ -22,7 +23,6 @@ use crate::progress::{Event, Progress, Stage};
 use crate::provenance::Recipe;
 use crate::request::Request;
 use crate::run::Run;
-use crate::wan::Wan;
 
 /// Where events go: see [`Progress`].
 pub type OnEvent<'a> = &'a mut dyn FnMut(&Event) -> ControlFlow<()>;
@@ -39,9 +39,8 @@ impl Pipeline {
     /// # Errors
     /// A model that is unknown, incomplete, or of a family that talkie does not run.
     pub fn open(request: &Request, on_event: OnEvent<'_>) -> Result<Self> {
-        let source = source(request)?;
-        let model = source.fetch(&mut Progress::new(on_event))?;
-        Self::of(model, &source, request)
+        let (model, family) = families::open(request, &mut Progress::new(on_event))?;
+        Ok(Self { model, family })
     }
 
     /// What would happen, from what is known without a download.
@@ -49,33 +48,9 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::plan`].
     pub fn look(request: &Request) -> Result<Plan> {
-        let source = source(request)?;
-        let (model, missing) = source.look()?;
-        let mut plan = Self::of(model, &source, request)?.plan(request)?;
-        if !missing.is_empty() {
-            plan.files = missing;
-        }
-        Ok(plan)
-    }
-
-    fn of(mut model: Model, source: &Source, request: &Request) -> Result<Self> {
-        let replaced =
-            [("transformer", &request.transformer), ("text_encoder", &request.text_encoder), ("vae", &request.vae)];
-        for (name, with) in replaced {
-            if let Some(with) = with {
-                model.replace(name, with)?;
-            }
-        }
-        if !Wan::knows(&model) {
-            return Err(Error::failed(format!(
-                "`{}` is a family that talkie does not run, in {}",
-                model.pipeline,
-                model.folder.display()
-            ))
-            .hint("`talkie models` lists the models that it does"));
-        }
-        let family = Box::new(Wan::open(model.clone(), source.entry().cloned())?);
-        Ok(Self { family, model })
+        let ((model, family), missing) = families::look(request)?;
+        let plan = Self { model, family }.plan(request)?;
+        Ok(if missing.is_empty() { plan } else { Plan { files: missing, ..plan } })
     }
 
     /// What will happen: everything settled before a tensor exists.
@@ -201,14 +176,6 @@ impl Pipeline {
         })?;
         output.finish(progress)
     }
-}
-
-fn source(request: &Request) -> Result<Source> {
-    let name = request.model.as_deref().ok_or_else(|| {
-        Error::usage("no model was named, and there is none in the box yet")
-            .hint("name one: `-m wan2.1-t2v-1.3b`; `talkie models` lists them all")
-    })?;
-    Source::find(name)
 }
 
 fn compute(plan: &Plan) -> Result<Compute> {

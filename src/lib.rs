@@ -12,7 +12,7 @@
 //! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
 //! | 4 | [`wan`] |
-//! | 5 | [`guidance`], [`denoise`], [`decode`], [`preview`], [`output`] |
+//! | 5 | [`families`], [`guidance`], [`denoise`], [`decode`], [`preview`], [`output`] |
 //! | 6 | [`generate`] |
 //!
 //! A module uses its own level and those above it in this table, never one below.
@@ -22,6 +22,7 @@ pub mod decode;
 pub mod denoise;
 pub mod device;
 pub mod error;
+pub mod families;
 pub mod family;
 pub mod fps;
 pub mod generate;

@@ -76,20 +76,22 @@ impl RepoCache {
         FileState { name: file.name.clone(), size: file.size, present: present.unwrap_or(0), whole }
     }
 
-    /// Makes the content `blob` appear as the file `name` of `commit`.
+    /// Makes the content `blob` appear as the file `name` of `commit`. The caller holds the lock of the blob.
     pub(super) fn link(&self, blob: &Path, commit: &str, name: &str) -> Result<()> {
         let link = self.folder(commit).join(name);
+        // Made aside and moved into place, so that at no moment a reader finds nothing or half.
+        let aside = blob.with_extension("link");
         let made = || {
-            if let Some(folder) = link.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            match fs::remove_file(&link) {
+            fs::create_dir_all(link.parent().unwrap_or(&link))?;
+            match fs::remove_file(&aside) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            symlink(blob, &link, name)
-                .or_else(|_| fs::hard_link(blob, &link))
-                .or_else(|_| fs::copy(blob, &link).map(drop))
+            match symlink(blob, &aside, name).or_else(|_| fs::hard_link(blob, &aside)) {
+                Ok(()) => fs::rename(&aside, &link),
+                // A file system without links: the snapshot has the content itself.
+                Err(_) => fs::rename(blob, &link),
+            }
         };
         made().context(|| format!("cannot write {}", link.display()))
     }

@@ -66,15 +66,13 @@ impl<'a> Job<'a> {
     fn fetch(&self, patience: &Patience, meter: &mut Meter<'_, '_>) -> Result<()> {
         let blob = self.cache.blob(&self.blob);
         meter.at(self.present(), true)?;
+        if let Some(folder) = blob.parent() {
+            fs::create_dir_all(folder).context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let _lock = Lock::wait(&blob.with_extension("lock"), meter)?;
+        // Asked only now: whoever held the lock may have fetched it.
         if !self.is_whole() {
-            if let Some(folder) = blob.parent() {
-                fs::create_dir_all(folder).context(|| format!("cannot make {}", folder.display()))?;
-            }
-            let _lock = Lock::wait(&blob.with_extension("lock"), meter)?;
-            // The one that held the lock may have fetched it.
-            if !self.is_whole() {
-                self.download(&blob, patience, meter)?;
-            }
+            self.download(&blob, patience, meter)?;
         }
         self.cache.link(&blob, self.commit, self.name)?;
         meter.at(self.size, true)

@@ -2,9 +2,9 @@
 //!
 //! From ITU-R BT.709-6 §3 with E′ in 0..=1:
 //! `Y′ = 0.2126 R + 0.7152 G + 0.0722 B`, `Cb = (B − Y′) / 1.8556`, `Cr = (R − Y′) / 1.5748`, then
-//! `16 + 219 Y′` and `128 + 224 C`. Chroma samples lie on the left column of their 2×2 block, half-way between its rows
-//! (MPEG-2 siting, H.264 `chroma_loc` 0, FFmpeg's "left"): horizontally a 1-2-1 filter round that column, vertically the
-//! mean of the two rows. Where the filter would reach past the left edge, the edge repeats.
+//! `16 + 219 Y′` and `128 + 224 C`. Chroma samples lie on the left column of their 2×2 block, half-way between its
+//! rows (MPEG-2 siting, H.264 `chroma_loc` 0, FFmpeg's "left"): horizontally a 1-2-1 filter round that column,
+//! vertically the mean of the two rows. Where the filter would reach past the left edge, the edge repeats.
 
 use rayon::prelude::*;
 

@@ -1,5 +1,7 @@
 //! Scaled dot-product attention (Vaswani et al., 2017), the one of every network.
 
+#[cfg(feature = "flash-attn")]
+use candle_core::DType;
 use candle_core::{D, Result, Tensor};
 
 /// The most scores that exist at one time: 64 Mi values, 256 MiB in f32. Beyond it, queries go through in blocks, so that
@@ -17,6 +19,10 @@ const SCORES: usize = 64 << 20;
 /// # Errors
 /// Those of candle.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(feature = "flash-attn")]
+    if bias.is_none() && q.device().is_cuda() && q.dtype() != DType::F32 {
+        return flash(q, k, v, scale);
+    }
     let (b, heads, n, _) = q.dims4()?;
     let m = k.dim(2)?;
     let block = (SCORES / (b * heads * m).max(1)).clamp(1, n.max(1));
@@ -33,6 +39,13 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tens
         attend_block(&q.narrow(2, start, len)?.contiguous()?, &kt, &v, bias.transpose()?.as_ref())
     });
     Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 2)
+}
+
+/// FlashAttention-2 (Dao, 2023): the scores never exist. Its kernels take half types, without a bias, heads after tokens.
+#[cfg(feature = "flash-attn")]
+fn flash(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
+    let [q, k, v] = [q.transpose(1, 2)?, k.transpose(1, 2)?, v.transpose(1, 2)?];
+    candle_flash_attn::flash_attn(&q, &k, &v, scale as f32, false)?.transpose(1, 2)
 }
 
 /// Attention of one block of queries, already scaled, against all keys.

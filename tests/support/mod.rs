@@ -25,3 +25,16 @@ pub fn relative_l2(a: &Tensor, b: &Tensor) -> f64 {
     let difference: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
     (difference / b.iter().map(|b| b.powi(2)).sum::<f64>().max(f64::MIN_POSITIVE)).sqrt()
 }
+
+/// `reference.json` of a fixture folder.
+pub fn reference(folder: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(fixture(folder).join("reference.json")).expect(folder);
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Text embeddings (1, rows, width) as the reference had them: 512 rows, those that are not kept zero.
+pub fn padded(rows: &Tensor, json: &serde_json::Value, key: &str) -> Tensor {
+    let kept = json["rows"][key].as_u64().map_or(rows.dim(1).unwrap(), |kept| kept as usize);
+    let rows = rows.to_dtype(DType::F32).unwrap().narrow(1, 0, kept).unwrap();
+    rows.pad_with_zeros(1, 0, 512 - kept).unwrap()
+}

@@ -1,45 +1,12 @@
-//! The blocks of which encoder and decoder are both made: norm, residual block, attention.
+//! The blocks of which encoder and decoder are both made: residual block, attention, middle, head.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::cache::{Cache, Slots, StreamedConv};
-use crate::nn::activation::silu;
 use crate::nn::attention::attend;
+use crate::nn::channel_norm::ChannelNorm;
 use crate::nn::conv::Conv2d;
 use crate::weights::Weights;
-
-/// Each pixel's channels, divided by their length, times √channels and a learned scale.
-#[derive(Debug)]
-pub(super) struct ChannelNorm {
-    /// The learned scale times √channels: (1, dim, 1, 1), f32.
-    scale: Tensor,
-}
-
-impl ChannelNorm {
-    /// Takes `gamma` from `weights`: `dim` values, in a shape with as many ones behind as `axes`.
-    ///
-    /// # Errors
-    /// A missing tensor, or one of another shape.
-    pub(super) fn load(weights: &Weights, dim: usize, axes: usize) -> crate::Result<Self> {
-        let shape: Vec<usize> = std::iter::once(dim).chain(std::iter::repeat_n(1, axes)).collect();
-        let gamma = weights.f32("gamma", shape)?.reshape((1, dim, 1, 1))?;
-        Ok(Self { scale: (gamma * (dim as f64).sqrt())? })
-    }
-
-    /// # Shapes
-    /// - `xs`: (1, dim, h, w)
-    /// - output: the same, in the type of `xs`; computed in f32
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        // The shortest length that is divided by: torch.nn.functional.normalize's default.
-        const SHORTEST: f64 = 1e-12;
-        let wide = xs.to_dtype(DType::F32)?;
-        let length = wide.sqr()?.sum_keepdim(1)?.sqrt()?.maximum(SHORTEST)?;
-        wide.broadcast_div(&length)?.broadcast_mul(&self.scale)?.to_dtype(xs.dtype())
-    }
-}
 
 /// Twice norm, SiLU and convolution, added to the input (He et al., 2016).
 #[derive(Debug)]
@@ -75,8 +42,8 @@ impl ResidualBlock {
     /// # Errors
     /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
-        let ys = self.conv1.forward(silu(&self.norm1.forward(xs)?)?, cache)?;
-        let ys = self.conv2.forward(silu(&self.norm2.forward(&ys)?)?, cache)?;
+        let ys = self.conv1.forward(self.norm1.forward_silu(xs)?, cache)?;
+        let ys = self.conv2.forward(self.norm2.forward_silu(&ys)?, cache)?;
         match &self.shortcut {
             Some(shortcut) => ys + shortcut.forward(xs)?,
             None => ys + xs,
@@ -182,6 +149,6 @@ impl Head {
     /// # Errors
     /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
-        self.conv.forward(silu(&self.norm.forward(xs)?)?, cache)
+        self.conv.forward(self.norm.forward_silu(xs)?, cache)
     }
 }

@@ -1,0 +1,56 @@
+//! Which family runs a model: the only file that knows them all.
+
+use crate::error::{Error, Result};
+use crate::family::Family;
+use crate::model::{Model, Source};
+use crate::plan::PlannedFile;
+use crate::progress::Progress;
+use crate::request::Request;
+use crate::wan::Wan;
+
+/// A model that is here, and the family that runs it.
+pub type Opened = (Model, Box<dyn Family>);
+
+/// Opens the model of a request. Files that are missing are fetched first.
+///
+/// # Errors
+/// A model that is unknown, incomplete, or of a family that talkie does not run.
+pub fn open(request: &Request, progress: &mut Progress<'_>) -> Result<Opened> {
+    let source = source(request)?;
+    of(source.fetch(progress)?, &source, request)
+}
+
+/// The model of a request as far as it is known without a download, and the files that are missing.
+///
+/// # Errors
+/// As [`open`].
+pub fn look(request: &Request) -> Result<(Opened, Vec<PlannedFile>)> {
+    let source = source(request)?;
+    let (model, missing) = source.look()?;
+    Ok((of(model, &source, request)?, missing))
+}
+
+fn source(request: &Request) -> Result<Source> {
+    let name = request.model.as_deref().ok_or_else(|| {
+        Error::usage("no model was named, and there is none in the box yet")
+            .hint("name one: `-m wan2.1-t2v-1.3b`; `talkie models` lists them all")
+    })?;
+    Source::find(name)
+}
+
+fn of(mut model: Model, source: &Source, request: &Request) -> Result<Opened> {
+    let replaced =
+        [("transformer", &request.transformer), ("text_encoder", &request.text_encoder), ("vae", &request.vae)];
+    for (name, with) in replaced {
+        if let Some(with) = with {
+            model.replace(name, with)?;
+        }
+    }
+    if !Wan::knows(&model) {
+        let (class, folder) = (&model.pipeline, model.folder.display());
+        return Err(Error::failed(format!("`{class}` is a family that talkie does not run, in {folder}"))
+            .hint("`talkie models` lists the models that it does"));
+    }
+    let family = Box::new(Wan::open(model.clone(), source.entry().cloned())?);
+    Ok((model, family))
+}
