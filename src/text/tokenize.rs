@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 /// The longest text that is tokenized, in bytes. The encoders read some 512 tokens: about 2 kB.
 pub const MAX_BYTES: usize = 100_000;
 
+/// The largest `tokenizer.json` that is read, in bytes. That of UMT5, with 256,000 tokens, has 17 MB.
+const MAX_FILE: u64 = 1 << 28;
+
 /// The token that ends every text of a T5 vocabulary.
 const END: &str = "</s>";
 
@@ -44,6 +47,9 @@ impl Tokenizer {
             Error::failed(format!("this is not a tokenizer that talkie can read: {}", path.display()))
                 .hint("fetch the file again: a download that broke off is the usual reason")
         };
+        if path.metadata().is_ok_and(|file| file.len() > MAX_FILE) {
+            return Err(broken().because(format!("it has more than {MAX_FILE} bytes")));
+        }
         let mut inner = tokenizers::Tokenizer::from_file(&path).map_err(|cause| broken().because(cause))?;
         // The file may carry the length and padding of whoever saved it; the model's own are the caller's to give.
         inner.with_truncation(None).map_err(|cause| broken().because(cause))?;
