@@ -100,7 +100,7 @@ impl Denoise<'_> {
     fn tell(&self, progress: &mut Progress<'_>, next: usize, before: &Tensor, v: &Tensor, step: &Step) -> Result<()> {
         let steps = self.plan.steps.len();
         let every = steps.div_ceil(10);
-        if let Some(projection) = self.preview.filter(|_| next % every == 0 || next == steps) {
+        if let Some(projection) = self.preview.filter(|_| next.is_multiple_of(every) || next == steps) {
             // The film as the transformer sees it now, without the noise that is left: x₀ = x − σ·v.
             let picture = projection.picture(&(before - (v * step.sigma)?)?)?;
             let (width, height, rgb) = (picture.width, picture.height, picture.data);

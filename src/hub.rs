@@ -79,7 +79,7 @@ impl Hub {
         if self.config.offline {
             return cache.listed().ok_or_else(|| name.missing(&["every file".to_string()]));
         }
-        Ok(self.listing(&name, &mut |_| Ok(()))?.files)
+        Ok(self.listing(&name)?.files)
     }
 
     /// Where a file of a repository is on this machine, if it is. Asks nobody.
@@ -103,7 +103,7 @@ impl Hub {
         if self.config.offline {
             return Ok(cache.survey_offline(wanted));
         }
-        let mut listing = self.listing(&name, &mut |_| Ok(()))?;
+        let mut listing = self.listing(&name)?;
         listing.keep(wanted, &name)?;
         Ok(listing.files.iter().map(|file| cache.state(&listing.commit, file)).collect())
     }
@@ -123,14 +123,18 @@ impl Hub {
         if self.config.offline {
             return cache.whole(wanted).map_err(|missing| name.missing(&missing));
         }
-        let listing = match self.listing(&name, &mut |error| progress.note(error)) {
-            Ok(listing) => listing,
-            Err(Failure::Passing(error)) => {
-                let folder = cache.whole(wanted).map_err(|_| Failure::Passing(error))?;
-                progress.note(format!("{} is out of reach; using the files that are here", self.config.endpoint))?;
+        let here = cache.whole(wanted).ok();
+        // Whoever has all files does not wait for a hub that is away.
+        let tries = if here.is_some() { 1 } else { self.config.patience.tries };
+        let patience = Patience { tries, ..self.config.patience };
+        let ask = || Listing::ask(&self.client, &name);
+        let listing = match (transfer::patiently(&patience, &mut |error| progress.note(error), ask), here) {
+            (Ok(listing), _) => listing,
+            (Err(Failure::Passing(error)), Some(folder)) => {
+                progress.note(format!("{error}; using the files that are here"))?;
                 return Ok(folder);
             }
-            Err(failure) => return Err(failure.into()),
+            (Err(failure), _) => return Err(failure.into()),
         };
         self.fetch_listed(&name, &cache, listing, wanted, progress)
     }
@@ -173,8 +177,8 @@ impl Hub {
         Ok((name, cache))
     }
 
-    fn listing(&self, name: &RepoName, note: &mut dyn FnMut(&str) -> Result<()>) -> Result<Listing, Failure> {
-        transfer::patiently(&self.config.patience, note, || Listing::ask(&self.client, name))
+    fn listing(&self, name: &RepoName) -> Result<Listing, Failure> {
+        transfer::patiently(&self.config.patience, &mut |_| Ok(()), || Listing::ask(&self.client, name))
     }
 }
 

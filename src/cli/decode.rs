@@ -10,7 +10,7 @@ use talkie::request::Request;
 use super::show::Show;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// A file of `--save-latents`, or `latents.safetensors` in a run's folder
     latents: PathBuf,
     /// The model that made them: a name, a hub repository, or a folder
@@ -42,7 +42,7 @@ pub struct Args {
     pub json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     let pair = |text: &String| {
         let (key, value) = text.split_once('=')?;
         Some((key.to_owned(), value.to_owned()))

@@ -12,7 +12,7 @@ use talkie::schedule::Sampler;
 use super::show::Show;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// What should be seen
     prompt: String,
     /// A name from `talkie models`, a hub repository `org/name`, or a folder
@@ -102,7 +102,7 @@ fn key_value(text: &str) -> Result<(String, String)> {
     Ok((key.trim().replace('-', "_"), value.to_owned()))
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     let request = request(args)?;
     if args.plan {
         let plan = Pipeline::look(&request)?;

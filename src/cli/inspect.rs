@@ -7,7 +7,7 @@ use talkie::error::{Error, Result};
 use talkie::provenance;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// A film, or a folder of frames
     film: PathBuf,
     /// The recipe as JSON
@@ -15,7 +15,7 @@ pub struct Args {
     pub json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     let recipe = provenance::inspect(&args.film)?;
     if args.json {
         let json = serde_json::to_string_pretty(&recipe);

@@ -42,7 +42,7 @@ enum Command {
 }
 
 /// Runs the command: 0 done, 1 failed, 2 wrong usage, 130 stopped by the user.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let (result, json) = match cli.command {
         Command::Generate(args) => (generate::run(&args), args.json),

@@ -36,7 +36,7 @@ pub(super) struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// Asks the hub for what the list does not say about the file.
-    pub fn new(
+    pub(super) fn new(
         client: &'a Client,
         repo: &'a RepoName,
         cache: &'a RepoCache,
@@ -54,7 +54,7 @@ impl<'a> Job<'a> {
     }
 
     /// Bytes of it that are here.
-    pub fn present(&self) -> u64 {
+    pub(super) fn present(&self) -> u64 {
         let length = |path: PathBuf| fs::metadata(path).map_or(0, |meta| meta.len());
         if self.is_whole() { self.size } else { length(self.cache.part(&self.blob)).min(self.size) }
     }
@@ -66,15 +66,13 @@ impl<'a> Job<'a> {
     fn fetch(&self, patience: &Patience, meter: &mut Meter<'_, '_>) -> Result<()> {
         let blob = self.cache.blob(&self.blob);
         meter.at(self.present(), true)?;
+        if let Some(folder) = blob.parent() {
+            fs::create_dir_all(folder).context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let _lock = Lock::wait(&blob.with_extension("lock"), meter)?;
+        // Asked only now: whoever held the lock may have fetched it.
         if !self.is_whole() {
-            if let Some(folder) = blob.parent() {
-                fs::create_dir_all(folder).context(|| format!("cannot make {}", folder.display()))?;
-            }
-            let _lock = Lock::wait(&blob.with_extension("lock"), meter)?;
-            // The one that held the lock may have fetched it.
-            if !self.is_whole() {
-                self.download(&blob, patience, meter)?;
-            }
+            self.download(&blob, patience, meter)?;
         }
         self.cache.link(&blob, self.commit, self.name)?;
         meter.at(self.size, true)

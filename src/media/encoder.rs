@@ -27,7 +27,7 @@ const H264: &[Candidate] = &[
     Candidate {
         name: "libx264",
         codec: "H.264",
-        options: &[("preset", "medium"), ("crf", "14"), ("x264-params", "cpu-independent=1"), THREADS],
+        options: &[("preset", "medium"), ("crf", "12"), ("x264-params", "cpu-independent=1"), THREADS],
         bits: None,
     },
     Candidate {
@@ -41,8 +41,8 @@ const H264: &[Candidate] = &[
     Candidate {
         name: "mpeg4",
         codec: "MPEG-4 part 2",
-        // 236 is a quantiser of 2 in units of FF_QP2LAMBDA.
-        options: &[("flags", "+qscale"), ("global_quality", "236")],
+        // 118 is the finest quantiser, 1, in units of FF_QP2LAMBDA.
+        options: &[("flags", "+qscale"), ("global_quality", "118"), ("qmin", "1")],
         bits: None,
     },
 ];
@@ -51,16 +51,11 @@ const WEBM: &[Candidate] = &[
     Candidate {
         name: "libvpx-vp9",
         codec: "VP9",
-        options: &[("crf", "18"), ("b", "0"), ("deadline", "good"), ("cpu-used", "4"), ("row-mt", "1"), THREADS],
+        options: &[("crf", "9"), ("b", "0"), ("deadline", "good"), ("cpu-used", "4"), ("row-mt", "1"), THREADS],
         bits: None,
     },
-    Candidate { name: "libsvtav1", codec: "AV1", options: &[("crf", "20"), ("preset", "8")], bits: None },
-    Candidate {
-        name: "libaom-av1",
-        codec: "AV1",
-        options: &[("crf", "18"), ("b", "0"), ("cpu-used", "6")],
-        bits: None,
-    },
+    Candidate { name: "libsvtav1", codec: "AV1", options: &[("crf", "6"), ("preset", "8")], bits: None },
+    Candidate { name: "libaom-av1", codec: "AV1", options: &[("crf", "6"), ("b", "0"), ("cpu-used", "6")], bits: None },
 ];
 
 const GIF: &[Candidate] = &[Candidate { name: "gif", codec: "GIF", options: &[], bits: None }];

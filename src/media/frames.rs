@@ -5,7 +5,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use super::image::encode_png;
-use super::part::{Part, folder_of};
+use super::part::{DISK, Part, folder_of};
 use crate::error::{Context, Error, Result};
 
 /// The name of the recipe in a folder of frames.
@@ -36,7 +36,9 @@ impl Folder {
             Part::folder(folder_of(target)?, target)?
         };
         let path = part.path().join(RECIPE);
-        fs::write(&path, recipe).context(|| format!("cannot write the recipe of {}", target.display()))?;
+        fs::write(&path, recipe)
+            .context(|| format!("cannot write the recipe of {}", target.display()))
+            .map_err(|error| error.hint(DISK))?;
         Ok(Self { part, target: target.to_owned(), count: 0 })
     }
 
@@ -49,7 +51,8 @@ impl Folder {
         File::create(self.part.path().join(&name))
             .context(|| format!("cannot create {name}"))
             .and_then(|file| encode_png(BufWriter::new(file), rgb, (width, height)))
-            .context(|| format!("cannot write frame {} into {}", self.count, self.target.display()))?;
+            .context(|| format!("cannot write frame {} into {}", self.count, self.target.display()))
+            .map_err(|error| error.hint(DISK))?;
         self.count += 1;
         Ok(())
     }

@@ -7,15 +7,15 @@ use std::path::Path;
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
 
-use super::part::Part;
+use super::part::{DISK, Part};
 use super::resize::{Span, lanczos};
 use crate::error::{Context, Error, Result};
 
 /// The most pixels that a picture may have, 8192 × 8192: far above any model's frame.
 const MAX_PIXELS: u64 = 1 << 26;
-/// The most bytes that a picture's file may have, and that its decoder may hold: 64 million pixels of four 16-bit samples.
+/// The most bytes that a picture's file may have, and its decoder hold: that many pixels of four 16-bit samples.
 const MAX_BYTES: u64 = 1 << 29;
-const KNOWN: &str = "PNG, JPEG and WebP can be read";
+const KNOWN: &str = "check the name: PNG, JPEG and WebP can be read";
 
 /// A picture: `height` rows of `width` pixels, three bytes each (red, green, blue).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,31 +30,33 @@ pub struct Rgb {
 
 /// Reads a PNG, JPEG or WebP picture, upright (Exif orientation applied) and as 8-bit RGB.
 ///
-/// An alpha channel is dropped, not composited, and grey repeats: as Pillow's `convert("RGB")` does, which the reference
-/// pipelines use.
+/// An alpha channel is dropped, not composited, and grey repeats: as Pillow's `convert("RGB")` does, which the
+/// reference pipelines use.
 ///
 /// # Errors
 /// When the file is missing, is no such picture, is damaged, or has more than 64 million pixels.
 pub fn read_image(path: &Path) -> Result<Rgb> {
-    let failed = || format!("cannot read the picture {}", path.display());
-    let file = File::open(path).context(failed).map_err(|error| error.hint("check the name of the picture"))?;
-    let bytes = file.metadata().context(failed)?.len();
+    let failed =
+        |cause| Error::failed(format!("cannot read the picture {}", path.display())).because(cause).hint(KNOWN);
+    let image = decode(path).map_err(failed)?.into_rgb8();
+    Ok(Rgb { width: image.width(), height: image.height(), data: image.into_raw() })
+}
+
+fn decode(path: &Path) -> Result<DynamicImage> {
+    let file = File::open(path).context(|| "it cannot be opened")?;
+    let bytes = file.metadata().context(|| "it cannot be opened")?.len();
     if bytes > MAX_BYTES {
-        return Err(Error::failed(failed()).because(format!("{bytes} bytes are too many for a picture")).hint(KNOWN));
+        return Err(Error::failed(format!("it has {bytes} bytes, more than any picture of use")));
     }
-    let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format().context(failed)?;
+    let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
+    let mut reader = reader.context(|| "it cannot be read")?;
     if reader.format().is_none() {
-        return Err(Error::failed(failed()).because("it is no picture of a known format").hint(KNOWN));
+        return Err(Error::failed("its format is not known"));
     }
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
-    let image = reader.into_decoder().context(failed).and_then(decode);
-    let image = image.map_err(|cause| Error::failed(failed()).because(cause).hint(KNOWN))?.into_rgb8();
-    Ok(Rgb { width: image.width(), height: image.height(), data: image.into_raw() })
-}
-
-fn decode(mut decoder: impl ImageDecoder) -> Result<DynamicImage> {
+    let mut decoder = reader.into_decoder().context(|| "its header cannot be read")?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(Error::failed(format!("{width}x{height} is more than 64 million pixels")));
@@ -67,7 +69,7 @@ fn decode(mut decoder: impl ImageDecoder) -> Result<DynamicImage> {
 
 /// Scales `image` until it covers `width` × `height` pixels, and crops what stands over, evenly on both sides.
 ///
-/// Lanczos in Pillow's arithmetic, as `ImageOps.fit(image, size, LANCZOS)`. A picture of that size comes back unchanged.
+/// Lanczos in Pillow's arithmetic, as `ImageOps.fit(image, size, LANCZOS)`. A picture of that size is left as it is.
 ///
 /// # Panics
 /// When a side of `image` or of the size is zero.
@@ -82,7 +84,10 @@ pub fn fit(image: &Rgb, width: u32, height: u32) -> Rgb {
         true => [ratio * whole[1], whole[1]],
         false => [whole[0], whole[0] / ratio],
     };
-    let span = |axis: usize| Span { start: (whole[axis] - kept[axis]) / 2.0, length: kept[axis] };
+    let span = |axis: usize| {
+        let start = (whole[axis] - kept[axis]) / 2.0;
+        Span { start: start as f32, end: (start + kept[axis]) as f32 }
+    };
     lanczos(image, (span(0), span(1)), (width, height))
 }
 
@@ -95,7 +100,8 @@ pub fn write_png(path: &Path, image: &Rgb) -> Result<()> {
     File::create(part.path())
         .context(|| "cannot create the file")
         .and_then(|file| encode_png(BufWriter::new(file), &image.data, (image.width, image.height)))
-        .context(|| format!("cannot write the picture {}", path.display()))?;
+        .context(|| format!("cannot write the picture {}", path.display()))
+        .map_err(|error| error.hint(DISK))?;
     part.keep(path)
 }
 
@@ -104,6 +110,9 @@ pub fn write_png(path: &Path, image: &Rgb) -> Result<()> {
 /// # Errors
 /// When `data` is not the picture of that size, or `file` takes it not.
 pub(super) fn encode_png(mut file: impl Write, data: &[u8], size: (u32, u32)) -> Result<()> {
+    if data.len() as u64 != u64::from(size.0) * u64::from(size.1) * 3 {
+        return Err(Error::failed(format!("{} bytes are no picture of {}x{}", data.len(), size.0, size.1)));
+    }
     let written = PngEncoder::new(&mut file).write_image(data, size.0, size.1, ExtendedColorType::Rgb8);
     written.context(|| "cannot encode the PNG")?;
     file.flush().context(|| "cannot write the last bytes")

@@ -7,7 +7,7 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::{Dictionary, Packet, Rational, codec, color, format, format::Pixel, frame};
 
 use super::encoder::{self, Opened};
-use super::part::Part;
+use super::part::{DISK, Part};
 use super::{FilmSpec, Format, gif, palette, yuv};
 use crate::error::{Context, Error, Result};
 
@@ -123,9 +123,8 @@ impl Mux {
     fn failed(&self, cause: ffmpeg::Error) -> Error {
         let error = Error::failed(format!("cannot write {}", self.path.display())).because(cause);
         match cause {
-            ffmpeg::Error::Other { errno: ffmpeg::error::ENOSPC | ffmpeg::error::EFBIG } => {
-                error.hint("free space on that disk, or name a file on another one")
-            }
+            // A number of the operating system's: the disk, not the encoder.
+            ffmpeg::Error::Other { .. } => error.hint(DISK),
             _ => error,
         }
     }
@@ -194,6 +193,8 @@ fn muxer(format: Format) -> &'static str {
 
 fn header_options(format: Format, spec: &FilmSpec, clock: Clock) -> Dictionary<'static> {
     let mut options = Dictionary::new();
+    // No random identifiers and no version of FFmpeg's: the same frames make the same file.
+    options.set("fflags", "+bitexact");
     match format {
         Format::Mp4 | Format::Mov => {
             // The same unit for the movie and its track, in which a frame is a whole number: the durations are exact.
@@ -230,6 +231,7 @@ fn yuv_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
 }
 
 /// The frame in 256 colours of its own.
+#[expect(unsafe_code, clippy::cast_ptr_alignment, reason = "the binding has no access to the palette of a frame")]
 fn indexed_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
     let picture = palette::quantise(rgb, spec.width as usize);
     let mut frame = allocate(Pixel::PAL8, spec)?;
@@ -238,8 +240,8 @@ fn indexed_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
     // Entries that no pixel uses repeat the last: a transparent one would make the encoder see through the frame.
     let last = picture.palette.last().copied().unwrap_or_default();
     let colours = picture.palette.into_iter().chain(std::iter::repeat(last)).map(opaque).take(256);
-    // SAFETY: `allocate` made a PAL8 frame, whose second plane FFmpeg allocates as 256 aligned, native-endian u32 (ARGB);
-    // nothing else refers to the frame yet. The binding has no access to that plane, as its stride is not set.
+    // SAFETY: `allocate` made a PAL8 frame, whose second plane is 256 native-endian u32 (ARGB); nothing
+    // else refers to the frame yet. The binding has no access to that plane, as its stride is not set.
     unsafe {
         let entries = (*frame.as_mut_ptr()).data[1].cast::<u32>();
         for (at, colour) in colours.enumerate() {
@@ -250,6 +252,7 @@ fn indexed_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
 }
 
 /// A frame with memory of its own: encoders may keep one for a while.
+#[expect(unsafe_code, reason = "the binding does not report that the allocation failed")]
 fn allocate(format: Pixel, spec: &FilmSpec) -> Result<frame::Video> {
     let frame = frame::Video::new(format, spec.width, spec.height);
     // SAFETY: the frame is valid; only a pointer is compared. The binding does not report that the allocation failed.

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 
+/// What to do about a disk that takes no more.
+pub(super) const DISK: &str = "check that the disk has free space, or name a file on another one";
+
 /// A file or folder that is removed when dropped, unless it was [`Part::keep`]-ed under its own name.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -62,6 +65,7 @@ impl Part {
         flushed
             .and_then(|()| fs::rename(&self.path, target))
             .context(|| format!("cannot finish writing {}", target.display()))
+            .map_err(|error| error.hint(DISK))
     }
 }
 

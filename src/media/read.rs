@@ -53,12 +53,15 @@ fn recipe_file(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// The containers that are looked into. FFmpeg knows many more, among them lists that make it open other files and hosts.
+/// The containers that are looked into. FFmpeg knows more, among them lists that make it open other files and hosts.
 #[cfg(feature = "ffmpeg")]
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif";
 
 #[cfg(feature = "ffmpeg")]
 fn container_comment(path: &Path, file: File) -> Result<Option<String>> {
+    use std::ffi::CStr;
+
+    use ffmpeg_next::ffi;
     use ffmpeg_next::format::{context::StreamIo, input_from_stream};
 
     super::encoder::prepare();
@@ -67,8 +70,20 @@ fn container_comment(path: &Path, file: File) -> Result<Option<String>> {
     let input = StreamIo::from_read_seek(file)
         .and_then(|stream| input_from_stream(stream, None, Some(options)))
         .context(failed)
+        .and_then(|input| match input.nb_streams() {
+            0 => Err(Error::failed(failed()).because("there is nothing in it to play")),
+            _ => Ok(input),
+        })
         .map_err(|error| error.hint("a .mp4, .mov, .mkv, .webm or .gif, or a folder of frames"))?;
-    Ok(input.metadata().get("comment").map(str::to_owned))
+    let metadata = input.metadata();
+    // SAFETY: the dictionary lives in `input`, the key is zero-terminated, and what is found is copied before `input`
+    // goes. The binding's own `get` takes foreign bytes for UTF-8 without looking.
+    #[expect(unsafe_code, reason = "the binding reads text as UTF-8 without a look")]
+    let value = unsafe {
+        let entry = ffi::av_dict_get(metadata.as_ptr(), c"comment".as_ptr(), std::ptr::null(), 0);
+        entry.as_ref().map(|entry| CStr::from_ptr(entry.value))
+    };
+    Ok(value.map(|value| value.to_string_lossy().into_owned()))
 }
 
 #[cfg(not(feature = "ffmpeg"))]
@@ -113,6 +128,7 @@ pub fn encoders() -> Vec<EncoderInfo> {
 
 /// The version of the FFmpeg that is used, as it calls itself; `None` without FFmpeg.
 #[cfg(feature = "ffmpeg")]
+#[expect(unsafe_code, reason = "the binding has no function for it")]
 pub fn ffmpeg_version() -> Option<String> {
     // SAFETY: FFmpeg returns a pointer to a constant, zero-terminated string.
     let text = unsafe { std::ffi::CStr::from_ptr(ffmpeg_next::ffi::av_version_info()) };

@@ -1,6 +1,8 @@
 //! Convolutions over rows and columns, and over time as well.
 
-use candle_core::{Result, Tensor};
+mod winograd;
+
+use candle_core::{DType, Result, Tensor};
 
 use crate::weights::Weights;
 
@@ -13,7 +15,13 @@ pub struct Conv2d {
     bias: Tensor,
     stride: usize,
     padding: usize,
+    plain: bool,
+    /// Values that candle may unroll at a time.
+    unrolled: usize,
 }
+
+/// 512 MiB in bf16.
+const UNROLLED: usize = 1 << 28;
 
 impl Conv2d {
     /// Takes `weight` (out, in, kernel, kernel) and `bias` (out) from `weights`. Stride 1, and no padding.
@@ -31,7 +39,7 @@ impl Conv2d {
     /// Those of candle.
     pub fn new(weight: Tensor, bias: Tensor) -> crate::Result<Self> {
         let bias = bias.reshape((1, (), 1, 1))?;
-        Ok(Self { weight: weight.contiguous()?, bias, stride: 1, padding: 0 })
+        Ok(Self { weight: weight.contiguous()?, bias, stride: 1, padding: 0, plain: false, unrolled: UNROLLED })
     }
 
     /// The same convolution that moves by `stride` rows and columns.
@@ -46,6 +54,13 @@ impl Conv2d {
         Self { padding, ..self }
     }
 
+    /// The same convolution by candle's own operation only, on every device, which unrolls at most `unrolled` values at a
+    /// time.
+    #[must_use]
+    pub fn plain(self, unrolled: usize) -> Self {
+        Self { plain: true, unrolled, ..self }
+    }
+
     /// # Shapes
     /// - `xs`: (1, in, h, w)
     /// - output: (1, out, h', w') where h' = (h + 2·padding − kernel) / stride + 1
@@ -53,17 +68,52 @@ impl Conv2d {
     /// # Errors
     /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.stacked(std::slice::from_ref(xs))
+    }
+
+    /// The convolution of images that lie on each other as channels: the last ones that the kernel has, where there are
+    /// fewer.
+    fn stacked(&self, images: &[Tensor]) -> Result<Tensor> {
         let (_, inputs, rows, columns) = self.weight.dims4()?;
-        if (rows, columns, self.stride, self.padding) == (1, 1, 1, 0) {
-            return self.pointwise(xs, inputs);
+        let known = images.iter().map(|image| image.dim(1)).sum::<Result<usize>>()?;
+        let missing = inputs.checked_sub(known).ok_or_else(|| candle_core::Error::msg("more images than kernel"))?;
+        let kernel = (rows, columns, self.stride, self.padding);
+        let fast = !self.plain && self.weight.device().is_cpu() && self.weight.dtype() == DType::F32;
+        if kernel == (3, 3, 1, 1) && fast && images.iter().all(|image| image.elem_count() > 0) {
+            let images = images.iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
+            return winograd::convolve(&images, &self.weight, &self.bias);
         }
-        xs.conv2d(&self.weight, self.padding, self.stride, 1, 1)?.broadcast_add(&self.bias)
+        let xs = if let [image] = images { image.clone() } else { Tensor::cat(images, 1)? };
+        let weight = self.weight.narrow(1, missing, known)?.contiguous()?;
+        if kernel == (1, 1, 1, 0) {
+            return self.pointwise(&weight, &xs);
+        }
+        self.in_bands(&weight, &xs)?.broadcast_add(&self.bias)
+    }
+
+    /// The convolution, some rows at a time where the image is large: on a GPU without cuDNN candle unrolls the image into
+    /// a column of the kernel's size per pixel, and computes nonsense once that has more than 2³¹ values.
+    fn in_bands(&self, weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
+        let (_, inputs, kernel, columns) = weight.dims4()?;
+        let (_, _, h, w) = xs.dims4()?;
+        let out = |length: usize| (length + 2 * self.padding).saturating_sub(kernel) / self.stride + 1;
+        let rows = (self.unrolled / (inputs * kernel * columns * out(w))).max(1);
+        if rows >= out(h) {
+            return xs.conv2d(weight, self.padding, self.stride, 1, 1);
+        }
+        let xs = xs.pad_with_zeros(2, self.padding, self.padding)?.pad_with_zeros(3, self.padding, self.padding)?;
+        let bands = (0..out(h)).step_by(rows).map(|first| {
+            let rows = rows.min(out(h) - first);
+            let band = xs.narrow(2, first * self.stride, (rows - 1) * self.stride + kernel)?;
+            band.contiguous()?.conv2d(weight, 0, self.stride, 1, 1)
+        });
+        Tensor::cat(&bands.collect::<Result<Vec<_>>>()?, 2)
     }
 
     /// A kernel of one pixel is a matrix product.
-    fn pointwise(&self, xs: &Tensor, inputs: usize) -> Result<Tensor> {
-        let (_, _, h, w) = xs.dims4()?;
-        let weight = self.weight.reshape(((), inputs))?;
+    fn pointwise(&self, weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
+        let (_, inputs, h, w) = xs.dims4()?;
+        let weight = weight.reshape(((), inputs))?;
         let ys = weight.matmul(&xs.contiguous()?.reshape((inputs, h * w))?)?;
         ys.reshape((1, (), h, w))?.broadcast_add(&self.bias)
     }
@@ -110,14 +160,13 @@ impl CausalConv3d {
     /// # Errors
     /// Those of candle: no frame at all, more than the kernel has, or one of another shape.
     pub fn forward(&self, window: &[Tensor]) -> Result<Tensor> {
-        let xs = if let [frame] = window { frame.clone() } else { Tensor::cat(window, 1)? };
-        let (stacked, known) = (self.conv.weight.dim(1)?, xs.dim(1)?);
-        if known == stacked {
-            return self.conv.forward(&xs);
-        }
         // Zeros before the beginning add nothing: their part of the kernel is left out.
-        let missing = stacked.checked_sub(known).ok_or_else(|| candle_core::Error::msg("more frames than kernel"))?;
-        let weight = self.conv.weight.narrow(1, missing, known)?.contiguous()?;
-        Conv2d { weight, ..self.conv.clone() }.forward(&xs)
+        self.conv.stacked(window)
+    }
+
+    /// The same convolution by candle's own operation only: see [`Conv2d::plain`].
+    #[must_use]
+    pub fn plain(self, unrolled: usize) -> Self {
+        Self { conv: self.conv.plain(unrolled), ..self }
     }
 }

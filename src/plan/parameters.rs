@@ -36,7 +36,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    pub fn read(request: &Request, geometry: &Geometry, shape: &Shape) -> Result<Self> {
+    pub(super) fn read(request: &Request, geometry: &Geometry, shape: &Shape) -> Result<Self> {
         check_keys(request, geometry)?;
         let defaults = &geometry.defaults;
         let guidance = finite("guidance", request.guidance.unwrap_or(defaults.guidance), 0.0, 1000.0)?;
@@ -73,7 +73,7 @@ impl Parameters {
     }
 
     /// The sigmas and timesteps: the user's own, or those of so many steps.
-    pub fn schedule(&self, request: &Request, geometry: &Geometry) -> Result<Schedule> {
+    pub(super) fn schedule(&self, request: &Request, geometry: &Geometry) -> Result<Schedule> {
         match &self.sigmas {
             Some(sigmas) => {
                 let schedule = Schedule::from_sigmas(self.sampling.sampler, sigmas)?;
@@ -94,7 +94,7 @@ impl Parameters {
         }
     }
 
-    pub fn steps(&self, schedule: &Schedule, geometry: &Geometry) -> Vec<Step> {
+    pub(super) fn steps(&self, schedule: &Schedule, geometry: &Geometry) -> Vec<Step> {
         let boundary = self.boundary.filter(|_| geometry.boundary.is_some()).map(|ratio| ratio * TRAIN_TIMESTEPS);
         let steps = schedule.timesteps.iter().zip(&schedule.sigmas).map(|(&timestep, &sigma)| {
             let expert = usize::from(boundary.is_some_and(|boundary| timestep < boundary));
@@ -104,7 +104,7 @@ impl Parameters {
     }
 
     /// Every key with its value, for the plan and the recipe.
-    pub fn listed(&self, schedule: &Schedule) -> BTreeMap<String, Value> {
+    pub(super) fn listed(&self, schedule: &Schedule) -> BTreeMap<String, Value> {
         let mut listed = BTreeMap::from([
             ("guidance".to_owned(), json!(self.guidance)),
             ("flow_shift".to_owned(), json!(self.flow_shift)),

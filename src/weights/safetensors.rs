@@ -82,6 +82,7 @@ pub(super) struct File {
 }
 
 impl File {
+    #[expect(unsafe_code, reason = "mapping a file")]
     pub(super) fn open(path: &Path) -> Result<Self> {
         let open = || -> std::io::Result<Mmap> {
             let file = std::fs::File::open(path)?;
@@ -157,6 +158,7 @@ impl File {
     }
 
     /// Gives the mapped pages back: otherwise the copy and the page cache both count as this process's memory.
+    #[expect(unsafe_code, reason = "advice on a mapped file")]
     fn release(&self, begin: usize, end: usize) {
         const PAGE: usize = 4096;
         let (first, last) = (begin.next_multiple_of(PAGE), end / PAGE * PAGE);

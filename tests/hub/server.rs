@@ -130,7 +130,9 @@ impl Shared {
             let listing = state.listing.clone().unwrap_or_else(|| listing(&state));
             return respond(&stream, "200 OK", &[], listing.as_bytes());
         }
-        let name = seen.path.strip_prefix(&format!("/{REPO}/resolve/{COMMIT}/")).map(|name| name.replace("%20", " "));
+        let name = seen.path.strip_prefix(&format!("/{REPO}/resolve/")).and_then(|rest| rest.split_once('/'));
+        let name =
+            name.filter(|(revision, _)| ["main", COMMIT].contains(revision)).map(|(_, name)| name.replace("%20", " "));
         let found = name.and_then(|name| state.files.iter().position(|(other, ..)| *other == name));
         let Some(number) = found else {
             return respond(&stream, "404 Not Found", &["X-Error-Code: EntryNotFound".to_string()], b"");

@@ -67,6 +67,8 @@ fn lengths_are_exact() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_text_is_read_or_refused(text in "[0-9./eE+ -]{0,24}|.{0,12}") {
         if let Ok(fps) = text.parse::<Fps>() {

@@ -48,6 +48,8 @@ fn chroma_is_taken_round_the_left_column() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn every_sample_is_the_formula(half_width in 1_usize..9, half_height in 1_usize..9, seed in any::<u64>()) {
         let (width, height) = (half_width * 2, half_height * 2);

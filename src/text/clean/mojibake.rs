@@ -46,28 +46,34 @@ fn undo(line: &str) -> Option<String> {
     }
     let text: Vec<char> = line.chars().collect();
     let bytes: Vec<Option<u8>> = text.iter().map(|&c| byte(c)).collect();
-    let (mut sequences, mut consistent, mut at) = (Vec::new(), true, 0);
-    while at < text.len() {
-        let Some((length, decoded)) = decode(&bytes[at..]) else {
-            consistent &= text[at].is_ascii() || text[at] == char::REPLACEMENT_CHARACTER;
-            at += 1;
-            continue;
-        };
-        let (before, after) = (at.checked_sub(1).map(|i| text[i]), text.get(at + length).copied());
-        let unmistakable = unmistakable(before, &text[at..], length, after);
-        sequences.push(Sequence { start: at, length, decoded, unmistakable });
-        at += length;
-    }
+    let (sequences, consistent) = sequences(&text, &bytes);
     let runs: Vec<&[Sequence]> = sequences.chunk_by(|a, b| a.start + a.length == b.start).collect();
     let certain = |run: &[Sequence]| run.len() > 2 || run.iter().any(|sequence| sequence.unmistakable);
     if !runs.iter().any(|run| certain(run)) {
         return None;
     }
-    // The middle of a garble that cannot be decoded as a whole would only become another garble.
+    // The end of a garble that cannot be decoded as a whole would only become another garble.
     let apart = |run: &[Sequence]| run[0].start == 0 || !matches!(bytes[run[0].start - 1], Some(0x80..=0xbf));
     let chosen = runs.into_iter().filter(|run| consistent || certain(run) && apart(run)).flatten();
-    let next = substitute(&text, chosen);
-    (next != line).then_some(next)
+    Some(substitute(&text, chosen))
+}
+
+/// All that may be UTF-8 sequences, and whether nothing is left over but ASCII and lost characters.
+fn sequences(text: &[char], bytes: &[Option<u8>]) -> (Vec<Sequence>, bool) {
+    let (mut found, mut consistent, mut start) = (Vec::new(), true, 0);
+    while start < text.len() {
+        let Some((length, decoded)) = decode(&bytes[start..]) else {
+            consistent &= text[start].is_ascii() || text[start] == char::REPLACEMENT_CHARACTER;
+            start += 1;
+            continue;
+        };
+        let (before, after) = (start.checked_sub(1).map(|index| text[index]), text.get(start + length).copied());
+        // `à` alone was found by the space after it.
+        let unmistakable = unmistakable(before, &text[start..start + length.max(2)], after);
+        found.push(Sequence { start, length, decoded, unmistakable });
+        start += length;
+    }
+    (found, consistent)
 }
 
 /// The text with each of the sequences, in their order, replaced by what it decodes to.
@@ -140,12 +146,12 @@ fn keeps_space(after: &[Option<u8>]) -> bool {
     ![" ", "quele", "quela", "quilo", "s "].into_iter().any(begins)
 }
 
-/// Whether the first `length` characters of `text`, valid UTF-8 as bytes, are beyond what somebody may have meant to write.
-fn unmistakable(before: Option<char>, text: &[char], length: usize, after: Option<char>) -> bool {
+/// Whether `sequence`, valid UTF-8 as bytes, is beyond what somebody may have meant to write between these two characters.
+fn unmistakable(before: Option<char>, sequence: &[char], after: Option<char>) -> bool {
     let small = before.is_some_and(char::is_lowercase);
     let large = before.is_some_and(char::is_uppercase);
     let within = after.is_some_and(char::is_alphabetic);
-    match text[..length.max(2).min(text.len())] {
+    match *sequence {
         ['Ã', ' '] => small || before.is_none(),
         ['Â', ' '] => small || before.is_none_or(|c| ".,?!".contains(c)),
         ['Â' | 'Ã', mark] => !CLOSING.contains(mark) || small || within && mark != '’',
@@ -155,12 +161,14 @@ fn unmistakable(before: Option<char>, text: &[char], length: usize, after: Optio
             never_after_a_letter(mark)
                 || CURRENCY.contains(mark) && !large
                 || (OPENING.contains(mark) || NOTES.contains(mark)) && small
-                || within && !JOINING.contains(mark)
+                || within && (!JOINING.contains(mark) || small && !HYPHENS.contains(mark))
         }
         [_, first, second] => {
             never_after_a_letter(first)
                 || CURRENCY.contains(first)
+                || first == 'º'
                 || first == 'œ' && !second.is_alphabetic()
+                || NOTES.contains(second) && within
                 || never_after_a_letter(second) && !OPENING.contains(second)
         }
         [_, ref tail @ ..] => tail.iter().any(|&mark| never_after_a_letter(mark)),
@@ -171,7 +179,9 @@ fn unmistakable(before: Option<char>, text: &[char], length: usize, after: Optio
 /// Marks that may end a word or follow its end.
 const CLOSING: &str = "’”“»›…–—™®\u{a0}";
 /// Marks that may stand between a letter and another letter, letters among them.
-const JOINING: &str = "’‘–—…·´¨²³¹°ªº§šžœŠŽŒŸƒ\u{a0}\u{ad}";
+const JOINING: &str = "’‘–—…·´¨²³¹ªº§šžœŠŽŒŸƒ\u{a0}\u{ad}";
+/// Those of them that may do so even inside a word, after a capital letter that is there by accident: `CafÉ’s`.
+const HYPHENS: &str = "’–—…·´\u{a0}\u{ad}";
 /// Marks that begin something.
 const OPENING: &str = "‚„‹•©¡¿";
 /// Marks of footnotes: in capitals good text has them, inside a word it does not.
@@ -180,5 +190,5 @@ const CURRENCY: &str = "¢£¥€";
 
 /// Marks that nobody puts right after an accented letter.
 fn never_after_a_letter(mark: char) -> bool {
-    matches!(mark, '\u{80}'..='\u{9f}') || "¤¦¬¯±µ¶¸¼½¾¡¿ƒˆ‰˜Ÿ\u{fffd}".contains(mark)
+    matches!(mark, '\u{80}'..='\u{9f}') || "¤¦¬¯°±µ¶¸¼½¾¡¿ƒˆ‰˜Ÿ\u{fffd}".contains(mark)
 }

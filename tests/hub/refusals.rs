@@ -1,0 +1,179 @@
+//! What is refused, by the hub or by us, and in which words; and what the environment says.
+
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use talkie::error::Kind;
+use talkie::hub::{Hub, HubConfig};
+
+use super::here::{Here, assert_says, fetch, model};
+use super::server::{COMMIT, REPO, State, sha256};
+
+#[test]
+fn a_content_longer_than_listed_is_refused() {
+    let here = Here::new(State { longer: 1, ..model() });
+    assert_says(&here.fetch().expect_err("one byte too many"), &["model_index.json", "longer", "2 bytes"]);
+}
+
+#[test]
+fn gated_models_name_the_page_to_visit() {
+    let page = format!("https://huggingface.co/{REPO}");
+    for status in [401, 403] {
+        let here = Here::new(State { refuse: Some((status, "GatedRepo")), ..model() });
+        let error = here.fetch().expect_err("gated");
+        assert_says(&error, &[REPO, "licence", &page, "HF_TOKEN"]);
+        assert_eq!(here.server.take_seen().len(), 1, "a refusal is not asked for again");
+    }
+}
+
+#[test]
+fn refusals_are_told_apart() {
+    for (status, code, words) in [
+        (401, "RepoNotFound", ["no repository", "HF_TOKEN"]),
+        (401, "", ["no repository", "token is not valid"]),
+        (403, "", ["refuses", "token"]),
+        (404, "RepoNotFound", ["no repository", "misspelt"]),
+        (404, "RevisionNotFound", ["no revision", "`main`"]),
+        (418, "", ["418", "so it is"]),
+        (429, "", ["too many requests", "so it is"]),
+    ] {
+        let here = Here::new(State { refuse: Some((status, code)), ..model() });
+        assert_says(&here.fetch().expect_err("a refusal"), &words);
+    }
+}
+
+#[test]
+fn the_token_goes_to_the_hub_and_nowhere_else() {
+    let mut here = Here::new(State { token: Some("hf_secret"), ..model() });
+    assert_says(&here.fetch().expect_err("without a token"), &["licence"]);
+    here.config.token = Some("hf_secret".to_string());
+    here.assert_whole(&here.fetch().expect("with a token"));
+    let seen = here.server.take_seen();
+    assert!(seen.iter().any(|seen| seen.cdn), "large files come from elsewhere");
+    for seen in seen.iter().filter(|seen| seen.cdn) {
+        assert_eq!(seen.header("authorization"), None);
+    }
+    assert!(!format!("{:?}", here.config).contains("hf_secret"), "nor into a log");
+}
+
+#[test]
+fn a_file_that_the_repository_lacks_is_named() {
+    let here = Here::new(model());
+    let error = fetch(&here.hub(), &["model_index.json", "vae/*"]).expect_err("no vae");
+    assert_says(&error, &[REPO, "`vae/*`", "https://huggingface.co"]);
+    assert!(!here.repo().join("blobs").exists(), "nothing is fetched in vain");
+}
+
+#[test]
+fn a_disk_without_room_is_refused_with_both_figures() {
+    let listing = format!(
+        r#"{{"sha": "{COMMIT}", "siblings": [{{"rfilename": "big", "lfs": {{"sha256": "{}", "size": 9000000000000000000}}}},
+            {{"rfilename": "big2", "lfs": {{"sha256": "{}", "size": 18000000000000000000}}}}]}}"#,
+        sha256(b"1"),
+        sha256(b"2")
+    );
+    let here = Here::new(State { listing: Some(listing), ..State::default() });
+    for wanted in [&["big"][..], &["big", "big2"]] {
+        assert_says(
+            &fetch(&here.hub(), wanted).expect_err("no such disk"),
+            &["GB are to be fetched", "B are free", "HF_HOME"],
+        );
+    }
+}
+
+#[test]
+fn hostile_answers_are_refused() {
+    let sibling = |name: &str| format!(r#"{{"sha": "{COMMIT}", "siblings": [{{"rfilename": "{name}", "size": 1}}]}}"#);
+    let lfs = format!(
+        r#"{{"sha": "{COMMIT}", "siblings": [{{"rfilename": "a", "lfs": {{"sha256": "../../a", "size": 1}}}}]}}"#
+    );
+    let blob = format!(r#"{{"sha": "{COMMIT}", "siblings": [{{"rfilename": "a", "blobId": "../a", "size": 1}}]}}"#);
+    let mut hostile = vec![
+        "<html>Please log in</html>".to_string(),
+        String::new(),
+        "[".repeat(100_000),
+        r#"{"sha": "../../..", "siblings": []}"#.to_string(),
+        r#"{"sha": 7, "siblings": []}"#.to_string(),
+        r#"{"siblings": []}"#.to_string(),
+        sibling("a").replace(": 1", ": -1"),
+        format!("{}{}", sibling("a"), " ".repeat(17 << 20)),
+        lfs,
+        blob,
+    ];
+    for name in ["../escape", "/etc/passwd", "a/../../b", "a//b", "", ".", r"..\\b", "C:b", r"a\u0000b", "a/./b"] {
+        hostile.push(sibling(name));
+    }
+    let here = Here::new(model());
+    for listing in hostile {
+        let start: String = listing.chars().take(120).collect();
+        here.server.state().listing = Some(listing);
+        let error = here.fetch().expect_err(&start);
+        let words = if start.ends_with(' ') { "longer than any" } else { "is not the hub's" };
+        assert_says(&error, &[REPO, words]);
+        assert!(error.report().len() < 2000, "{start}");
+    }
+    assert!(fs::read_dir(here.cache.path()).expect("a folder").next().is_none(), "nothing was written");
+}
+
+#[test]
+fn names_that_cannot_be_are_refused_before_anything() {
+    let here = Here::new(model());
+    for repo in ["model", "a/b/c", "../b", "a/..", "a b/c", "a/b?c", "/b", "a/", "a/b--c", "-a/b", "a/b\n", "ä/b"] {
+        let error = here.hub().list(repo, "main").expect_err(repo);
+        assert_eq!(error.kind(), Kind::Usage);
+        assert_says(&error, &["org/name"]);
+    }
+    for revision in ["", "../x", "a//b", "a b", "-x", "a?b", "a\\b", "/a", "a#b"] {
+        assert_says(&here.hub().list(REPO, revision).expect_err(revision), &["revision"]);
+    }
+    assert_eq!(here.hub().cached(REPO, "main", "../../../etc/passwd"), None);
+    assert!(here.server.take_seen().is_empty());
+}
+
+#[test]
+fn the_environment_is_read_as_python_reads_it() {
+    let home = tempfile::tempdir().expect("a folder");
+    let read = |vars: &[(&str, &str)]| {
+        let vars: Vec<(String, String)> = vars.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+        let var = move |name: &str| vars.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        HubConfig::from_vars(&var, Some(home.path().to_path_buf())).expect("a configuration")
+    };
+    let default = read(&[]);
+    assert_eq!(default.cache, home.path().join(".cache/huggingface/hub"));
+    assert_eq!(default.endpoint, "https://huggingface.co");
+    assert_eq!((default.token, default.offline), (None, false));
+    assert_eq!(read(&[("HF_HOME", "/hf"), ("XDG_CACHE_HOME", "/xdg")]).cache, Path::new("/hf/hub"));
+    assert_eq!(read(&[("XDG_CACHE_HOME", "/xdg")]).cache, Path::new("/xdg/huggingface/hub"));
+    assert_eq!(read(&[("HF_HUB_CACHE", "~/c"), ("HF_HOME", "/hf")]).cache, home.path().join("c"));
+    assert_eq!(read(&[("HF_ENDPOINT", "https://mirror.example/")]).endpoint, "https://mirror.example");
+    for (value, offline) in [("1", true), ("true", true), ("YES", true), ("On", true), ("0", false), ("", false)] {
+        assert_eq!(read(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value}");
+    }
+    fs::create_dir_all(home.path().join("hf")).expect("a folder");
+    fs::write(home.path().join("hf/token"), "hf_file\n").expect("a token");
+    assert_eq!(read(&[("HF_HOME", "~/hf")]).token.as_deref(), Some("hf_file"));
+    assert_eq!(read(&[("HF_HOME", "~/hf"), ("HF_TOKEN", " hf_own ")]).token.as_deref(), Some("hf_own"));
+    assert!(HubConfig::from_vars(&|_| None, None).is_err());
+
+    let with = |token: &str, endpoint: &str| HubConfig {
+        token: Some(token.to_string()),
+        endpoint: endpoint.to_string(),
+        ..read(&[])
+    };
+    let error = Hub::new(with("hf_bad\ntoken", "https://huggingface.co")).err().expect("a bad token");
+    assert_says(&error, &["HF_TOKEN"]);
+    assert!(!error.report().contains("hf_bad"));
+    assert_says(&Hub::new(with("t", "huggingface.co")).err().expect("no address"), &["HF_ENDPOINT"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the server's JSON says, there is an answer and nothing outside the cache.
+    #[test]
+    fn any_listing_is_survived(text in r#"\{"sha": "[0-9a-f]{38,42}", "siblings": \[\{"rfilename": ".{0,20}", "size": -?[0-9]{1,22}\}\]\}"#) {
+        let here = Here::new(State { listing: Some(text), ..State::default() });
+        let _ = here.hub().list(REPO, "main");
+    }
+}
