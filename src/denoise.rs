@@ -1,5 +1,7 @@
 //! The denoising loop: from noise to latents, a step at a time, each step kept.
 
+use std::path::Path;
+
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
@@ -71,16 +73,7 @@ impl Denoise<'_> {
     fn noise(&self) -> Result<Tensor> {
         let shape = self.plan.shape.latents.to_vec();
         let Some(path) = &self.plan.request.noise else { return Ok(noise::randn(shape, self.plan.seed)?) };
-        let noise = latents::load_video(path)?;
-        if noise.dims() != shape {
-            return Err(Error::usage(format!(
-                "the noise has the shape {:?}, where {shape:?} belongs, in {}",
-                noise.dims(),
-                path.display()
-            ))
-            .hint("`--plan` shows the shape of the latents for a size and a number of frames"));
-        }
-        Ok(noise)
+        noise_of(path, self.plan)
     }
 
     /// The transformer of this step. Another one that is in memory goes first.
@@ -115,6 +108,24 @@ impl Denoise<'_> {
         }
         progress.advance(Stage::Denoise, next as u64, steps as u64)
     }
+}
+
+/// The noise in the user's file, of the shape of the plan's latents.
+///
+/// # Errors
+/// A file that cannot be read or holds none, or one of another shape.
+pub fn noise_of(path: &Path, plan: &Plan) -> Result<Tensor> {
+    let shape = plan.shape.latents;
+    let noise = latents::load_video(path)?;
+    if noise.dims() != shape {
+        return Err(Error::usage(format!(
+            "the noise has the shape {:?}, where {shape:?} belongs, in {}",
+            noise.dims(),
+            path.display()
+        ))
+        .hint("`--plan` shows the shape of the latents for a size and a number of frames"));
+    }
+    Ok(noise)
 }
 
 fn damaged(run: &Run) -> Error {

@@ -3,7 +3,7 @@
 //! A latent file is safetensors with `video` (1, C, T, H, W), f32, in the transformer's normalised space.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -28,8 +28,7 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)], metadata: HashMap<String,
 /// A folder that cannot be written, a full disk. Nothing is left behind then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
-    let name = path.file_name().ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())))?;
-    let part = path.with_file_name(format!(".{}.part-{}", name.to_string_lossy(), std::process::id()));
+    let part = part_of(path)?;
     let write = || -> std::io::Result<()> {
         let mut file = std::fs::File::create(&part)?;
         file.write_all(bytes)?;
@@ -39,10 +38,32 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|cause| {
         // The part may not exist: it is the first thing that can fail.
         let _ = std::fs::remove_file(&part);
-        Error::failed(format!("cannot write {}", path.display()))
-            .because(cause)
-            .hint("check that the folder exists, that you may write there, and that the disk is not full")
+        unwritable(path, cause)
     })
+}
+
+/// Tries whether a file could be written at `path`, and leaves what is there as it is.
+///
+/// # Errors
+/// A folder that is not there or cannot be written, or a folder in the file's place.
+pub fn check_place(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::usage(format!("a file is to be written where a folder is: {}", path.display())));
+    }
+    let part = part_of(path)?;
+    std::fs::File::create(&part).and_then(|_| std::fs::remove_file(&part)).map_err(|cause| unwritable(path, cause))
+}
+
+/// The name of a file before it is whole.
+fn part_of(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())))?;
+    Ok(path.with_file_name(format!(".{}.part-{}", name.to_string_lossy(), std::process::id())))
+}
+
+fn unwritable(path: &Path, cause: std::io::Error) -> Error {
+    Error::failed(format!("cannot write {}", path.display()))
+        .because(cause)
+        .hint("check that the folder exists, that you may write there, and that the disk is not full")
 }
 
 /// Reads every tensor of a safetensors file, without a demand on shapes.

@@ -105,6 +105,15 @@ impl Run {
                 Error::failed("there is no unfinished run").hint("a run that stopped is kept until its film is whole")
             })?,
         };
+        if !folder.is_dir() {
+            let known = unfinished();
+            return Err(Error::usage(format!("there is no run at {}", folder.display())).hint(
+                match known.as_slice() {
+                    [] => "none is unfinished: start one with `talkie generate`".to_owned(),
+                    known => format!("unfinished: {}", known.join(", ")),
+                },
+            ));
+        }
         if !folder.join(PLAN).is_file() {
             return Err(Error::failed(format!("the run stopped before its plan was written, in {}", folder.display()))
                 .hint("nothing of it can be used: start it again with `talkie generate`"));
@@ -129,12 +138,13 @@ impl Run {
     /// # Errors
     /// A file that is not a plan of this version.
     pub fn plan(&self) -> Result<Plan> {
-        let json = crate::model::read_json(&self.folder.join(PLAN))?;
-        serde_json::from_value(json).map_err(|cause| {
-            Error::failed(format!("the plan of the run is not of this version of talkie, in {}", self.folder.display()))
+        let broken = |cause: Box<dyn std::error::Error + Send + Sync>| {
+            Error::failed(format!("the plan of the run is damaged or of another version, in {}", self.folder.display()))
                 .because(cause)
                 .hint("start the run again with `talkie generate`")
-        })
+        };
+        let json = crate::model::read_json(&self.folder.join(PLAN)).map_err(|cause| broken(cause.into()))?;
+        serde_json::from_value(json).map_err(|cause| broken(cause.into()))
     }
 
     /// Keeps what the first stages made: the embeddings of the prompts, the latents of the picture.
@@ -175,7 +185,7 @@ impl Run {
         let Some(tensors) = self.read(STATE, device)? else { return Ok(None) };
         let path = self.folder.join(STATE);
         let next = latents::metadata(&path)?.remove("next").and_then(|next| next.parse().ok());
-        let next = next.ok_or_else(|| Error::failed(format!("no step is named in {}", path.display())))?;
+        let next = next.ok_or_else(|| damaged(&path, Error::failed("it names no step")))?;
         Ok(Some(State { next, tensors }))
     }
 
@@ -193,7 +203,11 @@ impl Run {
     /// A damaged file.
     pub fn latents(&self) -> Result<Option<Tensor>> {
         let path = self.folder.join(LATENTS);
-        if path.is_file() { latents::load_video(&path).map(Some) } else { Ok(None) }
+        if path.is_file() {
+            latents::load_video(&path).map(Some).map_err(|cause| damaged(&path, cause))
+        } else {
+            Ok(None)
+        }
     }
 
     /// The words kept with the latents: the recipe.
@@ -214,7 +228,11 @@ impl Run {
 
     fn read(&self, name: &str, device: &Device) -> Result<Option<HashMap<String, Tensor>>> {
         let path = self.folder.join(name);
-        if path.is_file() { latents::load(&path, device).map(Some) } else { Ok(None) }
+        if path.is_file() {
+            latents::load(&path, device).map(Some).map_err(|cause| damaged(&path, cause))
+        } else {
+            Ok(None)
+        }
     }
 
     /// Marks the run as this process's, and refuses when a living process has it.
@@ -251,6 +269,12 @@ fn latest() -> Result<Option<PathBuf>> {
         Some((std::fs::metadata(plan).ok()?.modified().ok()?, entry.path()))
     });
     Ok(dated.max().map(|(_, folder)| folder))
+}
+
+fn damaged(path: &Path, cause: Error) -> Error {
+    Error::failed("a file of the run is damaged")
+        .because(cause)
+        .hint(format!("remove it, and what it held is computed again: rm {}", path.display()))
 }
 
 fn unwritable(folder: &Path, cause: std::io::Error) -> Error {

@@ -89,7 +89,7 @@ impl House {
                 match self.levels.get(target) {
                     Some(other) if other <= level => {}
                     Some(other) => {
-                        faults.push(format!("{}:{line}: level {level} uses `{used}`, level {other}", source.path))
+                        faults.push(format!("{}:{line}: level {level} uses `{used}`, level {other}", source.path));
                     }
                     None => faults.push(format!("{}:{line}: `{used}` is no module of the table", source.path)),
                 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use talkie::error::{Error, Result};
 use talkie::fps::Fps;
 use talkie::generate::Pipeline;
-use talkie::request::{self, Request};
+use talkie::request::Request;
 
 use super::show::Show;
 
@@ -20,7 +20,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Frames per second [default: those of the latents' recipe, or the model's]
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", value_parser = super::typed::<Fps>)]
     fps: Option<Fps>,
     /// Other weights for the autoencoder
     #[arg(long, value_name = "FILE")]
@@ -29,7 +29,7 @@ pub(super) struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Memory that may be used, such as 8GB [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = request::bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = super::bytes)]
     memory: Option<u64>,
     /// cpu, cuda, cuda:N or metal [default: the best there is]
     #[arg(long)]

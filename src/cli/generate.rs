@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use talkie::error::{Error, Result};
 use talkie::fps::Fps;
 use talkie::generate::Pipeline;
-use talkie::request::{self, Request, Size};
+use talkie::request::{Request, Size};
 use talkie::schedule::Sampler;
 
 use super::show::Show;
@@ -25,10 +25,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
     /// The seed of the noise: the same seed makes the same film
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Denoising steps
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     steps: Option<usize>,
     /// How closely the film follows the prompt; 1 switches guidance off and is twice as fast
     #[arg(long, value_name = "G", allow_negative_numbers = true)]
@@ -37,19 +37,19 @@ pub(super) struct Args {
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     flow_shift: Option<f64>,
     /// unipc, euler or dpm++
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = super::typed::<Sampler>)]
     sampler: Option<Sampler>,
     /// Width and height in pixels, such as 832x480
-    #[arg(long, value_name = "WxH")]
+    #[arg(long, value_name = "WxH", value_parser = super::typed::<Size>)]
     size: Option<Size>,
     /// Number of frames
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     frames: Option<usize>,
     /// Length of the film, instead of a number of frames
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seconds: Option<f64>,
     /// Frames per second
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = super::typed::<Fps>)]
     fps: Option<Fps>,
     /// A picture that the film begins with
     #[arg(long, value_name = "FILE")]
@@ -67,7 +67,7 @@ pub(super) struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
     /// Memory that may be used, such as 8GB [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = request::bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = super::bytes)]
     memory: Option<u64>,
     /// cpu, cuda, cuda:N or metal [default: the best there is]
     #[arg(long)]

@@ -25,7 +25,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         match value {
             Value::Null => {}
             Value::Array(files) => {
-                files.iter().try_for_each(|file| super::print(&format!("{key:<11} {}", hashed(file))))?
+                files.iter().try_for_each(|file| super::print(&format!("{key:<11} {}", hashed(file))))?;
             }
             Value::Object(fields) if key == "parameters" => {
                 fields.iter().try_for_each(|(key, value)| super::print(&format!("{key:<16} {}", plain(value))))?;

@@ -105,6 +105,9 @@ pub(super) fn weight_file(path: &Path) -> Result<WeightFile> {
             .because(cause)
             .hint("fetch the model again: `talkie models pull NAME`")
     })?;
+    if !metadata.is_file() {
+        return Err(Error::failed(format!("the weights are not a file: {}", path.display())));
+    }
     Ok(WeightFile { path: path.to_owned(), bytes: metadata.len() })
 }
 

@@ -128,7 +128,7 @@ impl Model {
 impl Component {
     /// Bytes of all its weights.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
     /// The paths of its weights.

@@ -17,7 +17,7 @@ use crate::fps::Fps;
 use crate::model::Model;
 use crate::progress::Stage;
 use crate::request::{Request, Size};
-use crate::schedule::{Sampling, Schedule, SchedulerConfig};
+use crate::schedule::{MAX_STEPS, Sampling, Schedule, SchedulerConfig};
 use crate::vae::Tiling;
 pub use memory::free as free_memory;
 pub use print::human_bytes;
@@ -34,6 +34,8 @@ pub struct Geometry {
     pub temporal: usize,
     /// Latent frames, rows and columns of a token.
     pub patch: [usize; 3],
+    /// The longest side in tokens, the number of frames included, that the transformer has positions for.
+    pub longest: usize,
     /// Channels of the latents.
     pub channels: usize,
     /// Tokens that a prompt may have.
@@ -104,7 +106,7 @@ pub struct StageMemory {
 impl StageMemory {
     /// Bytes at the peak.
     pub fn peak(&self) -> u64 {
-        self.weights + self.work
+        self.weights.saturating_add(self.work)
     }
 }
 
@@ -253,6 +255,24 @@ impl Plan {
         self.files =
             model.components.iter().flat_map(|part| part.files.iter().map(|file| planned(&part.name, file))).collect();
         self
+    }
+
+    /// Refuses a plan from a file that this model cannot carry out: one that was damaged, or another model's.
+    ///
+    /// # Errors
+    /// A shape, a step or a tile that is not of this model.
+    pub fn check(&self, geometry: &Geometry) -> Result<()> {
+        let experts = 1 + usize::from(geometry.boundary.is_some());
+        let sound = self.shape.is_of(geometry)
+            && (1..=MAX_STEPS).contains(&self.steps.len())
+            && self.steps.iter().all(|step| step.expert < experts)
+            && (1..=geometry.text_length).contains(&self.text_length)
+            && self.tiling.is_none_or(|tiling| tiling.check(geometry.spatial).is_ok());
+        if sound {
+            return Ok(());
+        }
+        Err(Error::failed(format!("the plan of the run does not fit {}", geometry.title))
+            .hint("its folder is damaged, or the model is another one now: start again with `talkie generate`"))
     }
 
     /// The schedule of the steps.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Geometry, Shape, Step};
 use crate::error::{Error, Result, nearest};
 use crate::request::Request;
-use crate::schedule::{Sampler, Sampling, Schedule, TRAIN_TIMESTEPS};
+use crate::schedule::{Sampler, Sampling, Schedule, TRAIN_TIMESTEPS, check_flow_shift};
 use crate::vae::Tiling;
 
 /// Every key, and what it is.
@@ -55,7 +55,8 @@ impl Parameters {
             )));
         }
         let flow_shift = match request.flow_shift {
-            Some(shift) => shift,
+            // Even where sigmas are given and it shifts nothing: the recipe tells it.
+            Some(shift) => check_flow_shift(shift).map(|()| shift)?,
             None if geometry.own_shift => defaults.flow_shift_at(shape.width as u32, shape.height as u32),
             None => geometry.scheduler.flow_shift()?,
         };
@@ -191,7 +192,8 @@ fn tiling(request: &Request, geometry: &Geometry) -> Result<Option<Tiling>> {
             ),
         ));
     }
-    Ok(Some(Tiling { min_height: tile, min_width: tile, stride_height: stride, stride_width: stride }))
+    let tiling = Tiling { min_height: tile, min_width: tile, stride_height: stride, stride_width: stride };
+    tiling.check(unit).map(|()| Some(tiling))
 }
 
 fn sigmas(text: &str) -> Result<Vec<f64>> {

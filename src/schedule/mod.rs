@@ -170,7 +170,11 @@ fn check_steps(steps: usize) -> Result<()> {
     Err(Error::usage(format!("{steps} is not a number of steps")).hint(format!("use 1 to {MAX_STEPS} steps")))
 }
 
-fn check_flow_shift(flow_shift: f64) -> Result<()> {
+/// Whether a schedule can be shifted so.
+///
+/// # Errors
+/// A shift that is not above 0 and at most [`MAX_FLOW_SHIFT`].
+pub fn check_flow_shift(flow_shift: f64) -> Result<()> {
     if flow_shift > 0.0 && flow_shift <= MAX_FLOW_SHIFT {
         return Ok(());
     }

@@ -79,7 +79,10 @@ impl Config {
     }
 
     /// Refuses what this encoder is not, and numbers that no encoder has.
-    fn check(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The field, its value and what belongs there.
+    pub fn check(&self) -> Result<()> {
         if self.model_type != "umt5" {
             return Err(Error::failed(format!("the text encoder is a `{}`, not a `umt5`", self.model_type))
                 .hint("the Wan models need UMT5-XXL"));

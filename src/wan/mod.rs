@@ -52,6 +52,7 @@ impl Wan {
         let vae: vae::Config = part("vae", "AutoencoderKLWan")?.config()?;
         vae.check()?;
         let text: umt5::Config = part("text_encoder", "UMT5EncoderModel")?.config()?;
+        text.check()?;
         let boundary = model.index.get("boundary_ratio").and_then(Value::as_f64);
         let second =
             model.find("transformer_2").map(|second| check_class(second, "WanTransformer3DModel")).transpose()?;
@@ -116,6 +117,7 @@ impl Wan {
             spatial: self.vae.spatial_factor(),
             temporal: self.vae.temporal_factor(),
             patch: self.transformer.patch_size,
+            longest: self.transformer.rope_max_seq_len,
             channels: self.vae.z_dim,
             text_length: TEXT_LENGTH,
             image,
