@@ -143,7 +143,7 @@ fn chunk(name: [u8; 4], data: &[u8]) -> Vec<u8> {
     let crc = name.iter().chain(data).fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
     });
-    [&(data.len() as u32).to_be_bytes()[..], name, data, &(!crc).to_be_bytes()].concat()
+    [&(data.len() as u32).to_be_bytes()[..], &name, data, &(!crc).to_be_bytes()].concat()
 }
 
 #[test]
