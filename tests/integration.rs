@@ -14,4 +14,5 @@ mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;
 mod parity_vae;
+mod resume_kill;
 mod sampling;
