@@ -4,7 +4,9 @@
 
 mod support;
 
+mod bad_input;
 mod catalogue;
+mod foreign;
 mod hub;
 mod layers;
 mod media;
