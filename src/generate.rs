@@ -40,7 +40,7 @@ impl Pipeline {
     /// A model that is unknown, incomplete, or of a family that talkie does not run.
     pub fn open(request: &Request, on_event: OnEvent<'_>) -> Result<Self> {
         let (model, family) = families::open(request, &mut Progress::new(on_event))?;
-        Ok(Self { model, family })
+        Ok(Self { family, model })
     }
 
     /// What would happen, from what is known without a download.
@@ -49,7 +49,7 @@ impl Pipeline {
     /// As [`Pipeline::plan`].
     pub fn look(request: &Request) -> Result<Plan> {
         let ((model, family), missing) = families::look(request)?;
-        let plan = Self { model, family }.plan(request)?;
+        let plan = Self { family, model }.plan(request)?;
         Ok(if missing.is_empty() { plan } else { Plan { files: missing, ..plan } })
     }
 
@@ -145,7 +145,7 @@ impl Pipeline {
         }
         let prompts: Vec<&str> = std::iter::once(&plan.prompt).chain(&plan.negative).map(String::as_str).collect();
         let mut embeddings = progress
-            .stage(Stage::Text, 1, |progress| self.family.encode_text(&prompts, plan, compute, progress))?
+            .stage(Stage::Text, 0, |progress| self.family.encode_text(&prompts, plan, compute, progress))?
             .into_iter()
             .map(|embedding| check_finite("the prompt's embedding", "text_encoder", &embedding).map(|()| embedding))
             .collect::<Result<Vec<_>>>()?
@@ -155,7 +155,7 @@ impl Pipeline {
             Some(path) => {
                 let picture = first_picture(path, plan, progress)?;
                 let encode = |progress: &mut Progress<'_>| self.family.encode_image(&picture, plan, compute, progress);
-                let latents = progress.stage(Stage::Image, 1, encode)?;
+                let latents = progress.stage(Stage::Image, 0, encode)?;
                 check_finite("the picture's latents", "vae", &latents)?;
                 Some(latents)
             }

@@ -239,6 +239,7 @@ fn encoder(folder: &str, dtype: DType, change: impl Fn(&mut Config)) -> Result<U
     Umt5::load(&Weights::open(&files(folder), &Device::Cpu, dtype).expect("weights"), &config)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of the callback")]
 fn silent(_: usize, _: usize) -> Result<()> {
     Ok(())
 }

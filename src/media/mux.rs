@@ -171,7 +171,7 @@ impl Track {
                 Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => return Ok(()),
                 result => result?,
             }
-            // Without it the last frame would have no length, and the track would end before it.
+            // Not every encoder sets it, and without it the track would end before its last frame.
             packet.set_duration(self.clock.duration(self.written));
             packet.set_stream(self.stream);
             packet.rescale_ts(self.clock.tick, unit);

@@ -139,11 +139,11 @@ fn what_is_no_picture_is_named() {
 }
 
 /// A chunk of a PNG, with its check.
-fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+fn chunk(name: [u8; 4], data: &[u8]) -> Vec<u8> {
     let crc = name.iter().chain(data).fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
     });
-    [&(data.len() as u32).to_be_bytes()[..], name, data, &(!crc).to_be_bytes()].concat()
+    [&(data.len() as u32).to_be_bytes()[..], &name, data, &(!crc).to_be_bytes()].concat()
 }
 
 #[test]
@@ -152,8 +152,12 @@ fn a_huge_picture_is_refused_before_it_is_decoded() {
     let path = folder.path().join("huge.png");
     for (width, height) in [(60_000_u32, 60_000_u32), (8192, 8193), (0x7FFF_FFFF, 1), (0x7FFF_FFFF, 0x7FFF_FFFF)] {
         let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
-        let png =
-            [b"\x89PNG\r\n\x1A\n".to_vec(), chunk(b"IHDR", &header), chunk(b"IDAT", &[0x78, 1]), chunk(b"IEND", &[])];
+        let png = [
+            b"\x89PNG\r\n\x1A\n".to_vec(),
+            chunk(*b"IHDR", &header),
+            chunk(*b"IDAT", &[0x78, 1]),
+            chunk(*b"IEND", &[]),
+        ];
         fs::write(&path, png.concat()).expect("a file");
         let report = read_image(&path).expect_err("huge").report();
         assert!(report.contains("huge.png") && !report.contains("damaged"), "{report}");
