@@ -5,7 +5,9 @@
 
 mod support;
 
+mod bad_input;
 mod catalogue;
+mod foreign;
 mod hub;
 mod layering;
 mod layers;
