@@ -16,4 +16,5 @@ mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;
 mod parity_vae;
+mod resume_kill;
 mod sampling;
