@@ -17,7 +17,6 @@ type Case<'a> = (&'a str, &'a dyn Fn(&Bench), &'a [&'a str]);
 #[track_caller]
 fn refused(fixture: &str, arguments: &[&str], cases: &[Case<'_>]) {
     for (name, spoil, words) in cases {
-        println!("{name}");
         let bench = Bench::new(fixture);
         spoil(&bench);
         nothing_left(&bench, bench.generate(arguments).refused(1, words));
