@@ -48,7 +48,8 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 /// A folder that is not there or cannot be written, or a folder in the file's place.
 pub fn check_place(path: &Path) -> Result<()> {
     if path.is_dir() {
-        return Err(Error::usage(format!("a file is to be written where a folder is: {}", path.display())));
+        return Err(Error::usage(format!("a file is to be written where a folder is: {}", path.display()))
+            .hint("name a file in it, such as `latents.safetensors`"));
     }
     let part = part_of(path)?;
     std::fs::File::create(&part).and_then(|_| std::fs::remove_file(&part)).map_err(|cause| unwritable(path, cause))
@@ -56,7 +57,9 @@ pub fn check_place(path: &Path) -> Result<()> {
 
 /// The name of a file before it is whole.
 fn part_of(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::usage(format!("{} is not a file name", path.display())).hint("name a file"))?;
     Ok(path.with_file_name(format!(".{}.part-{}", name.to_string_lossy(), std::process::id())))
 }
 
@@ -76,16 +79,17 @@ pub fn load(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>> {
     names.into_iter().map(|(name, shape)| Ok((name.clone(), weights.stored(&name, shape)?))).collect()
 }
 
+const SOURCES: &str = "latent files come from `--save-latents` and from the folders of runs";
+
 /// Reads `video` (1, C, T, H, W) from a latent or noise file, as f32.
 ///
 /// # Errors
 /// A file that cannot be read, has no `video`, or one that is not five-dimensional and finite.
 pub fn load_video(path: &Path) -> Result<Tensor> {
     let mut tensors = load(path, &Device::Cpu)?;
-    let video = tensors.remove("video").ok_or_else(|| {
-        Error::failed(format!("no tensor `video` in {}", path.display()))
-            .hint("latent files come from `--save-latents` and from the folders of runs")
-    })?;
+    let video = tensors
+        .remove("video")
+        .ok_or_else(|| Error::failed(format!("no tensor `video` in {}", path.display())).hint(SOURCES))?;
     let video = video.to_dtype(DType::F32)?;
     match *video.dims() {
         [1, _, _, _, _] if video.elem_count() > 0 => {}
@@ -94,11 +98,13 @@ pub fn load_video(path: &Path) -> Result<Tensor> {
                 "`video` has the shape {:?}, where (1, C, T, H, W) belongs, in {}",
                 video.dims(),
                 path.display()
-            )));
+            ))
+            .hint(SOURCES));
         }
     }
     if !is_finite(&video)? {
-        return Err(Error::failed(format!("`video` holds values that are not finite, in {}", path.display())));
+        return Err(Error::failed(format!("`video` holds values that are not finite, in {}", path.display()))
+            .hint("whatever made the file overflowed: make it again, in `--dtype f32`"));
     }
     Ok(video)
 }

@@ -5,7 +5,9 @@
 
 mod support;
 
+mod bad_input;
 mod catalogue;
+mod foreign;
 mod hub;
 mod layering;
 mod layers;
@@ -14,4 +16,5 @@ mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;
 mod parity_vae;
+mod resume_kill;
 mod sampling;

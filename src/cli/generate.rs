@@ -119,7 +119,7 @@ fn request(args: &Args) -> Result<Request> {
     let mut set = BTreeMap::new();
     for (key, value) in &args.set {
         if set.insert(key.clone(), value.clone()).is_some() {
-            return Err(Error::usage(format!("`--set {key}` was given twice")));
+            return Err(Error::usage(format!("`--set {key}` was given twice")).hint("leave one of them out"));
         }
     }
     let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();

@@ -33,12 +33,15 @@ pub fn comment(path: &Path) -> Result<Option<String>> {
     if path.is_dir() {
         return recipe_file(&path.join(RECIPE));
     }
-    let file = File::open(path).context(|| format!("cannot open {}", path.display()))?;
+    let missing = |error: Error| error.hint("name a film, or a folder of frames");
+    let file = File::open(path).context(|| format!("cannot open {}", path.display())).map_err(missing)?;
     match path.extension() {
         Some(ending) if ending.eq_ignore_ascii_case("png") => recipe_file(&path.with_file_name(RECIPE)),
         _ => container_comment(path, file),
     }
 }
+
+const NO_RECIPE: &str = "talkie did not write it: ask a film, or a folder of frames, that it made";
 
 fn recipe_file(path: &Path) -> Result<Option<String>> {
     let failed = || format!("cannot read the recipe {}", path.display());
@@ -47,9 +50,9 @@ fn recipe_file(path: &Path) -> Result<Option<String>> {
     }
     let mut text = String::new();
     let length = File::open(path).and_then(|file| file.take(MAX_RECIPE + 1).read_to_string(&mut text));
-    match length.context(failed)? as u64 {
+    match length.context(failed).map_err(|error| error.hint(NO_RECIPE))? as u64 {
         0..=MAX_RECIPE => Ok(Some(text)),
-        _ => Err(Error::failed(failed()).because("it is longer than any recipe")),
+        _ => Err(Error::failed(failed()).because("it is longer than any recipe").hint(NO_RECIPE)),
     }
 }
 

@@ -114,7 +114,8 @@ impl Model {
     pub fn replace(&mut self, name: &str, with: &Path) -> Result<()> {
         let at = self.components.iter().position(|component| component.name == name);
         let Some(component) = at.map(|at| &mut self.components[at]) else {
-            return Err(Error::usage(format!("the model has no `{name}` to replace with {}", with.display())));
+            return Err(Error::usage(format!("the model has no `{name}` to replace with {}", with.display()))
+                .hint("leave the option out"));
         };
         if with.is_dir() {
             *component = folder::component(with, name, &component.class)?;

@@ -221,7 +221,8 @@ impl Plan {
         words: &HashMap<String, String>,
     ) -> Result<Self> {
         let &[1, channels, frames, height, width] = latents else {
-            return Err(Error::failed(format!("latents of shape {latents:?} are not one film's")));
+            return Err(Error::failed(format!("latents of shape {latents:?} are not one film's"))
+                .hint("they have five axes: (1, C, T, H, W)"));
         };
         if channels != geometry.channels {
             return Err(Error::failed(format!(

@@ -23,6 +23,8 @@ const KEYS: [(&str, &str); 8] = [
     ("tile_stride", "distance from one tile to the next in pixels, less than `tile`"),
 ];
 
+const OWN: &str = "leave it out to have the model's own value";
+
 /// The parameters, read and checked.
 pub(super) struct Parameters {
     pub sampling: Sampling,
@@ -52,7 +54,8 @@ impl Parameters {
             return Err(Error::usage(format!(
                 "`text_length` is {text_length}, where 1 to {} belongs",
                 geometry.text_length
-            )));
+            ))
+            .hint(OWN));
         }
         let flow_shift = match request.flow_shift {
             // Even where sigmas are given and it shifts nothing: the recipe tells it.
@@ -155,7 +158,8 @@ fn sampling(request: &Request, geometry: &Geometry) -> Result<Sampling> {
             return Err(Error::usage(format!(
                 "`solver_order` is {order}, where 1 to {most} belongs for `{}`",
                 sampling.sampler
-            )));
+            ))
+            .hint(OWN));
         }
         sampling.order = order;
     }
@@ -199,7 +203,10 @@ fn tiling(request: &Request, geometry: &Geometry) -> Result<Option<Tiling>> {
 fn sigmas(text: &str) -> Result<Vec<f64>> {
     let parse = |part: &str| {
         let part = part.trim();
-        part.parse::<f64>().map_err(|_| Error::usage(format!("`{part}` in `--set sigmas` is not a number")))
+        part.parse::<f64>().map_err(|_| {
+            Error::usage(format!("`{part}` in `--set sigmas` is not a number"))
+                .hint("write them as `--set sigmas=1,0.8,0.5,0.2`")
+        })
     };
     text.split(',').map(parse).collect()
 }
@@ -208,8 +215,10 @@ fn sigmas(text: &str) -> Result<Vec<f64>> {
 fn value<T: FromStr>(request: &Request, key: &str) -> Result<Option<T>> {
     let Some(text) = request.set.get(key) else { return Ok(None) };
     let what = KEYS.iter().find(|(name, _)| *name == key).map_or("", |(_, what)| what);
-    let parsed =
-        text.trim().parse().map_err(|_| Error::usage(format!("`--set {key}={text}` is not a value: {what}")))?;
+    let parsed = text
+        .trim()
+        .parse()
+        .map_err(|_| Error::usage(format!("`--set {key}={text}` is not a value: {what}")).hint(OWN))?;
     Ok(Some(parsed))
 }
 
@@ -217,6 +226,5 @@ fn finite(name: &str, value: f64, low: f64, high: f64) -> Result<f64> {
     if (low..=high).contains(&value) {
         return Ok(value);
     }
-    let low = if low == f64::MIN_POSITIVE { "above 0".to_owned() } else { format!("{low}") };
-    Err(Error::usage(format!("`{name}` is {value}, where a number from {low} to {high} belongs")))
+    Err(Error::usage(format!("`{name}` is {value}, where a number from {low} to {high} belongs")).hint(OWN))
 }

@@ -60,7 +60,8 @@ impl Wan {
             return Err(Error::failed(format!(
                 "`model_index.json` must name both `transformer_2` and `boundary_ratio`, or neither, in {}",
                 model.folder.display()
-            )));
+            ))
+            .hint("fetch `model_index.json` and the folders of both transformers again"));
         }
         if let Some(second) = second {
             let second: config::Config = second.config()?;
@@ -68,7 +69,8 @@ impl Wan {
                 return Err(Error::failed(format!(
                     "the two transformers have different shapes, in {}",
                     model.folder.display()
-                )));
+                ))
+                .hint("fetch `model_index.json` and the folders of both transformers again"));
             }
         }
         let expand_timesteps = model.index.get("expand_timesteps").and_then(Value::as_bool).unwrap_or(false);

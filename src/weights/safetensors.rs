@@ -89,7 +89,8 @@ impl File {
             // SAFETY: the map is only read; weights are files that talkie does not write while it reads them.
             unsafe { Mmap::map(&file) }
         };
-        let map = open().context(|| format!("cannot open the weights {}", path.display()))?;
+        let map = open().context(|| format!("cannot open {}", path.display()));
+        let map = map.map_err(|error| error.hint("check the name: it has to be a safetensors file"))?;
         let whole = Header::parse(&map).and_then(|header| match header.total() {
             Some(total) if total == map.len() => Ok(header),
             total => Err(Error::failed(format!(

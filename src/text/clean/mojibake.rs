@@ -3,7 +3,8 @@
 //! ftfy tells it from good text by a long list of unlikely pairs of characters, and knows ten code pages. This is a smaller
 //! rule of the same effect where it matters: a line is repaired when some sequence in it is valid UTF-8 in Windows-1252 and
 //! could hardly have been written on purpose ([`unmistakable`]). When all of the line is valid UTF-8, all of it is decoded;
-//! otherwise only the runs of such sequences. Good text comes first: in doubt it is left alone.
+//! otherwise only the runs of such sequences. Good text comes first: in doubt it is left alone, `CAFÉ†` and `“qué”¿cómo?` too,
+//! which ftfy damages. A few sequences that ftfy misses are repaired as well (`PrÃ¸v Ã¥`, Armenian).
 //!
 //! Left alone on purpose, where ftfy would act: the other code pages (Windows-1250, 1251, 1253, 1254 and 1257, ISO 8859-2,
 //! Mac Roman, DOS 437), surrogates written as UTF-8, the N'Ko script, and bytes that were lost to a question mark.
