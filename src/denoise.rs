@@ -42,7 +42,8 @@ impl Denoise<'_> {
         let device = &self.compute.device;
         let (first, mut xs) = match run.state(device)? {
             Some(State { next, mut tensors }) => {
-                let xs = tensors.remove("latents").ok_or_else(|| damaged(run))?;
+                let xs = tensors.remove("latents").filter(|xs| xs.dims() == self.plan.shape.latents);
+                let xs = xs.ok_or_else(|| damaged(run))?;
                 stepper.restore(next, tensors)?;
                 (next, xs)
             }
@@ -129,6 +130,6 @@ pub fn noise_of(path: &Path, plan: &Plan) -> Result<Tensor> {
 }
 
 fn damaged(run: &Run) -> Error {
-    Error::failed(format!("the state of the run holds no latents, in {}", run.folder().display()))
+    Error::failed(format!("the state of the run holds no latents of its film, in {}", run.folder().display()))
         .hint("start the run again with `talkie generate`")
 }

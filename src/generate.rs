@@ -89,7 +89,8 @@ impl Pipeline {
         }
         let compute = compute(&plan)?;
         let latents = match run.latents()? {
-            Some(latents) => latents,
+            Some(latents) if latents.dims() == plan.shape.latents => latents,
+            Some(_) => return Err(not_of_this_film(&run)),
             None => self.denoise(&plan, &mut run, &compute, &mut progress)?,
         };
         if let Some(path) = &plan.request.save_latents {
@@ -189,6 +190,11 @@ impl Pipeline {
 fn compute(plan: &Plan) -> Result<Compute> {
     let device = device::open(&plan.device)?;
     Ok(Compute { dtype: device::dtype(&plan.dtype, &device)?, device })
+}
+
+fn not_of_this_film(run: &Run) -> Error {
+    Error::failed(format!("the latents of the run are not of its film, in {}", run.folder().display()))
+        .hint("its folder is damaged: start the run again with `talkie generate`")
 }
 
 /// Reads what the run will read and tries where it will write: what is wrong is said now, not after minutes of work.

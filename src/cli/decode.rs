@@ -20,7 +20,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Frames per second [default: those of the latents' recipe, or the model's]
-    #[arg(long, value_name = "F", value_parser = super::typed::<Fps>)]
+    #[arg(long, value_name = "F", allow_hyphen_values = true, value_parser = super::typed::<Fps>)]
     fps: Option<Fps>,
     /// Other weights for the autoencoder
     #[arg(long, value_name = "FILE")]
@@ -29,7 +29,7 @@ pub(super) struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Memory that may be used, such as 8GB [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = super::bytes)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = super::bytes)]
     memory: Option<u64>,
     /// cpu, cuda, cuda:N or metal [default: the best there is]
     #[arg(long)]

@@ -25,31 +25,31 @@ pub(super) struct Args {
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
     /// The seed of the noise: the same seed makes the same film
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     seed: Option<u64>,
     /// Denoising steps
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     steps: Option<usize>,
     /// How closely the film follows the prompt; 1 switches guidance off and is twice as fast
-    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    #[arg(long, value_name = "G", allow_hyphen_values = true)]
     guidance: Option<f64>,
     /// How far the schedule leans towards noise
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
     flow_shift: Option<f64>,
     /// unipc, euler or dpm++
     #[arg(long, value_name = "NAME", value_parser = super::typed::<Sampler>)]
     sampler: Option<Sampler>,
     /// Width and height in pixels, such as 832x480
-    #[arg(long, value_name = "WxH", value_parser = super::typed::<Size>)]
+    #[arg(long, value_name = "WxH", allow_hyphen_values = true, value_parser = super::typed::<Size>)]
     size: Option<Size>,
     /// Number of frames
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     frames: Option<usize>,
     /// Length of the film, instead of a number of frames
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
     seconds: Option<f64>,
     /// Frames per second
-    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = super::typed::<Fps>)]
+    #[arg(long, value_name = "F", allow_hyphen_values = true, value_parser = super::typed::<Fps>)]
     fps: Option<Fps>,
     /// A picture that the film begins with
     #[arg(long, value_name = "FILE")]
@@ -67,7 +67,7 @@ pub(super) struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
     /// Memory that may be used, such as 8GB [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = super::bytes)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = super::bytes)]
     memory: Option<u64>,
     /// cpu, cuda, cuda:N or metal [default: the best there is]
     #[arg(long)]

@@ -129,7 +129,8 @@ pub fn read_json(path: &Path) -> Result<Value> {
         return Err(Error::failed(format!("{size} bytes are too many for a configuration: {}", path.display()))
             .hint("fetch the file again"));
     }
-    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
+    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()));
+    let text = text.map_err(|error| error.hint("fetch the file again"))?;
     // Python writes infinity in a way that is not JSON: in the settings of DPM-Solver, where it means none.
     serde_json::from_str(&text.replace("-Infinity", "null")).map_err(|cause| {
         Error::failed(format!("{} is not valid JSON", path.display())).because(cause).hint("fetch the file again")
