@@ -1,5 +1,7 @@
 //! What a user or a foreign file may get wrong, through the built command: one clear error, and nothing half-written.
 
+#![allow(clippy::print_stdout, reason = "says which case is at fault")]
+
 mod decoding;
 mod model;
 mod numbers;
@@ -17,6 +19,7 @@ type Case<'a> = (&'a str, &'a dyn Fn(&Bench), &'a [&'a str]);
 #[track_caller]
 fn refused(fixture: &str, arguments: &[&str], cases: &[Case<'_>]) {
     for (name, spoil, words) in cases {
+        println!("{name}");
         let bench = Bench::new(fixture);
         spoil(&bench);
         nothing_left(&bench, bench.generate(arguments).refused(1, words));
