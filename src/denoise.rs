@@ -1,5 +1,7 @@
 //! The denoising loop: from noise to latents, a step at a time, each step kept.
 
+use std::path::Path;
+
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
@@ -40,7 +42,8 @@ impl Denoise<'_> {
         let device = &self.compute.device;
         let (first, mut xs) = match run.state(device)? {
             Some(State { next, mut tensors }) => {
-                let xs = tensors.remove("latents").ok_or_else(|| damaged(run))?;
+                let xs = tensors.remove("latents").filter(|xs| xs.dims() == self.plan.shape.latents);
+                let xs = xs.ok_or_else(|| damaged(run))?;
                 stepper.restore(next, tensors)?;
                 (next, xs)
             }
@@ -71,16 +74,7 @@ impl Denoise<'_> {
     fn noise(&self) -> Result<Tensor> {
         let shape = self.plan.shape.latents.to_vec();
         let Some(path) = &self.plan.request.noise else { return Ok(noise::randn(shape, self.plan.seed)?) };
-        let noise = latents::load_video(path)?;
-        if noise.dims() != shape {
-            return Err(Error::usage(format!(
-                "the noise has the shape {:?}, where {shape:?} belongs, in {}",
-                noise.dims(),
-                path.display()
-            ))
-            .hint("`--plan` shows the shape of the latents for a size and a number of frames"));
-        }
-        Ok(noise)
+        noise_of(path, self.plan)
     }
 
     /// The transformer of this step. Another one that is in memory goes first.
@@ -107,7 +101,7 @@ impl Denoise<'_> {
     fn tell(&self, progress: &mut Progress<'_>, next: usize, before: &Tensor, v: &Tensor, step: &Step) -> Result<()> {
         let steps = self.plan.steps.len();
         let every = steps.div_ceil(10);
-        if let Some(projection) = self.preview.filter(|_| next % every == 0 || next == steps) {
+        if let Some(projection) = self.preview.filter(|_| next.is_multiple_of(every) || next == steps) {
             // The film as the transformer sees it now, without the noise that is left: x₀ = x − σ·v.
             let picture = projection.picture(&(before - (v * step.sigma)?)?)?;
             let (width, height, rgb) = (picture.width, picture.height, picture.data);
@@ -117,7 +111,25 @@ impl Denoise<'_> {
     }
 }
 
+/// The noise in the user's file, of the shape of the plan's latents.
+///
+/// # Errors
+/// A file that cannot be read or holds none, or one of another shape.
+pub fn noise_of(path: &Path, plan: &Plan) -> Result<Tensor> {
+    let shape = plan.shape.latents;
+    let noise = latents::load_video(path)?;
+    if noise.dims() != shape {
+        return Err(Error::usage(format!(
+            "the noise has the shape {:?}, where {shape:?} belongs, in {}",
+            noise.dims(),
+            path.display()
+        ))
+        .hint("`--plan` shows the shape of the latents for a size and a number of frames"));
+    }
+    Ok(noise)
+}
+
 fn damaged(run: &Run) -> Error {
-    Error::failed(format!("the state of the run holds no latents, in {}", run.folder().display()))
+    Error::failed(format!("the state of the run holds no latents of its film, in {}", run.folder().display()))
         .hint("start the run again with `talkie generate`")
 }

@@ -14,7 +14,7 @@ pub fn open(name: &str) -> Result<Device> {
         None => (name, 0),
     };
     match kind {
-        "cpu" if index == 0 => Ok(Device::Cpu),
+        "cpu" if name == "cpu" => Ok(Device::Cpu),
         "cuda" if cfg!(feature = "cuda") => Device::new_cuda(index).context(|| format!("opening device `{name}`")),
         "metal" if cfg!(feature = "metal") => Device::new_metal(index).context(|| format!("opening device `{name}`")),
         "cuda" | "metal" => Err(Error::usage(format!("this build of talkie knows no `{kind}` device"))

@@ -91,7 +91,8 @@ impl Error {
         if let Some(hint) = self.advice() {
             text.push_str(&format!("\n  try: {hint}"));
         }
-        text
+        // Names from foreign files are in it, and a terminal obeys some characters.
+        text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
     }
 }
 

@@ -103,7 +103,7 @@ fn decimal(text: &str) -> Option<(u64, u64)> {
     let numerator = digits(whole)? * scale + digits(fraction)?;
     let value = numerator as f64 / scale as f64;
     let near = value.ceil();
-    let ntsc = numerator % scale != 0
+    let ntsc = !numerator.is_multiple_of(scale)
         && (near % 24.0 == 0.0 || near % 30.0 == 0.0)
         && (value - near * 1000.0 / 1001.0).abs() < 0.005;
     Some(if ntsc { (near as u64 * 1000, 1001) } else { (numerator, scale) })

@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::Tensor;
 
 use crate::decode::Decode;
-use crate::denoise::Denoise;
+use crate::denoise::{self, Denoise};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::families;
@@ -40,7 +40,7 @@ impl Pipeline {
     /// A model that is unknown, incomplete, or of a family that talkie does not run.
     pub fn open(request: &Request, on_event: OnEvent<'_>) -> Result<Self> {
         let (model, family) = families::open(request, &mut Progress::new(on_event))?;
-        Ok(Self { model, family })
+        Ok(Self { family, model })
     }
 
     /// What would happen, from what is known without a download.
@@ -49,7 +49,7 @@ impl Pipeline {
     /// As [`Pipeline::plan`].
     pub fn look(request: &Request) -> Result<Plan> {
         let ((model, family), missing) = families::look(request)?;
-        let plan = Self { model, family }.plan(request)?;
+        let plan = Self { family, model }.plan(request)?;
         Ok(if missing.is_empty() { plan } else { Plan { files: missing, ..plan } })
     }
 
@@ -60,6 +60,7 @@ impl Pipeline {
     pub fn plan(&self, request: &Request) -> Result<Plan> {
         let geometry = self.family.geometry()?;
         let plan = Plan::settle(request, &geometry)?.with_files(&self.model);
+        compute(&plan)?;
         plan.with_memory(&geometry, &|shape, tiling| self.family.memory(shape, tiling))
     }
 
@@ -70,6 +71,7 @@ impl Pipeline {
     /// kept: [`Pipeline::resume`] goes on with it.
     pub fn generate(&self, request: &Request, on_event: OnEvent<'_>) -> Result<Film> {
         let plan = self.plan(request)?;
+        check_files(&plan)?;
         Output::check(&plan)?;
         self.resume(Run::create(&plan)?, on_event)
     }
@@ -80,6 +82,7 @@ impl Pipeline {
     /// As [`Pipeline::generate`].
     pub fn resume(&self, mut run: Run, on_event: OnEvent<'_>) -> Result<Film> {
         let plan = run.plan()?;
+        plan.check(&self.family.geometry()?)?;
         plan.check_files(&self.model)?;
         let mut progress = Progress::new(on_event);
         progress.emit(&Event::Run { name: run.name() })?;
@@ -88,7 +91,8 @@ impl Pipeline {
         }
         let compute = compute(&plan)?;
         let latents = match run.latents()? {
-            Some(latents) => latents,
+            Some(latents) if latents.dims() == plan.shape.latents => latents,
+            Some(_) => return Err(not_of_this_film(&run)),
             None => self.denoise(&plan, &mut run, &compute, &mut progress)?,
         };
         if let Some(path) = &plan.request.save_latents {
@@ -145,14 +149,19 @@ impl Pipeline {
         }
         let prompts: Vec<&str> = std::iter::once(&plan.prompt).chain(&plan.negative).map(String::as_str).collect();
         let mut embeddings = progress
-            .stage(Stage::Text, 1, |progress| self.family.encode_text(&prompts, plan, compute, progress))?
+            .stage(Stage::Text, 0, |progress| self.family.encode_text(&prompts, plan, compute, progress))?
+            .into_iter()
+            .map(|embedding| check_finite("the prompt's embedding", "text_encoder", &embedding).map(|()| embedding))
+            .collect::<Result<Vec<_>>>()?
             .into_iter();
         let text = embeddings.next().ok_or_else(|| Error::failed("the text encoder made no embedding"))?;
         let image = match &plan.request.image {
             Some(path) => {
                 let picture = first_picture(path, plan, progress)?;
                 let encode = |progress: &mut Progress<'_>| self.family.encode_image(&picture, plan, compute, progress);
-                Some(progress.stage(Stage::Image, 1, encode)?)
+                let latents = progress.stage(Stage::Image, 0, encode)?;
+                check_finite("the picture's latents", "vae", &latents)?;
+                Some(latents)
             }
             None => None,
         };
@@ -184,6 +193,29 @@ impl Pipeline {
 fn compute(plan: &Plan) -> Result<Compute> {
     let device = device::open(&plan.device)?;
     Ok(Compute { dtype: device::dtype(&plan.dtype, &device)?, device })
+}
+
+fn not_of_this_film(run: &Run) -> Error {
+    Error::failed(format!("the latents of the run are not of its film, in {}", run.folder().display()))
+        .hint("its folder is damaged: start the run again with `talkie generate`")
+}
+
+/// Reads what the run will read and tries where it will write: what is wrong is said now, not after minutes of work.
+fn check_files(plan: &Plan) -> Result<()> {
+    let request = &plan.request;
+    request.image.as_deref().map(media::read_image).transpose()?;
+    request.noise.as_deref().map(|path| denoise::noise_of(path, plan)).transpose()?;
+    request.save_latents.as_deref().map(latents::check_place).transpose()?;
+    Ok(())
+}
+
+/// Refuses what a network overflowed in.
+fn check_finite(what: &str, part: &str, values: &Tensor) -> Result<()> {
+    if latents::is_finite(values)? {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{what} holds values that are not finite numbers"))
+        .hint(format!("fetch the folder `{part}` of the model again, or try `--dtype f32`")))
 }
 
 /// The picture that the film begins with, at the film's size.

@@ -34,6 +34,18 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     part.keep(path)
 }
 
+/// Tries whether a file could be written at `path`, and leaves what is there as it is.
+///
+/// # Errors
+/// A folder that is not there or cannot be written, or a folder in the file's place.
+pub fn check_place(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::usage(format!("a file is to be written where a folder is: {}", path.display()))
+            .hint("name a file in it, such as `latents.safetensors`"));
+    }
+    Part::file(path).map(drop)
+}
+
 /// Reads every tensor of a safetensors file, without a demand on shapes.
 ///
 /// # Errors
@@ -44,16 +56,17 @@ pub fn load(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>> {
     names.into_iter().map(|(name, shape)| Ok((name.clone(), weights.stored(&name, shape)?))).collect()
 }
 
+const SOURCES: &str = "latent files come from `--save-latents` and from the folders of runs";
+
 /// Reads `video` (1, C, T, H, W) from a latent or noise file, as f32.
 ///
 /// # Errors
 /// A file that cannot be read, has no `video`, or one that is not five-dimensional and finite.
 pub fn load_video(path: &Path) -> Result<Tensor> {
     let mut tensors = load(path, &Device::Cpu)?;
-    let video = tensors.remove("video").ok_or_else(|| {
-        Error::failed(format!("no tensor `video` in {}", path.display()))
-            .hint("latent files come from `--save-latents` and from the folders of runs")
-    })?;
+    let video = tensors
+        .remove("video")
+        .ok_or_else(|| Error::failed(format!("no tensor `video` in {}", path.display())).hint(SOURCES))?;
     let video = video.to_dtype(DType::F32)?;
     match *video.dims() {
         [1, _, _, _, _] if video.elem_count() > 0 => {}
@@ -62,11 +75,13 @@ pub fn load_video(path: &Path) -> Result<Tensor> {
                 "`video` has the shape {:?}, where (1, C, T, H, W) belongs, in {}",
                 video.dims(),
                 path.display()
-            )));
+            ))
+            .hint(SOURCES));
         }
     }
     if !is_finite(&video)? {
-        return Err(Error::failed(format!("`video` holds values that are not finite, in {}", path.display())));
+        return Err(Error::failed(format!("`video` holds values that are not finite, in {}", path.display()))
+            .hint("whatever made the file overflowed: make it again, in `--dtype f32`"));
     }
     Ok(video)
 }
@@ -76,10 +91,11 @@ pub fn load_video(path: &Path) -> Result<Tensor> {
 /// # Errors
 /// Those of candle.
 pub fn is_finite(tensor: &Tensor) -> candle_core::Result<bool> {
-    // A sum is finite only where all its terms are; f64 keeps large finite terms from overflowing.
-    let sum = tensor.to_dtype(DType::F32)?.abs()?.max_all()?.to_scalar::<f32>()?;
-    let all = tensor.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
-    Ok(sum.is_finite() && !all.is_nan())
+    let tensor = tensor.to_dtype(DType::F32)?;
+    // Which of the two a maximum makes of NaN is up to the device; a sum keeps it.
+    let largest = tensor.abs()?.max_all()?.to_scalar::<f32>()?;
+    let sum = tensor.sum_all()?.to_scalar::<f32>()?;
+    Ok(largest.is_finite() && !sum.is_nan())
 }
 
 /// The words that a safetensors file carries besides its tensors.
@@ -87,15 +103,5 @@ pub fn is_finite(tensor: &Tensor) -> candle_core::Result<bool> {
 /// # Errors
 /// A file that cannot be read, or is not safetensors.
 pub fn metadata(path: &Path) -> Result<HashMap<String, String>> {
-    use std::io::Read;
-    let broken = || format!("cannot read the header of {}", path.display());
-    let mut file = std::fs::File::open(path).context(broken)?;
-    let mut length = [0; size_of::<u64>()];
-    file.read_exact(&mut length).context(broken)?;
-    let length = u64::from_le_bytes(length).min(file.metadata().context(broken)?.len());
-    let mut header = vec![0; usize::try_from(length).context(broken)?];
-    file.read_exact(&mut header).context(broken)?;
-    let header: serde_json::Value = serde_json::from_slice(&header).context(broken)?;
-    let words = header.get("__metadata__").cloned().unwrap_or_else(|| serde_json::json!({}));
-    serde_json::from_value(words).context(broken)
+    Weights::open(&[path.to_owned()], &Device::Cpu, DType::F32).map(|weights| weights.words())
 }

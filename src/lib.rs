@@ -53,3 +53,8 @@ pub use generate::Pipeline;
 pub use output::Film;
 pub use progress::Event;
 pub use request::Request;
+
+/// The README's lines of library use, so that they compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeDoctests;

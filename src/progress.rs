@@ -55,7 +55,7 @@ pub enum Event {
     Begin {
         /// The stage.
         stage: Stage,
-        /// Units of work: bytes, steps or frames.
+        /// Units of work: bytes, blocks, steps or frames; 0 where the first `Advance` says it.
         total: u64,
     },
     /// A stage got as far as `done` of `total`.

@@ -195,7 +195,7 @@ impl Run {
         let Some(tensors) = self.read(STATE, device)? else { return Ok(None) };
         let path = self.folder.join(STATE);
         let next = latents::metadata(&path)?.remove("next").and_then(|next| next.parse().ok());
-        let next = next.ok_or_else(|| Error::failed(format!("no step is named in {}", path.display())))?;
+        let next = next.ok_or_else(|| damaged(&path, Error::failed("it names no step")))?;
         Ok(Some(State { next, tensors }))
     }
 
@@ -213,7 +213,11 @@ impl Run {
     /// A damaged file.
     pub fn latents(&self) -> Result<Option<Tensor>> {
         let path = self.folder.join(LATENTS);
-        if path.is_file() { latents::load_video(&path).map(Some) } else { Ok(None) }
+        if path.is_file() {
+            latents::load_video(&path).map(Some).map_err(|cause| damaged(&path, cause))
+        } else {
+            Ok(None)
+        }
     }
 
     /// The words kept with the latents: the recipe.
@@ -242,7 +246,11 @@ impl Run {
 
     fn read(&self, name: &str, device: &Device) -> Result<Option<HashMap<String, Tensor>>> {
         let path = self.folder.join(name);
-        if path.is_file() { latents::load(&path, device).map(Some) } else { Ok(None) }
+        if path.is_file() {
+            latents::load(&path, device).map(Some).map_err(|cause| damaged(&path, cause))
+        } else {
+            Ok(None)
+        }
     }
 
     /// Marks the run in a folder as this process's, and refuses when a living process has it.
@@ -272,12 +280,13 @@ impl Run {
 
 /// The plan in a run's folder.
 fn plan_in(folder: &Path) -> Result<Plan> {
-    let json = crate::model::read_json(&folder.join(PLAN))?;
-    serde_json::from_value(json).map_err(|cause| {
+    let broken = |cause: Box<dyn std::error::Error + Send + Sync>| {
         Error::failed(format!("the plan of the run is damaged or of another version, in {}", folder.display()))
             .because(cause)
             .hint("start the run again with `talkie generate`")
-    })
+    };
+    let json = crate::model::read_json(&folder.join(PLAN)).map_err(|cause| broken(cause.into()))?;
+    serde_json::from_value(json).map_err(|cause| broken(cause.into()))
 }
 
 /// Removes the files of a run, and the folder if nothing else is in it.
@@ -331,6 +340,12 @@ fn dated() -> Result<Vec<(std::time::SystemTime, PathBuf)>> {
     let mut dated: Vec<_> = unfinished.filter_map(with_date).collect();
     dated.sort();
     Ok(dated)
+}
+
+fn damaged(path: &Path, cause: Error) -> Error {
+    Error::failed("a file of the run is damaged")
+        .because(cause)
+        .hint(format!("remove it, and what it held is computed again: rm {}", path.display()))
 }
 
 fn unwritable(folder: &Path, cause: std::io::Error) -> Error {

@@ -101,7 +101,11 @@ impl Tiling {
         }))
     }
 
-    fn check(&self, factor: usize) -> Result<()> {
+    /// Whether these tiles overlap and hold whole latent pixels, of `factor` pixels each.
+    ///
+    /// # Errors
+    /// Tiles that do not, or that are larger than any frame.
+    pub fn check(&self, factor: usize) -> Result<()> {
         for (tile, stride) in [(self.min_height, self.stride_height), (self.min_width, self.stride_width)] {
             if stride == 0 || stride > tile || tile > 1 << 20 {
                 return Err(Error::usage(format!("tiles of {tile} pixels cannot be {stride} pixels apart"))

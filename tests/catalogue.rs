@@ -10,8 +10,9 @@ fn every_file_is_embedded_parses_and_is_named_after_its_entry() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models");
     let mut files: Vec<String> = std::fs::read_dir(folder)
         .expect("models")
-        .map(|file| file.expect("a file").file_name().into_string().expect("a name"))
-        .filter(|name| name.ends_with(".toml"))
+        .map(|file| file.expect("a file").path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+        .map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
         .collect();
     names.sort();
     files.sort();

@@ -1,12 +1,20 @@
 //! The one test binary: a module per subject.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(unreachable_pub, reason = "`pub` says what a helper module is for; nothing outside sees any of it")]
+
 mod support;
 
+mod bad_input;
 mod catalogue;
+mod foreign;
 mod hub;
+mod layering;
+mod layers;
 mod media;
 mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;
 mod parity_vae;
+mod resume_kill;
 mod sampling;

@@ -57,7 +57,6 @@ fn check(folder: &str) {
         let error = relative_l2(&made["video"], &expected[&format!("pipeline.{name}.latents")]);
         assert!(error < 1e-3, "{folder}/{name}: latents {error:e}");
         compare(&frames, &expected[&format!("pipeline.{name}.frames")], &format!("{folder}/{name}"));
-        eprintln!("{folder}/{name}: latents {error:.1e}");
     }
 }
 

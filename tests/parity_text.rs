@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, IndexOp, Tensor};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use talkie::error::Kind;
 use talkie::text::clean::clean;
 use talkie::text::tokenize::{MAX_BYTES, Tokenizer};
@@ -118,7 +119,7 @@ fn a_cut_prompt_still_ends() {
 }
 
 /// A folder with the tokenizer of the fixtures in it, after `change`.
-fn changed_tokenizer(change: impl Fn(&mut serde_json::Value)) -> tempfile::TempDir {
+fn changed_tokenizer(change: impl Fn(&mut Value)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
     let text = std::fs::read(fixture("wan21-t2v/tokenizer/tokenizer.json")).expect("fixture");
     let mut json = serde_json::from_slice(&text).expect("json");
@@ -131,16 +132,16 @@ fn changed_tokenizer(change: impl Fn(&mut serde_json::Value)) -> tempfile::TempD
 fn the_length_and_padding_saved_with_a_tokenizer_do_not_count() {
     let plain = Tokenizer::open(&fixture("wan21-t2v/tokenizer")).expect("tokenizer");
     let folder = changed_tokenizer(|json| {
-        json["truncation"] = serde_json::json!(
+        json["truncation"] = json!(
             {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
-        json["padding"] = serde_json::json!(
+        json["padding"] = json!(
             {"strategy": {"Fixed": 64}, "direction": "Left", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0,
              "pad_token": "<pad>"});
     });
     let tokenizer = Tokenizer::open(folder.path()).expect("tokenizer");
     let text = "A red fox walks through the snow";
     assert_eq!(tokenizer.encode(text, LENGTH).expect("tokens"), plain.encode(text, LENGTH).expect("tokens"));
-    let folder = changed_tokenizer(|json| json["post_processor"] = serde_json::Value::Null);
+    let folder = changed_tokenizer(|json| json["post_processor"] = Value::Null);
     let tokenizer = Tokenizer::open(folder.path()).expect("tokenizer");
     assert_eq!(tokenizer.encode(text, LENGTH).expect("tokens"), plain.encode(text, LENGTH).expect("tokens"));
 }
@@ -157,11 +158,65 @@ fn a_tokenizer_that_is_none_is_an_error() {
         assert!(report(folder.path()).contains("not a tokenizer that talkie can read"), "{broken:?}");
     }
     let other = changed_tokenizer(|json| {
-        json["added_tokens"] = serde_json::json!([]);
-        json["post_processor"] = serde_json::Value::Null;
-        json["model"]["vocab"][1][0] = serde_json::json!("<end>");
+        json["added_tokens"] = json!([]);
+        json["post_processor"] = Value::Null;
+        json["model"]["vocab"][1][0] = json!("<end>");
     });
     assert!(report(other.path()).contains("has no `</s>`"));
+}
+
+/// Puts each of `values` in the place of each part of `json` (of a list only the first three), and shows the result.
+fn each_change(json: &Value, path: &str, values: &[Value], show: &mut dyn FnMut(&str, Value)) {
+    let mut parts: Vec<(String, Value)> = match json {
+        Value::Object(map) => map.iter().map(|(key, part)| (key.clone(), part.clone())).collect(),
+        Value::Array(list) => list.iter().enumerate().map(|(index, part)| (index.to_string(), part.clone())).collect(),
+        _ => Vec::new(),
+    };
+    parts.truncate(if json.is_array() { 3 } else { usize::MAX });
+    for (key, part) in parts {
+        let mut with = |value: Value, path: &str| {
+            let mut whole = json.clone();
+            match &mut whole {
+                Value::Array(list) => list[key.parse::<usize>().expect("index")] = value,
+                whole => whole[&key] = value,
+            }
+            show(path, whole);
+        };
+        let path = format!("{path}/{key}");
+        values.iter().for_each(|value| with(value.clone(), &path));
+        each_change(&part, &path, values, &mut |path, part| with(part, path));
+    }
+}
+
+#[test]
+fn a_damaged_tokenizer_is_an_error_or_works() {
+    let text = std::fs::read_to_string(fixture("wan21-t2v/tokenizer/tokenizer.json")).expect("fixture");
+    let mut json: Value = serde_json::from_str(&text).expect("json");
+    json["model"]["vocab"].as_array_mut().expect("list").truncate(12);
+    json["added_tokens"].as_array_mut().expect("list").truncate(3);
+    let values = [
+        json!(null),
+        json!(0),
+        json!(-1),
+        json!(1e300),
+        json!(1u64 << 40),
+        json!(""),
+        json!("AAAA"),
+        json!([]),
+        json!({}),
+    ];
+    let folder = tempfile::tempdir().expect("folder");
+    let (mut works, mut refused) = (0, Vec::new());
+    each_change(&json, "", &values, &mut |path, json| {
+        std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).expect("written");
+        match Tokenizer::open(folder.path()).and_then(|tokenizer| tokenizer.encode("A red fox, 漢字 é ﬁ", 8)) {
+            Ok(_) => works += 1,
+            Err(error) => refused.push(format!("{path}: {}", error.report())),
+        }
+    });
+    assert!(works > 20 && refused.len() > 100, "{works} work, {} are refused", refused.len());
+    let panics = refused.iter().filter(|report| report.contains("contradict")).collect::<Vec<_>>();
+    assert!(panics.is_empty(), "{panics:#?}");
 }
 
 #[test]
@@ -184,6 +239,7 @@ fn encoder(folder: &str, dtype: DType, change: impl Fn(&mut Config)) -> Result<U
     Umt5::load(&Weights::open(&files(folder), &Device::Cpu, dtype).expect("weights"), &config)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of the callback")]
 fn silent(_: usize, _: usize) -> Result<()> {
     Ok(())
 }
@@ -257,12 +313,12 @@ fn each_block_is_reported_and_may_be_the_last() {
 #[test]
 fn ids_that_do_not_fit_are_an_error() {
     let encoder = encoder("wan21-t2v", DType::F32, |_| ()).expect("encoder");
-    let mut report = |ids: &[u32], length| encoder.encode(ids, length, &mut silent).err().map(|error| error.report());
+    let report = |ids: &[u32], length| encoder.encode(ids, length, &mut silent).err().map(|error| error.report());
     assert!(report(&[5, 428, 1], 8).expect("an error").contains("gives the id 428, but the text encoder has only 428"));
     assert!(report(&[5, u32::MAX, 1], 8).is_some());
     assert!(report(&[], 8).is_some());
     assert!(report(&[5, 6, 1], 2).is_some());
-    assert!(report(&[1], 1 << 40).is_some());
+    assert!(report(&[1], usize::MAX).is_some());
     assert!(report(&[427, 1], 2).is_none());
 }
 
@@ -271,18 +327,18 @@ fn a_configuration_of_something_else_is_an_error() {
     let file = tempfile::NamedTempFile::new().expect("file");
     let text = std::fs::read_to_string(fixture("wan21-t2v/text_encoder/config.json")).expect("fixture");
     let wrong = [
-        ("model_type", serde_json::json!("t5"), "is a `t5`, not a `umt5`"),
-        ("feed_forward_proj", serde_json::json!("relu"), "`feed_forward_proj` is `relu`"),
-        ("d_model", serde_json::json!(0), "`d_model` is 0"),
-        ("d_ff", serde_json::json!(1u64 << 60), "`d_ff` is"),
-        ("num_layers", serde_json::json!(-3), "not the configuration of a UMT5 encoder"),
-        ("num_heads", serde_json::json!("many"), "not the configuration of a UMT5 encoder"),
-        ("relative_attention_num_buckets", serde_json::json!(2), "2 buckets"),
-        ("relative_attention_max_distance", serde_json::json!(8), "up to 8"),
-        ("layer_norm_epsilon", serde_json::json!(0.0), "`layer_norm_epsilon` is 0"),
+        ("model_type", json!("t5"), "is a `t5`, not a `umt5`"),
+        ("feed_forward_proj", json!("relu"), "`feed_forward_proj` is `relu`"),
+        ("d_model", json!(0), "`d_model` is 0"),
+        ("d_ff", json!(1u64 << 60), "`d_ff` is"),
+        ("num_layers", json!(-3), "not the configuration of a UMT5 encoder"),
+        ("num_heads", json!("many"), "not the configuration of a UMT5 encoder"),
+        ("relative_attention_num_buckets", json!(2), "2 buckets"),
+        ("relative_attention_max_distance", json!(8), "up to 8"),
+        ("layer_norm_epsilon", json!(0.0), "`layer_norm_epsilon` is 0"),
     ];
     for (key, value, message) in wrong {
-        let mut json: serde_json::Value = serde_json::from_str(&text).expect("json");
+        let mut json: Value = serde_json::from_str(&text).expect("json");
         json[key] = value;
         std::fs::write(file.path(), json.to_string()).expect("written");
         let report = Config::read(file.path()).expect_err(key).report();

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use talkie::error::{Error, Result};
 use talkie::fps::Fps;
 use talkie::generate::Pipeline;
-use talkie::request::{self, Request};
+use talkie::request::Request;
 
 use super::show::Show;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// A file of `--save-latents`, or `latents.safetensors` in a run's folder
     latents: PathBuf,
     /// The model that made them: a name, a hub repository, or a folder
@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Frames per second [default: those of the latents' recipe, or the model's]
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", allow_hyphen_values = true, value_parser = super::typed::<Fps>)]
     fps: Option<Fps>,
     /// Other weights for the autoencoder
     #[arg(long, value_name = "FILE")]
@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Memory that may be used, such as 8GB [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = request::bytes)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = super::bytes)]
     memory: Option<u64>,
     /// cpu, cuda, cuda:N or metal [default: the best there is]
     #[arg(long)]
@@ -42,7 +42,7 @@ pub struct Args {
     pub json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     let pair = |text: &String| {
         let (key, value) = text.split_once('=')?;
         Some((key.to_owned(), value.to_owned()))

@@ -6,13 +6,13 @@ use talkie::plan::{free_memory, human_bytes};
 use talkie::{device, media, run};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The same as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     let report = report();
     if args.json {
         let json = serde_json::to_string_pretty(&report);

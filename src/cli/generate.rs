@@ -7,13 +7,13 @@ use talkie::error::{Error, Result};
 use talkie::fps::Fps;
 use talkie::generate::Pipeline;
 use talkie::output;
-use talkie::request::{self, Request, Size};
+use talkie::request::{Request, Size};
 use talkie::schedule::Sampler;
 
 use super::show::Show;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// What should be seen
     prompt: String,
     /// A name from `talkie models`, a hub repository `org/name`, or a folder
@@ -26,31 +26,31 @@ pub struct Args {
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
     /// The seed of the noise: the same seed makes the same film
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     seed: Option<u64>,
     /// Denoising steps
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     steps: Option<usize>,
     /// How closely the film follows the prompt; 1 switches guidance off and is twice as fast
-    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    #[arg(long, value_name = "G", allow_hyphen_values = true)]
     guidance: Option<f64>,
     /// How far the schedule leans towards noise
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
     flow_shift: Option<f64>,
     /// unipc, euler or dpm++
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = super::typed::<Sampler>)]
     sampler: Option<Sampler>,
     /// Width and height in pixels, such as 832x480
-    #[arg(long, value_name = "WxH")]
+    #[arg(long, value_name = "WxH", allow_hyphen_values = true, value_parser = super::typed::<Size>)]
     size: Option<Size>,
     /// Number of frames
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     frames: Option<usize>,
     /// Length of the film, instead of a number of frames
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
     seconds: Option<f64>,
     /// Frames per second
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", allow_hyphen_values = true, value_parser = super::typed::<Fps>)]
     fps: Option<Fps>,
     /// A picture that the film begins with
     #[arg(long, value_name = "FILE")]
@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
     /// Memory that may be used, such as 8GB [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = request::bytes)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = super::bytes)]
     memory: Option<u64>,
     /// cpu, cuda, cuda:N or metal [default: the best there is]
     #[arg(long)]
@@ -103,7 +103,7 @@ fn key_value(text: &str) -> Result<(String, String)> {
     Ok((key.trim().replace('-', "_"), value.to_owned()))
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     let request = request(args)?;
     if args.plan {
         let plan = Pipeline::look(&request)?;
@@ -119,7 +119,7 @@ fn request(args: &Args) -> Result<Request> {
     let mut set = BTreeMap::new();
     for (key, value) in &args.set {
         if set.insert(key.clone(), value.clone()).is_some() {
-            return Err(Error::usage(format!("`--set {key}` was given twice")));
+            return Err(Error::usage(format!("`--set {key}` was given twice")).hint("leave one of them out"));
         }
     }
     let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();

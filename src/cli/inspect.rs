@@ -7,7 +7,7 @@ use talkie::error::{Error, Result};
 use talkie::provenance;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// A film, or a folder of frames
     film: PathBuf,
     /// The recipe as JSON
@@ -15,7 +15,7 @@ pub struct Args {
     pub json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     let recipe = provenance::inspect(&args.film)?;
     if args.json {
         let json = serde_json::to_string_pretty(&recipe);
@@ -24,17 +24,21 @@ pub fn run(args: &Args) -> Result<()> {
     for (key, value) in recipe.as_object().into_iter().flatten() {
         match value {
             Value::Null => {}
-            Value::Array(files) => {
-                files.iter().try_for_each(|file| super::print(&format!("{key:<11} {}", hashed(file))))?
-            }
+            Value::Array(files) => files.iter().try_for_each(|file| line(11, key, &hashed(file)))?,
             Value::Object(fields) if key == "parameters" => {
-                fields.iter().try_for_each(|(key, value)| super::print(&format!("{key:<16} {}", plain(value))))?;
+                fields.iter().try_for_each(|(key, value)| line(16, key, &plain(value)))?;
             }
-            Value::Object(_) => super::print(&format!("{key:<11} {}", hashed(value)))?,
-            value => super::print(&format!("{key:<11} {}", plain(value)))?,
+            Value::Object(_) => line(11, key, &hashed(value))?,
+            value => line(11, key, &plain(value))?,
         }
     }
     Ok(())
+}
+
+/// Films come from strangers, and a terminal obeys some characters: those are shown as a mark.
+fn line(width: usize, key: &str, value: &str) -> Result<()> {
+    let line = format!("{key:<width$} {value}");
+    super::print(&line.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}"))
 }
 
 fn hashed(file: &Value) -> String {

@@ -12,6 +12,7 @@ mod show;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 use talkie::error::{Error, Kind, Result};
@@ -41,7 +42,7 @@ enum Command {
 }
 
 /// Runs the command: 0 done, 1 failed, 2 wrong usage, 130 stopped by the user.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let (result, json) = match cli.command {
         Command::Generate(args) => (generate::run(&args), args.json),
@@ -91,6 +92,20 @@ fn print(line: &str) -> Result<()> {
 fn say(line: &str) {
     // Nobody reads it then: there is nowhere else to say so.
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// A value as the library reads it. Of an error clap shows the text alone, so the advice goes into it.
+fn typed<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| advised(&error))
+}
+
+/// An amount of memory.
+fn bytes(text: &str) -> Result<u64, String> {
+    talkie::request::bytes(text).map_err(|error| advised(&error))
+}
+
+fn advised(error: &Error) -> String {
+    error.advice().map_or_else(|| error.to_string(), |advice| format!("{error}: {advice}"))
 }
 
 /// Whether somebody watches the bars.

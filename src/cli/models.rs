@@ -10,7 +10,7 @@ use talkie::request::Request;
 use super::show::Show;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -31,7 +31,7 @@ enum What {
     },
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     match &args.what {
         None | Some(What::List) => list(),
         Some(What::Show { name }) => show(&catalogue::find(name)?),

@@ -8,7 +8,7 @@ use talkie::run::Run;
 use super::show::Show;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The run's name or folder [default: the latest that is unfinished]
     run: Option<String>,
     /// Events on stdout, one JSON object a line
@@ -16,7 +16,7 @@ pub struct Args {
     pub json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Args) -> Result<()> {
     let run = Run::open(args.run.as_deref())?;
     let plan = run.plan()?;
     let mut show = Show::new(args.json, None)?;

@@ -14,7 +14,7 @@ use talkie::output::Film;
 use talkie::progress::{Event, Stage};
 
 /// Shows the events of a run.
-pub struct Show {
+pub(super) struct Show {
     json: bool,
     preview: Option<PathBuf>,
     bars: MultiProgress,
@@ -34,7 +34,7 @@ struct Bar {
 
 impl Show {
     /// Bars on stderr, or JSON lines on stdout. From here on Ctrl-C stops the run after the current step.
-    pub fn new(json: bool, preview: Option<PathBuf>) -> Result<Self> {
+    pub(super) fn new(json: bool, preview: Option<PathBuf>) -> Result<Self> {
         if let Some(path) = preview.as_ref().filter(|path| path.extension().is_none_or(|ending| ending != "png")) {
             return Err(Error::usage(format!("the preview is a PNG picture, which {} is not", path.display()))
                 .hint("name it like `--preview preview.png`"));
@@ -55,12 +55,12 @@ impl Show {
     }
 
     /// Shows one event, and answers whether the run may go on.
-    pub fn event(&mut self, event: &Event) -> ControlFlow<()> {
-        if self.json {
-            if let Ok(line) = serde_json::to_string(event) {
-                // The reader may be gone; the film is made all the same.
-                let _ = super::print(&line);
-            }
+    pub(super) fn event(&mut self, event: &Event) -> ControlFlow<()> {
+        if self.json
+            && let Ok(line) = serde_json::to_string(event)
+        {
+            // The reader may be gone; the film is made all the same.
+            let _ = super::print(&line);
         }
         match event {
             Event::Run { name } => self.run = Some(name.clone()),
@@ -76,20 +76,20 @@ impl Show {
     }
 
     /// A line of words, above the bars.
-    pub fn say(&self, line: &str) {
+    pub(super) fn say(&self, line: &str) {
         if !self.json {
             self.bars.suspend(|| super::say(line));
         }
     }
 
     /// Takes the bars off the screen.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         // A terminal that is gone has no bars on it either.
         let _ = self.bars.clear();
     }
 
     /// The last words: where the film is, or how to go on with the run.
-    pub fn finish(&self, film: Result<Film>) -> Result<()> {
+    pub(super) fn finish(&self, film: Result<Film>) -> Result<()> {
         self.clear();
         match film {
             Ok(film) => {

@@ -22,14 +22,14 @@ pub(super) struct RepoCache {
 }
 
 impl RepoCache {
-    pub fn new(cache: &Path, repo: &RepoName) -> Self {
+    pub(super) fn new(cache: &Path, repo: &RepoName) -> Self {
         let root = cache.join(repo.hf().folder_name());
         let layout = Cache::new(cache.to_path_buf()).repo(repo.hf());
         Self { layout, root, revision: repo.revision.clone() }
     }
 
     /// The folder of the commit that the revision stood for when it was last fetched, if it is here.
-    pub fn snapshot(&self) -> Option<PathBuf> {
+    pub(super) fn snapshot(&self) -> Option<PathBuf> {
         let folder = self.folder(&self.commit()?);
         folder.is_dir().then_some(folder)
     }
@@ -43,23 +43,23 @@ impl RepoCache {
     }
 
     /// Where the files of a commit are.
-    pub fn folder(&self, commit: &str) -> PathBuf {
+    pub(super) fn folder(&self, commit: &str) -> PathBuf {
         self.layout.pointer_path(commit)
     }
 
     /// Where a content is, once it is whole.
-    pub fn blob(&self, name: &str) -> PathBuf {
+    pub(super) fn blob(&self, name: &str) -> PathBuf {
         self.layout.blob_path(name)
     }
 
     /// Where a content grows, which is where hf-hub lets it grow: programs that use it go on with our parts, and we with
     /// theirs.
-    pub fn part(&self, name: &str) -> PathBuf {
+    pub(super) fn part(&self, name: &str) -> PathBuf {
         self.blob(name).with_extension("part")
     }
 
     /// Makes the revision stand for `commit`.
-    pub fn point(&self, commit: &str) -> Result<()> {
+    pub(super) fn point(&self, commit: &str) -> Result<()> {
         if self.commit().as_deref() == Some(commit) {
             return Ok(());
         }
@@ -67,7 +67,7 @@ impl RepoCache {
     }
 
     /// How much of a file is here.
-    pub fn state(&self, commit: &str, file: &RemoteFile) -> FileState {
+    pub(super) fn state(&self, commit: &str, file: &RemoteFile) -> FileState {
         let length = |path: PathBuf| fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|meta| meta.len());
         let here = length(self.folder(commit).join(&file.name));
         let whole = here.is_some_and(|here| file.size.is_none_or(|size| here == size));
@@ -77,7 +77,7 @@ impl RepoCache {
     }
 
     /// Makes the content `blob` appear as the file `name` of `commit`. The caller holds the lock of the blob.
-    pub fn link(&self, blob: &Path, commit: &str, name: &str) -> Result<()> {
+    pub(super) fn link(&self, blob: &Path, commit: &str, name: &str) -> Result<()> {
         let link = self.folder(commit).join(name);
         // Made aside and moved into place, so that at no moment a reader finds nothing or half.
         let aside = blob.with_extension("link");
@@ -97,7 +97,7 @@ impl RepoCache {
     }
 
     /// Refuses a download for which the disk has no room.
-    pub fn ensure_room(&self, bytes: u64) -> Result<()> {
+    pub(super) fn ensure_room(&self, bytes: u64) -> Result<()> {
         fs::create_dir_all(&self.root).context(|| format!("cannot make {}", self.root.display()))?;
         match free_bytes(&self.root) {
             Some(free) if free < bytes => Err(Error::failed(format!(
@@ -112,7 +112,7 @@ impl RepoCache {
     }
 
     /// The files of the snapshot that is here, as far as they are whole.
-    pub fn listed(&self) -> Option<Vec<RemoteFile>> {
+    pub(super) fn listed(&self) -> Option<Vec<RemoteFile>> {
         let folder = self.snapshot()?;
         let file = |name: String| {
             let size = fs::metadata(folder.join(&name)).ok()?.len();
@@ -125,7 +125,7 @@ impl RepoCache {
     ///
     /// # Errors
     /// The names, or patterns, of what is missing.
-    pub fn whole(&self, wanted: &[&str]) -> Result<PathBuf, Vec<String>> {
+    pub(super) fn whole(&self, wanted: &[&str]) -> Result<PathBuf, Vec<String>> {
         let states = self.survey_offline(wanted);
         let missing: Vec<String> = states.into_iter().filter(|state| !state.whole).map(|state| state.name).collect();
         match self.snapshot() {
@@ -135,7 +135,7 @@ impl RepoCache {
     }
 
     /// What is known without the hub: links, whole or dangling; shards that an index names; patterns without a match.
-    pub fn survey_offline(&self, wanted: &[&str]) -> Vec<FileState> {
+    pub(super) fn survey_offline(&self, wanted: &[&str]) -> Vec<FileState> {
         let Some(folder) = self.snapshot() else {
             return wanted.iter().map(|pattern| unknown(pattern)).collect();
         };
@@ -175,7 +175,7 @@ fn names_in(folder: &Path) -> BTreeSet<String> {
             let name = format!("{prefix}{name}");
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() && depth < DEEPEST => {
-                    folders.push((entry.path(), format!("{name}/"), depth + 1))
+                    folders.push((entry.path(), format!("{name}/"), depth + 1));
                 }
                 Ok(kind) if !kind.is_dir() => drop(names.insert(name)),
                 _ => {}

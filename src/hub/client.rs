@@ -45,7 +45,7 @@ pub(super) struct Content {
 }
 
 impl Client {
-    pub fn new(config: &HubConfig) -> Self {
+    pub(super) fn new(config: &HubConfig) -> Self {
         let patience = config.patience;
         let agent = Agent::config_builder()
             // Redirections lead to other hosts, where the token must not go and where HEAD must stop: followed by hand.
@@ -64,7 +64,7 @@ impl Client {
     }
 
     /// The JSON about a repository, of at most `longest` bytes.
-    pub fn api(&self, repo: &RepoName, longest: u64) -> Result<Vec<u8>, Failure> {
+    pub(super) fn api(&self, repo: &RepoName, longest: u64) -> Result<Vec<u8>, Failure> {
         let url = format!("{}/api/{}?blobs=true", self.endpoint, repo.hf().api_url());
         let response = self.follow(url, &Ask::Get { from: 0 })?;
         if response.status().as_u16() != 200 {
@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// What the hub says about a file without sending it, for a hub whose list does not say it.
-    pub fn head(&self, repo: &RepoName, commit: &str, name: &str) -> Result<Head, Failure> {
+    pub(super) fn head(&self, repo: &RepoName, commit: &str, name: &str) -> Result<Head, Failure> {
         let response = self.follow(self.file(repo, commit, name), &Ask::Head)?;
         let status = response.status();
         if !status.is_success() && !status.is_redirection() {
@@ -97,7 +97,14 @@ impl Client {
     }
 
     /// The content of a file from byte `from` on, out of `size`.
-    pub fn open(&self, repo: &RepoName, commit: &str, name: &str, from: u64, size: u64) -> Result<Content, Failure> {
+    pub(super) fn open(
+        &self,
+        repo: &RepoName,
+        commit: &str,
+        name: &str,
+        from: u64,
+        size: u64,
+    ) -> Result<Content, Failure> {
         let response = self.follow(self.file(repo, commit, name), &Ask::Get { from })?;
         let start = match response.status().as_u16() {
             200 => 0,

@@ -53,7 +53,7 @@ struct Lfs {
 
 impl Listing {
     /// Asks the hub. Only names and hashes that are safe to make paths of come through.
-    pub fn ask(client: &Client, repo: &RepoName) -> Result<Self, Failure> {
+    pub(super) fn ask(client: &Client, repo: &RepoName) -> Result<Self, Failure> {
         let body = client.api(repo, LONGEST)?;
         let foreign = |what: String| {
             Failure::Final(
@@ -70,7 +70,7 @@ impl Listing {
     }
 
     /// Keeps the files that `wanted` names or describes.
-    pub fn keep(&mut self, wanted: &[&str], repo: &RepoName) -> Result<()> {
+    pub(super) fn keep(&mut self, wanted: &[&str], repo: &RepoName) -> Result<()> {
         for pattern in wanted {
             if !self.files.iter().any(|file| matches(pattern, &file.name)) {
                 let hint = format!("https://huggingface.co/{}/tree/{} shows what it has", repo.repo, repo.revision);

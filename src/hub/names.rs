@@ -14,7 +14,7 @@ pub(super) struct RepoName {
 
 impl RepoName {
     /// Checks the names as the hub does.
-    pub fn parse(repo: &str, revision: &str) -> Result<Self> {
+    pub(super) fn parse(repo: &str, revision: &str) -> Result<Self> {
         let word = |text: &str| {
             !text.is_empty()
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
@@ -41,12 +41,12 @@ impl RepoName {
     }
 
     /// The repository as hf-hub names it, which knows the folders and addresses.
-    pub fn hf(&self) -> Repo {
+    pub(super) fn hf(&self) -> Repo {
         Repo::with_revision(self.repo.clone(), RepoType::Model, self.revision.clone())
     }
 
     /// Says which files are missing when the network is forbidden, and how to get them.
-    pub fn missing(&self, files: &[String]) -> Error {
+    pub(super) fn missing(&self, files: &[String]) -> Error {
         const SHOWN: usize = 8;
         let mut list = files.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
         if files.len() > SHOWN {

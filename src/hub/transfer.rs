@@ -37,7 +37,7 @@ pub(super) struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// Asks the hub for what the list does not say about the file.
-    pub fn new(
+    pub(super) fn new(
         client: &'a Client,
         repo: &'a RepoName,
         cache: &'a RepoCache,
@@ -55,7 +55,7 @@ impl<'a> Job<'a> {
     }
 
     /// Bytes of it that are here.
-    pub fn present(&self) -> u64 {
+    pub(super) fn present(&self) -> u64 {
         let length = |path: PathBuf| fs::metadata(path).map_or(0, |meta| meta.len());
         if self.is_whole() { self.size } else { length(self.cache.part(&self.blob)).min(self.size) }
     }

@@ -13,7 +13,7 @@ use crate::part::{DISK, Part};
 
 /// The most pixels that a picture may have, 8192 × 8192: far above any model's frame.
 const MAX_PIXELS: u64 = 1 << 26;
-/// The most bytes that a picture's file may have, and that its decoder may hold: 64 million pixels of four 16-bit samples.
+/// The most bytes that a picture's file may have, and its decoder hold: that many pixels of four 16-bit samples.
 const MAX_BYTES: u64 = 1 << 29;
 const KNOWN: &str = "check the name: PNG, JPEG and WebP can be read";
 
@@ -30,8 +30,8 @@ pub struct Rgb {
 
 /// Reads a PNG, JPEG or WebP picture, upright (Exif orientation applied) and as 8-bit RGB.
 ///
-/// An alpha channel is dropped, not composited, and grey repeats: as Pillow's `convert("RGB")` does, which the reference
-/// pipelines use.
+/// An alpha channel is dropped, not composited, and grey repeats: as Pillow's `convert("RGB")` does, which the
+/// reference pipelines use.
 ///
 /// # Errors
 /// When the file is missing, is no such picture, is damaged, or has more than 64 million pixels.
@@ -69,7 +69,7 @@ fn decode(path: &Path) -> Result<DynamicImage> {
 
 /// Scales `image` until it covers `width` × `height` pixels, and crops what stands over, evenly on both sides.
 ///
-/// Lanczos in Pillow's arithmetic, as `ImageOps.fit(image, size, LANCZOS)`. A picture of that size comes back unchanged.
+/// Lanczos in Pillow's arithmetic, as `ImageOps.fit(image, size, LANCZOS)`. A picture of that size is left as it is.
 ///
 /// # Panics
 /// When a side of `image` or of the size is zero.

@@ -1,7 +1,7 @@
 //! Films and pictures: the only files that mention FFmpeg.
 //!
-//! [`Film`] takes frames one by one and writes what the ending of the name asks for. [`read`] finds the recipe in a film
-//! again, [`image`] reads and writes single pictures. Without the feature `ffmpeg` a film is a folder of PNG frames.
+//! [`Film`] takes frames one by one and writes what the ending of the name asks for. [`read`] finds the recipe in a
+//! film again, [`image`] reads and writes single pictures. Without the feature `ffmpeg` a film is a folder of frames.
 
 pub mod image;
 pub mod palette;
@@ -41,7 +41,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Chosen by the ending of `path`; a name without one, one that ends in `/`, and a folder that is there mean frames.
+    /// Chosen by the ending of `path`. A name without one, one that ends in `/` and a folder that is there mean frames.
     ///
     /// # Errors
     /// A usage error on an unknown ending, which lists those that are known.
@@ -117,12 +117,12 @@ enum Writer {
 impl Film {
     /// Begins a film at `path`, whose ending decides the [`Format`].
     ///
-    /// Proves before any frame is computed that the folder is there and can be written and that an encoder opens: create
-    /// and drop one to check a request.
+    /// Proves before any frame is computed that the folder is there and can be written, and that an encoder opens:
+    /// create and drop one to check a request.
     ///
     /// # Errors
-    /// A usage error for an unknown ending, a size or rate that the format cannot have, or a folder that is not there; a
-    /// failure when nothing can be written there or FFmpeg has no encoder for it.
+    /// A usage error for an unknown ending, a size or rate that the format cannot have, or a folder that is not there.
+    /// A failure when nothing can be written there or FFmpeg has no encoder for it.
     pub fn create(path: &Path, spec: &FilmSpec) -> Result<Self> {
         let format = Format::of(path)?;
         check(format, spec)?;
@@ -136,8 +136,8 @@ impl Film {
     /// Adds the next frame: `height` rows of `width` pixels, interleaved 8-bit RGB.
     ///
     /// # Errors
-    /// When `rgb` is not `width · height · 3` bytes, there are more frames than were announced, or the disk or the encoder
-    /// fails. After that the film cannot be finished.
+    /// When `rgb` is not `width · height · 3` bytes, there are more frames than were announced, or the disk or the
+    /// encoder fails. After that the film cannot be finished.
     pub fn push(&mut self, rgb: &[u8]) -> Result<()> {
         let (width, height) = (self.spec.width, self.spec.height);
         let result = if rgb.len() as u64 != u64::from(width) * u64::from(height) * 3 {
@@ -165,7 +165,7 @@ impl Film {
         Self { path, ..self }
     }
 
-    /// Writes what the encoder still holds, and gives the film its name. What had that name is replaced now, not before.
+    /// Writes what the encoder still holds, and gives the film its name. What had that name is replaced only now.
     ///
     /// # Errors
     /// When frames are missing, or the disk or the encoder fails: then nothing is left, and an older film is untouched.

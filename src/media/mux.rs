@@ -171,7 +171,7 @@ impl Track {
                 Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::error::EAGAIN }) => return Ok(()),
                 result => result?,
             }
-            // Without it the last frame would have no length, and the track would end before it.
+            // Not every encoder sets it, and without it the track would end before its last frame.
             packet.set_duration(self.clock.duration(self.written));
             packet.set_stream(self.stream);
             packet.rescale_ts(self.clock.tick, unit);
@@ -231,6 +231,7 @@ fn yuv_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
 }
 
 /// The frame in 256 colours of its own.
+#[expect(unsafe_code, clippy::cast_ptr_alignment, reason = "the binding has no access to the palette of a frame")]
 fn indexed_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
     let picture = palette::quantise(rgb, spec.width as usize);
     let mut frame = allocate(Pixel::PAL8, spec)?;
@@ -239,8 +240,8 @@ fn indexed_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
     // Entries that no pixel uses repeat the last: a transparent one would make the encoder see through the frame.
     let last = picture.palette.last().copied().unwrap_or_default();
     let colours = picture.palette.into_iter().chain(std::iter::repeat(last)).map(opaque).take(256);
-    // SAFETY: `allocate` made a PAL8 frame, whose second plane FFmpeg allocates as 256 aligned, native-endian u32 (ARGB);
-    // nothing else refers to the frame yet. The binding has no access to that plane, as its stride is not set.
+    // SAFETY: `allocate` made a PAL8 frame, whose second plane is 256 native-endian u32 (ARGB); nothing
+    // else refers to the frame yet. The binding has no access to that plane, as its stride is not set.
     unsafe {
         let entries = (*frame.as_mut_ptr()).data[1].cast::<u32>();
         for (at, colour) in colours.enumerate() {
@@ -251,6 +252,7 @@ fn indexed_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video> {
 }
 
 /// A frame with memory of its own: encoders may keep one for a while.
+#[expect(unsafe_code, reason = "the binding does not report that the allocation failed")]
 fn allocate(format: Pixel, spec: &FilmSpec) -> Result<frame::Video> {
     let frame = frame::Video::new(format, spec.width, spec.height);
     // SAFETY: the frame is valid; only a pointer is compared. The binding does not report that the allocation failed.

@@ -26,7 +26,7 @@ pub struct Indexed {
 /// # Panics
 /// When `rgb` is empty or no whole number of rows.
 pub fn quantise(rgb: &[u8], width: usize) -> Indexed {
-    assert!(!rgb.is_empty() && rgb.len() % (width * 3) == 0, "whole rows of pixels");
+    assert!(!rgb.is_empty() && rgb.len().is_multiple_of(width * 3), "whole rows of pixels");
     let palette = median_cut(histogram(rgb));
     let nearest: Vec<u8> = (0..1 << (3 * BITS)).into_par_iter().map(|bin| nearest(&palette, centre(bin))).collect();
     let mut indices = vec![0; rgb.len() / 3];

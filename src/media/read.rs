@@ -33,12 +33,15 @@ pub fn comment(path: &Path) -> Result<Option<String>> {
     if path.is_dir() {
         return recipe_file(&path.join(RECIPE));
     }
-    let file = File::open(path).context(|| format!("cannot open {}", path.display()))?;
+    let missing = |error: Error| error.hint("name a film, or a folder of frames");
+    let file = File::open(path).context(|| format!("cannot open {}", path.display())).map_err(missing)?;
     match path.extension() {
         Some(ending) if ending.eq_ignore_ascii_case("png") => recipe_file(&path.with_file_name(RECIPE)),
         _ => container_comment(path, file),
     }
 }
+
+const NO_RECIPE: &str = "talkie did not write it: ask a film, or a folder of frames, that it made";
 
 fn recipe_file(path: &Path) -> Result<Option<String>> {
     let failed = || format!("cannot read the recipe {}", path.display());
@@ -47,13 +50,13 @@ fn recipe_file(path: &Path) -> Result<Option<String>> {
     }
     let mut text = String::new();
     let length = File::open(path).and_then(|file| file.take(MAX_RECIPE + 1).read_to_string(&mut text));
-    match length.context(failed)? as u64 {
+    match length.context(failed).map_err(|error| error.hint(NO_RECIPE))? as u64 {
         0..=MAX_RECIPE => Ok(Some(text)),
-        _ => Err(Error::failed(failed()).because("it is longer than any recipe")),
+        _ => Err(Error::failed(failed()).because("it is longer than any recipe").hint(NO_RECIPE)),
     }
 }
 
-/// The containers that are looked into. FFmpeg knows many more, among them lists that make it open other files and hosts.
+/// The containers that are looked into. FFmpeg knows more, among them lists that make it open other files and hosts.
 #[cfg(feature = "ffmpeg")]
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif";
 
@@ -76,8 +79,9 @@ fn container_comment(path: &Path, file: File) -> Result<Option<String>> {
         })
         .map_err(|error| error.hint("a .mp4, .mov, .mkv, .webm or .gif, or a folder of frames"))?;
     let metadata = input.metadata();
-    // SAFETY: the dictionary lives in `input` and the key is zero-terminated; what is found is copied before `input` goes.
-    // The binding's own `get` takes foreign bytes for UTF-8 without looking.
+    // SAFETY: the dictionary lives in `input`, the key is zero-terminated, and what is found is copied before `input`
+    // goes. The binding's own `get` takes foreign bytes for UTF-8 without looking.
+    #[expect(unsafe_code, reason = "the binding reads text as UTF-8 without a look")]
     let value = unsafe {
         let entry = ffi::av_dict_get(metadata.as_ptr(), c"comment".as_ptr(), std::ptr::null(), 0);
         entry.as_ref().map(|entry| CStr::from_ptr(entry.value))
@@ -127,6 +131,7 @@ pub fn encoders() -> Vec<EncoderInfo> {
 
 /// The version of the FFmpeg that is used, as it calls itself; `None` without FFmpeg.
 #[cfg(feature = "ffmpeg")]
+#[expect(unsafe_code, reason = "the binding has no function for it")]
 pub fn ffmpeg_version() -> Option<String> {
     // SAFETY: FFmpeg returns a pointer to a constant, zero-terminated string.
     let text = unsafe { std::ffi::CStr::from_ptr(ffmpeg_next::ffi::av_version_info()) };

@@ -2,9 +2,9 @@
 //!
 //! From ITU-R BT.709-6 §3 with E′ in 0..=1:
 //! `Y′ = 0.2126 R + 0.7152 G + 0.0722 B`, `Cb = (B − Y′) / 1.8556`, `Cr = (R − Y′) / 1.5748`, then
-//! `16 + 219 Y′` and `128 + 224 C`. Chroma samples lie on the left column of their 2×2 block, half-way between its rows
-//! (MPEG-2 siting, H.264 `chroma_loc` 0, FFmpeg's "left"): horizontally a 1-2-1 filter round that column, vertically the
-//! mean of the two rows. Where the filter would reach past the left edge, the edge repeats.
+//! `16 + 219 Y′` and `128 + 224 C`. Chroma samples lie on the left column of their 2×2 block, half-way between its
+//! rows (MPEG-2 siting, H.264 `chroma_loc` 0, FFmpeg's "left"): horizontally a 1-2-1 filter round that column,
+//! vertically the mean of the two rows. Where the filter would reach past the left edge, the edge repeats.
 
 use rayon::prelude::*;
 
@@ -31,7 +31,10 @@ pub struct Yuv420 {
 /// # Panics
 /// When `width` is zero or odd, or `rgb` is not an even number of rows: [`super::Film`] checks before it comes here.
 pub fn from_rgb(rgb: &[u8], width: usize) -> Yuv420 {
-    assert!(width > 0 && width % 2 == 0 && rgb.len() % (width * 6) == 0, "4:2:0 needs an even width and height");
+    assert!(
+        width > 0 && width.is_multiple_of(2) && rgb.len().is_multiple_of(width * 6),
+        "4:2:0 needs an even width and height"
+    );
     let pixels = rgb.len() / 3;
     let mut picture = Yuv420 { y: vec![0; pixels], cb: vec![0; pixels / 4], cr: vec![0; pixels / 4] };
     let rows = picture.y.par_chunks_mut(width * 2).zip(picture.cb.par_chunks_mut(width / 2));

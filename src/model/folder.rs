@@ -11,6 +11,8 @@ use crate::error::{Context, Error, Result};
 /// The most that a configuration may weigh. Real ones weigh a few kilobytes, an index of shards under one megabyte.
 const JSON_LIMIT: u64 = 16 << 20;
 
+const FETCH: &str = "fetch the model again: `talkie models pull NAME`";
+
 /// Names of the weights of a part, the way diffusers and transformers write them.
 const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
 
@@ -26,7 +28,9 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
         ));
     }
     let index = read_json(&path)?;
-    let entries = index.as_object().ok_or_else(|| Error::failed(format!("{} is not a JSON object", path.display())))?;
+    let entries = index
+        .as_object()
+        .ok_or_else(|| Error::failed(format!("{} is not a JSON object", path.display())).hint(FETCH))?;
     let pipeline = entries.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let components = entries
         .iter()
@@ -41,14 +45,16 @@ fn subfolder(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
     let parts: Vec<_> = Path::new(name).components().collect();
     match parts.as_slice() {
         [PathPart::Normal(_)] => Ok(folder.join(name)),
-        _ => Err(Error::failed(format!("`model_index.json` names a part `{name}`, in {}", folder.display()))),
+        _ => Err(Error::failed(format!("`model_index.json` names a part `{name}`, in {}", folder.display()))
+            .hint("a part is a folder beside it: this file is damaged, or is not to be trusted")),
     }
 }
 
 pub(super) fn component(folder: &Path, name: &str, class: &str) -> Result<Component> {
     if !folder.is_dir() {
-        return Err(Error::failed(format!("the model's `{name}` is missing: no folder {}", folder.display()))
-            .hint("fetch the model again: `talkie models pull NAME`"));
+        return Err(
+            Error::failed(format!("the model's `{name}` is missing: no folder {}", folder.display())).hint(FETCH)
+        );
     }
     let config =
         ["config.json", "scheduler_config.json"].map(|file| folder.join(file)).into_iter().find(|p| p.is_file());
@@ -60,10 +66,12 @@ pub(super) fn component(folder: &Path, name: &str, class: &str) -> Result<Compon
             "the model's `{name}` has no weights: no safetensors file in {}",
             folder.display()
         ))
-        .hint("fetch the model again: `talkie models pull NAME`"));
+        .hint(FETCH));
     }
     if network && config.is_null() {
-        return Err(Error::failed(format!("the model's `{name}` has no `config.json`, in {}", folder.display())));
+        return Err(
+            Error::failed(format!("the model's `{name}` has no `config.json`, in {}", folder.display())).hint(FETCH)
+        );
     }
     Ok(Component { name: name.into(), class: class.into(), folder: folder.to_owned(), config, files })
 }
@@ -86,7 +94,7 @@ fn weight_files(folder: &Path) -> Result<Vec<WeightFile>> {
 fn shards(folder: &Path, index: &Path) -> Result<Vec<WeightFile>> {
     let json = read_json(index)?;
     let map = json.get("weight_map").and_then(Value::as_object);
-    let map = map.ok_or_else(|| Error::failed(format!("no `weight_map` in {}", index.display())))?;
+    let map = map.ok_or_else(|| Error::failed(format!("no `weight_map` in {}", index.display())).hint(FETCH))?;
     let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
     let plain =
         |name: &str| matches!(Path::new(name).components().collect::<Vec<_>>().as_slice(), [PathPart::Normal(_)]);
@@ -94,17 +102,20 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<WeightFile>> {
         return Err(Error::failed(format!(
             "the index names a shard `{odd}`, which is not a plain file name, in {}",
             index.display()
-        )));
+        ))
+        .hint("shards lie beside it: this file is damaged, or is not to be trusted"));
     }
     names.into_iter().map(|name| weight_file(&folder.join(name))).collect()
 }
 
 pub(super) fn weight_file(path: &Path) -> Result<WeightFile> {
     let metadata = std::fs::metadata(path).map_err(|cause| {
-        Error::failed(format!("the weights {} are missing", path.display()))
-            .because(cause)
-            .hint("fetch the model again: `talkie models pull NAME`")
+        Error::failed(format!("the weights {} are missing", path.display())).because(cause).hint(FETCH)
     })?;
+    if !metadata.is_file() {
+        return Err(Error::failed(format!("the weights are not a file: {}", path.display()))
+            .hint("name a safetensors file, or a folder like the model's own"));
+    }
     Ok(WeightFile { path: path.to_owned(), bytes: metadata.len() })
 }
 
@@ -115,9 +126,11 @@ pub(super) fn weight_file(path: &Path) -> Result<WeightFile> {
 pub fn read_json(path: &Path) -> Result<Value> {
     let size = std::fs::metadata(path).context(|| format!("cannot open {}", path.display()))?.len();
     if size > JSON_LIMIT {
-        return Err(Error::failed(format!("{size} bytes are too many for a configuration: {}", path.display())));
+        return Err(Error::failed(format!("{size} bytes are too many for a configuration: {}", path.display()))
+            .hint("fetch the file again"));
     }
-    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
+    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()));
+    let text = text.map_err(|error| error.hint("fetch the file again"))?;
     // Python writes infinity in a way that is not JSON: in the settings of DPM-Solver, where it means none.
     serde_json::from_str(&text.replace("-Infinity", "null")).map_err(|cause| {
         Error::failed(format!("{} is not valid JSON", path.display())).because(cause).hint("fetch the file again")

@@ -114,7 +114,8 @@ impl Model {
     pub fn replace(&mut self, name: &str, with: &Path) -> Result<()> {
         let at = self.components.iter().position(|component| component.name == name);
         let Some(component) = at.map(|at| &mut self.components[at]) else {
-            return Err(Error::usage(format!("the model has no `{name}` to replace with {}", with.display())));
+            return Err(Error::usage(format!("the model has no `{name}` to replace with {}", with.display()))
+                .hint("leave the option out"));
         };
         if with.is_dir() {
             *component = folder::component(with, name, &component.class)?;
@@ -128,7 +129,7 @@ impl Model {
 impl Component {
     /// Bytes of all its weights.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
     /// The paths of its weights.

@@ -14,6 +14,7 @@ const DIFFUSERS: [&str; 4] = ["model_index.json", "*/*.json", "*.safetensors", "
 
 /// Where a model is.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one, once")]
 pub enum Source {
     /// A folder on this machine.
     Folder(PathBuf),

@@ -16,7 +16,12 @@ pub struct Conv2d {
     stride: usize,
     padding: usize,
     plain: bool,
+    /// Values that candle may unroll at a time.
+    unrolled: usize,
 }
+
+/// 512 MiB in bf16.
+const UNROLLED: usize = 1 << 28;
 
 impl Conv2d {
     /// Takes `weight` (out, in, kernel, kernel) and `bias` (out) from `weights`. Stride 1, and no padding.
@@ -34,7 +39,7 @@ impl Conv2d {
     /// Those of candle.
     pub fn new(weight: Tensor, bias: Tensor) -> crate::Result<Self> {
         let bias = bias.reshape((1, (), 1, 1))?;
-        Ok(Self { weight: weight.contiguous()?, bias, stride: 1, padding: 0, plain: false })
+        Ok(Self { weight: weight.contiguous()?, bias, stride: 1, padding: 0, plain: false, unrolled: UNROLLED })
     }
 
     /// The same convolution that moves by `stride` rows and columns.
@@ -49,10 +54,11 @@ impl Conv2d {
         Self { padding, ..self }
     }
 
-    /// The same convolution by candle's own operation only, on every device.
+    /// The same convolution by candle's own operation only, on every device, which unrolls at most `unrolled` values at a
+    /// time.
     #[must_use]
-    pub fn plain(self) -> Self {
-        Self { plain: true, ..self }
+    pub fn plain(self, unrolled: usize) -> Self {
+        Self { plain: true, unrolled, ..self }
     }
 
     /// # Shapes
@@ -71,8 +77,9 @@ impl Conv2d {
         let (_, inputs, rows, columns) = self.weight.dims4()?;
         let known = images.iter().map(|image| image.dim(1)).sum::<Result<usize>>()?;
         let missing = inputs.checked_sub(known).ok_or_else(|| candle_core::Error::msg("more images than kernel"))?;
-        let (kernel, fast) = ((rows, columns, self.stride, self.padding), !self.plain && self.weight.device().is_cpu());
-        if kernel == (3, 3, 1, 1) && fast && self.weight.dtype() == DType::F32 {
+        let kernel = (rows, columns, self.stride, self.padding);
+        let fast = !self.plain && self.weight.device().is_cpu() && self.weight.dtype() == DType::F32;
+        if kernel == (3, 3, 1, 1) && fast && images.iter().all(|image| image.elem_count() > 0) {
             let images = images.iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
             return winograd::convolve(&images, &self.weight, &self.bias);
         }
@@ -81,7 +88,26 @@ impl Conv2d {
         if kernel == (1, 1, 1, 0) {
             return self.pointwise(&weight, &xs);
         }
-        xs.conv2d(&weight, self.padding, self.stride, 1, 1)?.broadcast_add(&self.bias)
+        self.in_bands(&weight, &xs)?.broadcast_add(&self.bias)
+    }
+
+    /// The convolution, some rows at a time where the image is large: on a GPU without cuDNN candle unrolls the image into
+    /// a column of the kernel's size per pixel, and computes nonsense once that has more than 2³¹ values.
+    fn in_bands(&self, weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
+        let (_, inputs, kernel, columns) = weight.dims4()?;
+        let (_, _, h, w) = xs.dims4()?;
+        let out = |length: usize| (length + 2 * self.padding).saturating_sub(kernel) / self.stride + 1;
+        let rows = (self.unrolled / (inputs * kernel * columns * out(w))).max(1);
+        if rows >= out(h) {
+            return xs.conv2d(weight, self.padding, self.stride, 1, 1);
+        }
+        let xs = xs.pad_with_zeros(2, self.padding, self.padding)?.pad_with_zeros(3, self.padding, self.padding)?;
+        let bands = (0..out(h)).step_by(rows).map(|first| {
+            let rows = rows.min(out(h) - first);
+            let band = xs.narrow(2, first * self.stride, (rows - 1) * self.stride + kernel)?;
+            band.contiguous()?.conv2d(weight, 0, self.stride, 1, 1)
+        });
+        Tensor::cat(&bands.collect::<Result<Vec<_>>>()?, 2)
     }
 
     /// A kernel of one pixel is a matrix product.
@@ -138,9 +164,9 @@ impl CausalConv3d {
         self.conv.stacked(window)
     }
 
-    /// The same convolution by candle's own operation only, on every device.
+    /// The same convolution by candle's own operation only: see [`Conv2d::plain`].
     #[must_use]
-    pub fn plain(self) -> Self {
-        Self { conv: self.conv.plain(), ..self }
+    pub fn plain(self, unrolled: usize) -> Self {
+        Self { conv: self.conv.plain(unrolled), ..self }
     }
 }

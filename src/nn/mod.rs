@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod channel_norm;
 pub mod conv;
 pub mod embed;
 pub mod linear;

@@ -6,7 +6,7 @@ use crate::plan::human_bytes;
 use crate::vae::Tiling;
 
 /// How a family estimates the memory of its stages for a film of a shape.
-pub type Estimate<'a> = &'a dyn Fn(&Shape, Option<Tiling>) -> Vec<StageMemory>;
+pub(super) type Estimate<'a> = &'a dyn Fn(&Shape, Option<Tiling>) -> Vec<StageMemory>;
 
 impl Plan {
     /// Adds the memory of each stage, turns tiles on where the decode fits only so, and refuses what cannot fit.

@@ -18,7 +18,7 @@ use crate::model::Model;
 use crate::part;
 use crate::progress::Stage;
 use crate::request::{Request, Size};
-use crate::schedule::{Sampling, Schedule, SchedulerConfig};
+use crate::schedule::{MAX_STEPS, Sampling, Schedule, SchedulerConfig};
 use crate::vae::Tiling;
 pub use memory::free as free_memory;
 pub use print::{human_bytes, one_line};
@@ -35,6 +35,8 @@ pub struct Geometry {
     pub temporal: usize,
     /// Latent frames, rows and columns of a token.
     pub patch: [usize; 3],
+    /// The longest side in tokens, the number of frames included, that the transformer has positions for.
+    pub longest: usize,
     /// Channels of the latents.
     pub channels: usize,
     /// Tokens that a prompt may have.
@@ -105,7 +107,7 @@ pub struct StageMemory {
 impl StageMemory {
     /// Bytes at the peak.
     pub fn peak(&self) -> u64 {
-        self.weights + self.work
+        self.weights.saturating_add(self.work)
     }
 }
 
@@ -227,7 +229,8 @@ impl Plan {
         words: &HashMap<String, String>,
     ) -> Result<Self> {
         let &[1, channels, frames, height, width] = latents else {
-            return Err(Error::failed(format!("latents of shape {latents:?} are not one film's")));
+            return Err(Error::failed(format!("latents of shape {latents:?} are not one film's"))
+                .hint("they have five axes: (1, C, T, H, W)"));
         };
         if channels != geometry.channels {
             return Err(Error::failed(format!(
@@ -278,6 +281,24 @@ impl Plan {
             model.folder.display()
         ))
         .hint("put them back, or start the film again with `talkie generate`"))
+    }
+
+    /// Refuses a plan from a file that this model cannot carry out: one that was damaged, or another model's.
+    ///
+    /// # Errors
+    /// A shape, a step or a tile that is not of this model.
+    pub fn check(&self, geometry: &Geometry) -> Result<()> {
+        let experts = 1 + usize::from(geometry.boundary.is_some());
+        let sound = self.shape.is_of(geometry)
+            && (1..=MAX_STEPS).contains(&self.steps.len())
+            && self.steps.iter().all(|step| step.expert < experts)
+            && (1..=geometry.text_length).contains(&self.text_length)
+            && self.tiling.is_none_or(|tiling| tiling.check(geometry.spatial).is_ok());
+        if sound {
+            return Ok(());
+        }
+        Err(Error::failed(format!("the plan of the run does not fit {}", geometry.title))
+            .hint("its folder is damaged, or the model is another one now: start again with `talkie generate`"))
     }
 
     /// The schedule of the steps.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Geometry, Shape, Step};
 use crate::error::{Error, Result, nearest};
 use crate::request::Request;
-use crate::schedule::{Sampler, Sampling, Schedule, TRAIN_TIMESTEPS};
+use crate::schedule::{Sampler, Sampling, Schedule, TRAIN_TIMESTEPS, check_flow_shift};
 use crate::vae::Tiling;
 
 /// Every key, and what it is.
@@ -23,6 +23,8 @@ const KEYS: [(&str, &str); 8] = [
     ("tile_stride", "distance from one tile to the next in pixels, less than `tile`"),
 ];
 
+const OWN: &str = "leave it out to have the model's own value";
+
 /// The parameters, read and checked.
 pub(super) struct Parameters {
     pub sampling: Sampling,
@@ -36,7 +38,7 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    pub fn read(request: &Request, geometry: &Geometry, shape: &Shape) -> Result<Self> {
+    pub(super) fn read(request: &Request, geometry: &Geometry, shape: &Shape) -> Result<Self> {
         check_keys(request, geometry)?;
         let defaults = &geometry.defaults;
         let guidance = finite("guidance", request.guidance.unwrap_or(defaults.guidance), 0.0, 1000.0)?;
@@ -52,10 +54,12 @@ impl Parameters {
             return Err(Error::usage(format!(
                 "`text_length` is {text_length}, where 1 to {} belongs",
                 geometry.text_length
-            )));
+            ))
+            .hint(OWN));
         }
         let flow_shift = match request.flow_shift {
-            Some(shift) => shift,
+            // Even where sigmas are given and it shifts nothing: the recipe tells it.
+            Some(shift) => check_flow_shift(shift).map(|()| shift)?,
             None if geometry.own_shift => defaults.flow_shift_at(shape.width as u32, shape.height as u32),
             None => geometry.scheduler.flow_shift()?,
         };
@@ -72,7 +76,7 @@ impl Parameters {
     }
 
     /// The sigmas and timesteps: the user's own, or those of so many steps.
-    pub fn schedule(&self, request: &Request, geometry: &Geometry) -> Result<Schedule> {
+    pub(super) fn schedule(&self, request: &Request, geometry: &Geometry) -> Result<Schedule> {
         match &self.sigmas {
             Some(sigmas) => {
                 let schedule = Schedule::from_sigmas(self.sampling.sampler, sigmas)?;
@@ -93,7 +97,7 @@ impl Parameters {
         }
     }
 
-    pub fn steps(&self, schedule: &Schedule, geometry: &Geometry) -> Vec<Step> {
+    pub(super) fn steps(&self, schedule: &Schedule, geometry: &Geometry) -> Vec<Step> {
         let boundary = self.boundary.filter(|_| geometry.boundary.is_some()).map(|ratio| ratio * TRAIN_TIMESTEPS);
         let steps = schedule.timesteps.iter().zip(&schedule.sigmas).map(|(&timestep, &sigma)| {
             let expert = usize::from(boundary.is_some_and(|boundary| timestep < boundary));
@@ -103,7 +107,7 @@ impl Parameters {
     }
 
     /// Every key with its value, for the plan and the recipe.
-    pub fn listed(&self, schedule: &Schedule) -> BTreeMap<String, Value> {
+    pub(super) fn listed(&self, schedule: &Schedule) -> BTreeMap<String, Value> {
         let mut listed = BTreeMap::from([
             ("guidance".to_owned(), json!(self.guidance)),
             ("flow_shift".to_owned(), json!(self.flow_shift)),
@@ -154,7 +158,8 @@ fn sampling(request: &Request, geometry: &Geometry) -> Result<Sampling> {
             return Err(Error::usage(format!(
                 "`solver_order` is {order}, where 1 to {most} belongs for `{}`",
                 sampling.sampler
-            )));
+            ))
+            .hint(OWN));
         }
         sampling.order = order;
     }
@@ -191,13 +196,17 @@ fn tiling(request: &Request, geometry: &Geometry) -> Result<Option<Tiling>> {
             ),
         ));
     }
-    Ok(Some(Tiling { min_height: tile, min_width: tile, stride_height: stride, stride_width: stride }))
+    let tiling = Tiling { min_height: tile, min_width: tile, stride_height: stride, stride_width: stride };
+    tiling.check(unit).map(|()| Some(tiling))
 }
 
 fn sigmas(text: &str) -> Result<Vec<f64>> {
     let parse = |part: &str| {
         let part = part.trim();
-        part.parse::<f64>().map_err(|_| Error::usage(format!("`{part}` in `--set sigmas` is not a number")))
+        part.parse::<f64>().map_err(|_| {
+            Error::usage(format!("`{part}` in `--set sigmas` is not a number"))
+                .hint("write them as `--set sigmas=1,0.8,0.5,0.2`")
+        })
     };
     text.split(',').map(parse).collect()
 }
@@ -206,8 +215,10 @@ fn sigmas(text: &str) -> Result<Vec<f64>> {
 fn value<T: FromStr>(request: &Request, key: &str) -> Result<Option<T>> {
     let Some(text) = request.set.get(key) else { return Ok(None) };
     let what = KEYS.iter().find(|(name, _)| *name == key).map_or("", |(_, what)| what);
-    let parsed =
-        text.trim().parse().map_err(|_| Error::usage(format!("`--set {key}={text}` is not a value: {what}")))?;
+    let parsed = text
+        .trim()
+        .parse()
+        .map_err(|_| Error::usage(format!("`--set {key}={text}` is not a value: {what}")).hint(OWN))?;
     Ok(Some(parsed))
 }
 
@@ -215,6 +226,5 @@ fn finite(name: &str, value: f64, low: f64, high: f64) -> Result<f64> {
     if (low..=high).contains(&value) {
         return Ok(value);
     }
-    let low = if low == f64::MIN_POSITIVE { "above 0".to_owned() } else { format!("{low}") };
-    Err(Error::usage(format!("`{name}` is {value}, where a number from {low} to {high} belongs")))
+    Err(Error::usage(format!("`{name}` is {value}, where a number from {low} to {high} belongs")).hint(OWN))
 }

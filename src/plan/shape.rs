@@ -10,6 +10,9 @@ use crate::request::Request;
 /// Frames past which a request is taken for a slip of the finger.
 const MOST_FRAMES: usize = 100_000;
 
+/// The longest side in pixels.
+const MOST_PIXELS: usize = 16384;
+
 /// Sides, frames and what follows from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
@@ -39,6 +42,16 @@ impl Shape {
         Self { width, height, frames, latents, tokens }
     }
 
+    /// Whether a shape that was read from a file is one that this model has.
+    pub(super) fn is_of(&self, geometry: &Geometry) -> bool {
+        let side = |side| (1..=MOST_PIXELS).contains(&side);
+        let frames = (1..=MOST_FRAMES + geometry.temporal).contains(&self.frames);
+        frames
+            && side(self.width)
+            && side(self.height)
+            && *self == Self::new(self.width, self.height, self.frames, geometry)
+    }
+
     /// What was asked for, rounded, and the reasons as notes.
     pub(super) fn settle(request: &Request, geometry: &Geometry, fps: Fps, notes: &mut Vec<String>) -> Result<Self> {
         let default =
@@ -59,7 +72,23 @@ impl Shape {
             (None, None) => geometry.film.frames as usize,
         };
         let frames = round_frames(frames, geometry.temporal, notes)?;
-        Ok(Self::new(width, height, frames, geometry))
+        let shape = Self::new(width, height, frames, geometry);
+        shape.check_sides(geometry).map(|()| shape)
+    }
+
+    /// Whether the transformer has a position for every token.
+    fn check_sides(&self, geometry: &Geometry) -> Result<()> {
+        let longest = self.latents[2..].iter().zip(geometry.patch).map(|(side, patch)| side / patch).max().unwrap_or(0);
+        if longest <= geometry.longest {
+            return Ok(());
+        }
+        let Self { width, height, frames, .. } = self;
+        let most = geometry.longest.saturating_sub(1).saturating_mul(geometry.temporal).saturating_add(1);
+        Err(Error::usage(format!(
+            "{width}x{height} with {frames} frames has a side of {longest} tokens, and this transformer has positions for {}",
+            geometry.longest
+        ))
+        .hint(format!("ask for a smaller `--size`, or for at most {most} frames")))
     }
 }
 
@@ -75,9 +104,9 @@ fn from_seconds(seconds: f64, fps: Fps) -> Result<usize> {
 /// Down to a multiple of `unit`, as the reference does it.
 fn round_side(name: &str, side: usize, unit: usize, notes: &mut Vec<String>) -> Result<usize> {
     let rounded = side / unit * unit;
-    if rounded == 0 || side > 16384 {
+    if rounded == 0 || side > MOST_PIXELS {
         return Err(Error::usage(format!("a {name} of {side} pixels cannot be made"))
-            .hint(format!("use a multiple of {unit} between {unit} and {}", 16384 / unit * unit)));
+            .hint(format!("use a multiple of {unit} between {unit} and {}", MOST_PIXELS / unit * unit)));
     }
     if rounded != side {
         notes.push(format!("{name} {side} → {rounded}: this model's films have sides divisible by {unit}"));

@@ -103,7 +103,8 @@ impl Stepper {
     pub fn restore(&mut self, next: usize, mut tensors: HashMap<String, Tensor>) -> Result<()> {
         if next >= self.sigmas.len() {
             let steps = self.sigmas.len() - 1;
-            return Err(Error::failed(format!("the saved run has done {next} steps, and its schedule has {steps}")));
+            return Err(Error::failed(format!("the saved run has done {next} steps, and its schedule has {steps}"))
+                .hint("its folder is damaged: start the run anew, with the same seed for the same film"));
         }
         let mut shape = None;
         let mut take = |name: &str| {

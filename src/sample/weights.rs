@@ -20,7 +20,7 @@ impl Weights {
     /// prediction of data, where B(h) = e⁻ʰ − 1. The ρ solve Σ ρ·rⁱ = b with b of the φ functions; the paper takes ½ for
     /// a single point, which is `simplified`. With one earlier point that is DPM-Solver++ 2M (Lu et al. 2022) in its
     /// midpoint variant, and not simplified in Heun's.
-    pub fn new(to: f64, from: f64, others: &[f64], simplified: bool) -> Self {
+    pub(super) fn new(to: f64, from: f64, others: &[f64], simplified: bool) -> Self {
         let log_snr = |sigma: f64| (1.0 - sigma).ln() - sigma.ln();
         let h = log_snr(to) - log_snr(from);
         let ratios: Vec<f64> = others.iter().map(|&sigma| (log_snr(sigma) - log_snr(from)) / h).collect();

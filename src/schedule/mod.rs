@@ -153,12 +153,9 @@ impl Schedule {
         let timesteps = sigmas.iter().map(timestep).collect();
         sigmas.push(0.0);
         let sigmas: Vec<f64> = sigmas.into_iter().map(|sigma| f64::from(sigma as f32)).collect();
-        if let Some(pair) = sigmas.windows(2).find(|pair| pair[1] >= pair[0]) {
-            return Err(Error::usage(format!(
-                "sigma {:?} does not lie below the one before it, {:?}",
-                pair[1], pair[0]
-            ))
-            .hint(SIGMAS_HINT));
+        if let Some((before, sigma)) = sigmas.iter().zip(&sigmas[1..]).find(|(before, sigma)| sigma >= before) {
+            return Err(Error::usage(format!("sigma {sigma:?} does not lie below the one before it, {before:?}"))
+                .hint(SIGMAS_HINT));
         }
         Ok(Self { sigmas, timesteps })
     }
@@ -173,7 +170,11 @@ fn check_steps(steps: usize) -> Result<()> {
     Err(Error::usage(format!("{steps} is not a number of steps")).hint(format!("use 1 to {MAX_STEPS} steps")))
 }
 
-fn check_flow_shift(flow_shift: f64) -> Result<()> {
+/// Whether a schedule can be shifted so.
+///
+/// # Errors
+/// A shift that is not above 0 and at most [`MAX_FLOW_SHIFT`].
+pub fn check_flow_shift(flow_shift: f64) -> Result<()> {
     if flow_shift > 0.0 && flow_shift <= MAX_FLOW_SHIFT {
         return Ok(());
     }

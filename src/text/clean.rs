@@ -1,7 +1,7 @@
 //! Cleaning of prompts, as the reference pipelines do it before they tokenize.
 //!
 //! Those are `prompt_clean` of diffusers' `pipelines/wan/pipeline_wan.py` and, under it, `fix_text` of ftfy 6 (Speer, 2019),
-//! whose steps are followed one by one. Mojibake is the only one of them that is reduced: see [`mojibake`].
+//! whose steps are followed one by one. Mojibake is the only one of them that is reduced: `clean/mojibake.rs` says how.
 
 mod html;
 mod mojibake;

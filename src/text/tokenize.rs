@@ -1,11 +1,19 @@
 //! Text to token ids.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde_json::Value;
+use tokenizers::normalizers::Precompiled;
+
+use crate::error::{Context, Error, Result};
 
 /// The longest text that is tokenized, in bytes. The encoders read some 512 tokens: about 2 kB.
 pub const MAX_BYTES: usize = 100_000;
+
+/// The longest `tokenizer.json` that is read, in bytes. UMT5's has 17 million.
+const MAX_FILE: u64 = 256 << 20;
 
 /// The token that ends every text of a T5 vocabulary.
 const END: &str = "</s>";
@@ -32,22 +40,20 @@ impl Tokenizer {
     /// There is none, it is broken, or it has no `</s>`.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        if !path.is_file() {
-            let error = Error::failed(format!("there is no `tokenizer.json` in {}", folder.display()));
-            return Err(if folder.join("spiece.model").is_file() {
-                error.hint("`spiece.model` alone is not enough: fetch `tokenizer.json` from the same repository")
-            } else {
-                error.hint("fetch the folder `tokenizer` of the model again")
-            });
-        }
-        let broken = || {
+        let bytes = read(folder, &path)?;
+        let broken = |cause| {
             Error::failed(format!("this is not a tokenizer that talkie can read: {}", path.display()))
+                .because(cause)
                 .hint("fetch the file again: a download that broke off is the usual reason")
         };
-        let mut inner = tokenizers::Tokenizer::from_file(&path).map_err(|cause| broken().because(cause))?;
-        // The file may carry the length and padding of whoever saved it; the model's own are the caller's to give.
-        inner.with_truncation(None).map_err(|cause| broken().because(cause))?;
-        inner.with_padding(None);
+        let open = || {
+            check_normalizer(&bytes)?;
+            let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)?;
+            // The file may carry the length and padding of whoever saved it; the model's own are the caller's to give.
+            inner.with_truncation(None)?.with_padding(None);
+            Ok(inner)
+        };
+        let inner = guarded(open).map_err(broken)?;
         let end = inner.token_to_id(END).ok_or_else(|| {
             Error::failed(format!("the tokenizer has no `{END}`, so it is none of T5's: {}", path.display()))
                 .hint("take the folder `tokenizer` from the model's own repository")
@@ -58,7 +64,7 @@ impl Tokenizer {
     /// Turns a text into at most `max_length` tokens, the last of them the end of the text.
     ///
     /// # Errors
-    /// A text of more than [`MAX_BYTES`], no room for a single token, or one that the tokenizer cannot take.
+    /// A text of more than [`MAX_BYTES`], no room for a single token, or a text that the tokenizer fails on.
     pub fn encode(&self, text: &str, max_length: usize) -> Result<Tokens> {
         if text.len() > MAX_BYTES {
             return Err(Error::usage(format!("the prompt has {} bytes: {MAX_BYTES} at most", text.len()))
@@ -67,18 +73,74 @@ impl Tokenizer {
         if max_length == 0 {
             return Err(Error::failed("no tokens are asked for: the end of the text alone takes one"));
         }
-        let encoding = self.inner.encode_fast(text, true).map_err(|cause| {
+        // Without the file's own special tokens: the one that T5 has is added here, after the cut.
+        let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(|cause| {
             Error::failed("the tokenizer failed on the prompt")
                 .because(cause)
-                .hint("fetch the folder `tokenizer` again")
+                .hint("fetch the folder `tokenizer` of the model again")
         })?;
-        let mut ids = encoding.get_ids().to_vec();
-        if ids.last() == Some(&self.end) {
-            ids.pop();
-        }
-        let cut = (ids.len() + 1).saturating_sub(max_length);
-        ids.truncate(max_length - 1);
-        ids.push(self.end);
-        Ok(Tokens { ids, cut })
+        let found = encoding.get_ids();
+        let kept = found.len().min(max_length - 1);
+        let ids = found[..kept].iter().copied().chain([self.end]).collect();
+        Ok(Tokens { ids, cut: found.len() - kept })
     }
+}
+
+/// The bytes of a folder's `tokenizer.json`.
+fn read(folder: &Path, path: &Path) -> Result<Vec<u8>> {
+    if !path.is_file() {
+        let error = Error::failed(format!("there is no `tokenizer.json` in {}", folder.display()));
+        return Err(if folder.join("spiece.model").is_file() {
+            error.hint("`spiece.model` alone is not enough: fetch `tokenizer.json` from the same repository")
+        } else {
+            error.hint("fetch the folder `tokenizer` of the model again")
+        });
+    }
+    let what = || format!("cannot read the tokenizer {}", path.display());
+    let size = std::fs::metadata(path).context(what)?.len();
+    if size > MAX_FILE {
+        return Err(Error::failed(what()).because(format!("it has {size} bytes, which no tokenizer has")));
+    }
+    std::fs::read(path).context(what)
+}
+
+/// Looks through the character maps of a `tokenizer.json`: the crate panics on one that it cannot parse, and makes room for
+/// as many entries as the map claims to have.
+fn check_normalizer(bytes: &[u8]) -> tokenizers::Result<()> {
+    #[derive(Deserialize)]
+    struct File {
+        normalizer: Option<Value>,
+    }
+    let mut open: Vec<Value> = serde_json::from_slice::<File>(bytes)?.normalizer.into_iter().collect();
+    while let Some(normalizer) = open.pop() {
+        let map = normalizer.get("precompiled_charsmap");
+        if map.and_then(Value::as_str).is_some_and(|map| claimed_bytes(map) > map.len() as u64) {
+            return Err("the character map is cut short".into());
+        }
+        if map.is_some() || normalizer.get("type").is_some_and(|kind| kind == "Precompiled") {
+            serde_json::from_str::<Precompiled>(&normalizer.to_string())?;
+        }
+        if let Some(Value::Array(inner)) = normalizer.get("normalizers") {
+            open.extend(inner.iter().cloned());
+        }
+    }
+    Ok(())
+}
+
+/// The length of its table that a character map begins with: four bytes, the least significant first, in base 64.
+fn claimed_bytes(map: &str) -> u64 {
+    let digit = |c: u8| match c {
+        b'A'..=b'Z' => c - b'A',
+        b'a'..=b'z' => c - b'a' + 26,
+        b'0'..=b'9' => c - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let bits = map.bytes().take(6).fold(0u64, |bits, c| bits << 6 | u64::from(digit(c)));
+    u64::from(((bits >> 4) as u32).swap_bytes())
+}
+
+/// Turns a panic inside the tokenizers crate into an error: its tables come from a file, and it trusts them.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("its tables contradict each other".into()))
 }

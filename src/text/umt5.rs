@@ -47,6 +47,8 @@ pub struct Config {
     pub feed_forward_proj: String,
 }
 
+const CONFIG: &str = "take `text_encoder/config.json` from the model's own repository";
+
 // What transformers assumes of a configuration that leaves these out (`UMT5Config`).
 fn default_buckets() -> usize {
     32
@@ -72,21 +74,26 @@ impl Config {
         let config: Self = serde_json::from_str(&text).map_err(|cause| {
             Error::failed(format!("this is not the configuration of a UMT5 encoder: {}", path.display()))
                 .because(cause)
-                .hint("take `text_encoder/config.json` from the model's own repository")
+                .hint(CONFIG)
         })?;
         config.check().context(|| format!("cannot use the text encoder's configuration {}", path.display()))?;
         Ok(config)
     }
 
     /// Refuses what this encoder is not, and numbers that no encoder has.
-    fn check(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The field, its value and what belongs there.
+    pub fn check(&self) -> Result<()> {
         if self.model_type != "umt5" {
             return Err(Error::failed(format!("the text encoder is a `{}`, not a `umt5`", self.model_type))
                 .hint("the Wan models need UMT5-XXL"));
         }
         if self.feed_forward_proj != "gated-gelu" {
             let found = &self.feed_forward_proj;
-            return Err(Error::failed(format!("`feed_forward_proj` is `{found}` where `gated-gelu` belongs")));
+            return Err(
+                Error::failed(format!("`feed_forward_proj` is `{found}` where `gated-gelu` belongs")).hint(CONFIG)
+            );
         }
         let sizes = [
             ("vocab_size", self.vocab_size, 1 << 24),
@@ -99,7 +106,7 @@ impl Config {
             ("relative_attention_max_distance", self.relative_attention_max_distance, 1 << 20),
         ];
         if let Some((name, size, most)) = sizes.into_iter().find(|&(_, size, most)| size == 0 || size > most) {
-            return Err(Error::failed(format!("`{name}` is {size}: no UMT5 has that (1 to {most})")));
+            return Err(Error::failed(format!("`{name}` is {size}: no UMT5 has that (1 to {most})")).hint(CONFIG));
         }
         let (buckets, distance) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
         if buckets % 4 != 0 || distance <= buckets / 4 {
@@ -108,7 +115,9 @@ impl Config {
             ));
         }
         if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon < 1.0) {
-            return Err(Error::failed(format!("`layer_norm_epsilon` is {}: it is 1e-6", self.layer_norm_epsilon)));
+            return Err(
+                Error::failed(format!("`layer_norm_epsilon` is {}: it is 1e-6", self.layer_norm_epsilon)).hint(CONFIG)
+            );
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(super) struct Modulation {
 
 impl Modulation {
     /// The same runs with the learned `table` (1, k, dim) added.
-    pub fn with(&self, table: &Tensor) -> Result<Self> {
+    pub(super) fn with(&self, table: &Tensor) -> Result<Self> {
         Ok(Self { runs: self.runs.clone(), vectors: self.vectors.broadcast_add(table)? })
     }
 
@@ -30,7 +30,7 @@ impl Modulation {
     ///
     /// # Shapes
     /// - `xs` and output: (1, tokens, dim), f32
-    pub fn shift_scale(&self, xs: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
+    pub(super) fn shift_scale(&self, xs: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
         self.each_run(xs, |xs, vectors| {
             let scale = (vectors.narrow(0, scale, 1)? + 1.0)?;
             xs.broadcast_mul(&scale)?.broadcast_add(&vectors.narrow(0, shift, 1)?)
@@ -41,7 +41,7 @@ impl Modulation {
     ///
     /// # Shapes
     /// - `xs` and output: (1, tokens, dim), f32
-    pub fn gate(&self, xs: &Tensor, gate: usize) -> Result<Tensor> {
+    pub(super) fn gate(&self, xs: &Tensor, gate: usize) -> Result<Tensor> {
         self.each_run(xs, |xs, vectors| xs.broadcast_mul(&vectors.narrow(0, gate, 1)?))
     }
 
@@ -123,7 +123,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub fn load(weights: &Weights, config: &Config) -> crate::Result<Self> {
+    pub(super) fn load(weights: &Weights, config: &Config) -> crate::Result<Self> {
         let dim = config.dim();
         let text_norm = || LayerNorm::load(&weights.pp("norm2"), dim, config.eps);
         Ok(Self {
@@ -142,7 +142,7 @@ impl Block {
     /// - `xs` and output: (1, tokens, dim)
     /// - `text`: (1, m, dim)
     /// - `time`: k = 6 vectors: shift, scale, gate of the attention, then of the feed-forward
-    pub fn forward(&self, xs: &Tensor, text: &Tensor, time: &Modulation, rope: &Rope) -> Result<Tensor> {
+    pub(super) fn forward(&self, xs: &Tensor, text: &Tensor, time: &Modulation, rope: &Rope) -> Result<Tensor> {
         let dtype = xs.dtype();
         let time = time.with(&self.scale_shift_table)?;
 

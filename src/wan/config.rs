@@ -107,7 +107,7 @@ impl Config {
                 return Err(refuse(name, value, format!("{low} to {high}")));
             }
         }
-        if self.attention_head_dim % 2 != 0 {
+        if !self.attention_head_dim.is_multiple_of(2) {
             return Err(refuse("attention_head_dim", self.attention_head_dim, "an even number"));
         }
         if self.patch_size[0] != 1 || self.patch_size[1..].iter().any(|side| !(1..=8).contains(side)) {

@@ -1,4 +1,6 @@
 //! How much memory each stage of a Wan run takes, from the shapes alone.
+//!
+//! In f64: the largest film of the widest network would overflow whole numbers, and an estimate needs no last digit.
 
 use super::Wan;
 use super::vae;
@@ -6,12 +8,13 @@ use crate::plan::{Shape, StageMemory};
 use crate::progress::Stage;
 use crate::vae::Tiling;
 
+const MIB: f64 = 1024.0 * 1024.0;
 /// The program itself, its libraries and what the allocator keeps.
-const BASE: u64 = 150 << 20;
+const BASE: f64 = 150.0 * MIB;
 /// The most that attention scores take, twice: before and after the softmax.
-const SCORES: u64 = 2 * (256 << 20);
+const SCORES: f64 = 2.0 * 256.0 * MIB;
 /// Bytes of an activation. On a GPU most have half of it, so the estimate is on the safe side there.
-const VALUE: u64 = 4;
+const VALUE: f64 = 4.0;
 
 pub(super) fn stages(wan: &Wan, shape: &Shape, tiling: Option<Tiling>) -> Vec<StageMemory> {
     let mut stages = vec![text(wan)];
@@ -25,46 +28,44 @@ pub(super) fn stages(wan: &Wan, shape: &Shape, tiling: Option<Tiling>) -> Vec<St
 
 fn text(wan: &Wan) -> StageMemory {
     let config = &wan.text;
-    let [d, ff, heads, n] = [config.d_model, config.d_ff, config.num_heads, super::TEXT_LENGTH].map(|n| n as u64);
+    let [d, ff, heads, n] = [config.d_model, config.d_ff, config.num_heads, super::TEXT_LENGTH].map(|n| n as f64);
     let widened = d * ff * VALUE;
-    let activations = n * (6 * d + 3 * ff) * VALUE + 3 * heads * n * n * VALUE;
-    StageMemory { stage: Stage::Text, weights: bytes(wan, "text_encoder"), work: BASE + widened + activations }
+    let activations = n * (6.0 * d + 3.0 * ff) * VALUE + 3.0 * heads * n * n * VALUE;
+    StageMemory { stage: Stage::Text, weights: bytes(wan, "text_encoder"), work: (BASE + widened + activations) as u64 }
 }
 
 fn denoise(wan: &Wan, shape: &Shape) -> StageMemory {
     let config = &wan.transformer;
     let [dim, ff, heads, text] =
-        [config.dim(), config.ffn_dim, config.num_attention_heads, config.text_dim].map(|n| n as u64);
-    let tokens = shape.tokens as u64;
+        [config.dim(), config.ffn_dim, config.num_attention_heads, config.text_dim].map(|n| n as f64);
+    let tokens = shape.tokens as f64;
     let weights = ["transformer", "transformer_2"].map(|name| bytes(wan, name)).into_iter().max().unwrap_or(0);
     let widened = dim * ff * VALUE;
-    let attention = SCORES.min(2 * heads * tokens * tokens * VALUE) + 8 * tokens * dim * VALUE;
-    let feed_forward = tokens * (4 * dim + 3 * ff) * VALUE;
-    let context = 512 * (2 * text + 6 * dim) * VALUE;
-    let latents = 8 * shape.latents.iter().product::<usize>() as u64 * VALUE;
+    let attention = SCORES.min(2.0 * heads * tokens * tokens * VALUE) + 8.0 * tokens * dim * VALUE;
+    let feed_forward = tokens * (4.0 * dim + 3.0 * ff) * VALUE;
+    let context = 512.0 * (2.0 * text + 6.0 * dim) * VALUE;
+    let latents = 8.0 * shape.latents.iter().map(|&side| side as f64).product::<f64>() * VALUE;
     StageMemory {
         stage: Stage::Denoise,
         weights,
-        work: BASE + widened + attention.max(feed_forward) + context + latents,
+        work: (BASE + widened + attention.max(feed_forward) + context + latents) as u64,
     }
 }
 
 /// The decoder, which is the larger half: what every layer remembers of the frames before, and the frame at hand.
 fn autoencoder(wan: &Wan, shape: &Shape, tiling: Option<Tiling>) -> StageMemory {
     let config = &wan.vae;
-    let patch = config.patch_size.unwrap_or(1) as u64;
-    let pixels = (shape.width * shape.height) as u64 / (patch * patch);
+    let shown = shape.width as f64 * shape.height as f64;
+    let pixels = shown / (config.patch() as f64).powi(2);
     let (covered, at_once) = tiled(shape, tiling);
-    let base = config.decoder_base_dim.unwrap_or(config.base_dim) as u64;
-    let levels = config.dim_mult.len();
-    let cache: f64 = (0..levels).map(|level| remembered(config, level) * base as f64).sum();
-    let top = (config.dim_mult.first().copied().unwrap_or(1) as u64 * base)
-        .max(config.dim_mult.get(1).copied().unwrap_or(1) as u64 * base / 2);
+    let base = config.decoder_base() as f64;
+    let cache: f64 = (0..config.dim_mult.len()).map(|level| remembered(config, level) * base).sum();
+    let [first, second] = [0, 1].map(|level| config.dim_mult.get(level).copied().unwrap_or(1) as f64 * base);
     // At the top: the input, its normalised copy, three frames stacked for the convolution, the output and the sum.
-    let frame = pixels as f64 * at_once * top as f64 * 8.0;
-    let film = (shape.width * shape.height * 3 * config.temporal_factor()) as u64 * 4;
-    let work = ((pixels as f64 * covered * cache + frame) * VALUE as f64) as u64 + film * VALUE;
-    StageMemory { stage: Stage::Decode, weights: bytes(wan, "vae") * 6 / 10, work: BASE + (64 << 20) + work }
+    let frame = pixels * at_once * first.max(second / 2.0) * 8.0;
+    let film = shown * 3.0 * config.temporal_factor() as f64 * 4.0;
+    let work = (pixels * covered * cache + frame + film) * VALUE;
+    StageMemory { stage: Stage::Decode, weights: bytes(wan, "vae") / 10 * 6, work: (BASE + 64.0 * MIB + work) as u64 }
 }
 
 /// Channels, as multiples of the base and per pixel at the top, that the layers of a level remember: two frames for each

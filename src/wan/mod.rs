@@ -52,6 +52,7 @@ impl Wan {
         let vae: vae::Config = part("vae", "AutoencoderKLWan")?.config()?;
         vae.check()?;
         let text: umt5::Config = part("text_encoder", "UMT5EncoderModel")?.config()?;
+        text.check()?;
         let boundary = model.index.get("boundary_ratio").and_then(Value::as_f64);
         let second =
             model.find("transformer_2").map(|second| check_class(second, "WanTransformer3DModel")).transpose()?;
@@ -59,7 +60,8 @@ impl Wan {
             return Err(Error::failed(format!(
                 "`model_index.json` must name both `transformer_2` and `boundary_ratio`, or neither, in {}",
                 model.folder.display()
-            )));
+            ))
+            .hint("fetch `model_index.json` and the folders of both transformers again"));
         }
         if let Some(second) = second {
             let second: config::Config = second.config()?;
@@ -67,7 +69,8 @@ impl Wan {
                 return Err(Error::failed(format!(
                     "the two transformers have different shapes, in {}",
                     model.folder.display()
-                )));
+                ))
+                .hint("fetch `model_index.json` and the folders of both transformers again"));
             }
         }
         let expand_timesteps = model.index.get("expand_timesteps").and_then(Value::as_bool).unwrap_or(false);
@@ -116,6 +119,7 @@ impl Wan {
             spatial: self.vae.spatial_factor(),
             temporal: self.vae.temporal_factor(),
             patch: self.transformer.patch_size,
+            longest: self.transformer.rope_max_seq_len,
             channels: self.vae.z_dim,
             text_length: TEXT_LENGTH,
             image,

@@ -2,7 +2,7 @@
 
 mod safetensors;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,6 +61,11 @@ impl Weights {
             .files
             .iter()
             .flat_map(|file| file.tensors().map(|(name, stored)| (name.clone(), stored.shape.clone())))
+    }
+
+    /// The words that the files carry besides their tensors.
+    pub fn words(&self) -> HashMap<String, String> {
+        self.store.files.iter().flat_map(|file| file.words().clone()).collect()
     }
 
     /// Where the tensors go.

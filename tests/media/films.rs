@@ -4,11 +4,28 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use proptest::prelude::*;
 use serde_json::Value;
 use talkie::error::Kind;
 use talkie::media::{self, Film, FilmSpec};
 
-use super::support::{at, grainy, landscape, mean_error, names, noise, spec, write};
+use super::support::{generator, landscape, mean_error, names, noise, spec, write};
+
+/// `spec` at another rate.
+fn at(fps: &str, spec: FilmSpec) -> FilmSpec {
+    FilmSpec { fps: fps.parse().expect("a rate"), ..spec }
+}
+
+/// `landscape` with grain: every pixel brighter or darker by up to `amount` levels.
+fn grainy(width: u32, height: u32, frame: usize, amount: i32) -> Vec<u8> {
+    let mut random = generator(frame);
+    let mut pixels = landscape(width, height, frame);
+    for pixel in pixels.chunks_exact_mut(3) {
+        let grain = (random() % (2 * amount as u32 + 1)) as i32 - amount;
+        pixel.iter_mut().for_each(|value| *value = (i32::from(*value) + grain).clamp(0, 255) as u8);
+    }
+    pixels
+}
 
 /// Runs one of FFmpeg's programs. That it is missing is a failure: nothing here could be proved without it.
 fn run(program: &str, arguments: &[&str]) -> Output {
@@ -238,13 +255,14 @@ fn what_is_no_film_has_no_recipe() {
     let at = |name: &str| folder.path().join(name);
     assert!(media::comment(&at("missing.mp4")).expect_err("missing").report().contains("missing.mp4"));
     fs::write(at("text.mp4"), "no film").expect("a file");
-    // A list that would make FFmpeg open other files.
-    fs::write(at("list.mp4"), "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n/etc/passwd\n").expect("a file");
     write(&at("film.mp4"), &spec(32, 32, 2), |frame| landscape(32, 32, frame)).expect("a film");
     let whole = fs::read(at("film.mp4")).expect("the film");
     fs::write(at("cut.mp4"), &whole[..60]).expect("a file");
     fs::write(at("empty.mp4"), "").expect("a file");
-    for name in ["text.mp4", "list.mp4", "cut.mp4", "empty.mp4"] {
+    // FFmpeg reads this one, but it is no container that a film of talkie's comes in.
+    let (from, to) = (at("film.mp4"), at("film.avi"));
+    run("ffmpeg", &["-i", from.to_str().expect("a name"), "-c", "copy", to.to_str().expect("a name")]);
+    for name in ["text.mp4", "cut.mp4", "empty.mp4", "film.avi"] {
         let error = media::comment(&at(name)).expect_err(name);
         assert!(error.report().contains(name), "{}", error.report());
     }
@@ -261,6 +279,39 @@ fn what_is_no_film_has_no_recipe() {
         ],
     );
     assert_eq!(media::comment(&at("bare.mp4")).expect("a film"), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_films_never_panic(places in prop::collection::vec((0.0..1.0_f64, any::<u8>()), 1..9), gif in any::<bool>()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(if gif { "film.gif" } else { "film.mp4" });
+        write(&path, &spec(32, 32, 1), |frame| landscape(32, 32, frame)).expect("a film");
+        let mut bytes = fs::read(&path).expect("the film");
+        for (place, byte) in places {
+            let place = (place * bytes.len() as f64) as usize;
+            bytes[place] = byte;
+        }
+        fs::write(&path, bytes).expect("a file");
+        // Whatever it says: a text, none, or an error.
+        let _ = media::comment(&path);
+    }
+}
+
+/// A film may be written by a thread of its own.
+#[test]
+fn a_film_can_be_sent_to_another_thread() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("film.mp4");
+    let film = Film::create(&path, &spec(32, 32, 1)).expect("a film");
+    let frame = noise(32, 32, 0);
+    let written = std::thread::spawn(move || {
+        let mut film = film;
+        film.push(&frame).and_then(|()| film.finish())
+    });
+    assert_eq!(written.join().expect("a thread").expect("a film").frames, 1);
 }
 
 #[test]
@@ -351,7 +402,7 @@ fn writes_past_the_limit() {
 fn a_full_disk_leaves_nothing() {
     for name in ["film.mp4", "film.webm", "film.gif", "frames"] {
         let folder = tempfile::tempdir().expect("a folder");
-        // The kernel refuses to let a file grow past the limit as a full disk would; the signal that goes with it is ignored.
+        // The kernel lets no file grow past the limit, as a full disk would; the signal that goes with it is ignored.
         let status = Command::new("sh")
             .args(["-c", r#"trap "" XFSZ; ulimit -f 64; exec "$@""#, "sh"])
             .arg(std::env::current_exe().expect("this program"))

@@ -21,9 +21,11 @@ fn congruence(width: u32, height: u32) -> Rgb {
     Rgb { width, height, data: (0..width * height * 3).map(next).collect() }
 }
 
-/// `ImageOps.fit(image, size, Image.Resampling.LANCZOS)` of Pillow 13 on `congruence`: its sum, and the sum of each byte
-/// times its place, counted from 1.
-const PILLOW: [((u32, u32), (u32, u32), u64, u64); 7] = [
+type Size = (u32, u32);
+
+/// `ImageOps.fit(image, size, Image.Resampling.LANCZOS)` of Pillow 13 on `congruence`: its sum, and the sum of each
+/// byte times its place, counted from 1.
+const PILLOW: [(Size, Size, u64, u64); 7] = [
     ((12, 9), (4, 3), 4641, 87142),
     ((7, 5), (16, 16), 87262, 35_805_569),
     ((40, 30), (16, 32), 196_868, 150_190_031),
@@ -137,11 +139,11 @@ fn what_is_no_picture_is_named() {
 }
 
 /// A chunk of a PNG, with its check.
-fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+fn chunk(name: [u8; 4], data: &[u8]) -> Vec<u8> {
     let crc = name.iter().chain(data).fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
     });
-    [&(data.len() as u32).to_be_bytes()[..], name, data, &(!crc).to_be_bytes()].concat()
+    [&(data.len() as u32).to_be_bytes()[..], &name, data, &(!crc).to_be_bytes()].concat()
 }
 
 #[test]
@@ -150,8 +152,12 @@ fn a_huge_picture_is_refused_before_it_is_decoded() {
     let path = folder.path().join("huge.png");
     for (width, height) in [(60_000_u32, 60_000_u32), (8192, 8193), (0x7FFF_FFFF, 1), (0x7FFF_FFFF, 0x7FFF_FFFF)] {
         let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
-        let png =
-            [b"\x89PNG\r\n\x1A\n".to_vec(), chunk(b"IHDR", &header), chunk(b"IDAT", &[0x78, 1]), chunk(b"IEND", &[])];
+        let png = [
+            b"\x89PNG\r\n\x1A\n".to_vec(),
+            chunk(*b"IHDR", &header),
+            chunk(*b"IDAT", &[0x78, 1]),
+            chunk(*b"IEND", &[]),
+        ];
         fs::write(&path, png.concat()).expect("a file");
         let report = read_image(&path).expect_err("huge").report();
         assert!(report.contains("huge.png") && !report.contains("damaged"), "{report}");

@@ -3,18 +3,12 @@
 use std::path::Path;
 
 use talkie::Result;
-use talkie::fps::Fps;
 use talkie::media::{Film, FilmSpec, Written};
 
 /// What a film of `frames` frames of `width` × `height` pixels at 16 a second is specified as.
 pub fn spec(width: u32, height: u32, frames: usize) -> FilmSpec {
     let fps = "16".parse().expect("a rate");
     FilmSpec { width, height, fps, frames, recipe: r#"{"prompt":"a cat"}"#.to_owned(), encoder: None }
-}
-
-/// `spec` at another rate.
-pub fn at(fps: &str, spec: FilmSpec) -> FilmSpec {
-    FilmSpec { fps: fps.parse::<Fps>().expect("a rate"), ..spec }
 }
 
 /// A sky over hills with a disc that moves: gradients, an edge, saturated colour.
@@ -33,17 +27,6 @@ pub fn landscape(width: u32, height: u32, frame: usize) -> Vec<u8> {
     pixels.flat_map(|(x, y)| pixel(x, y).map(|value| value.clamp(0.0, 255.0) as u8)).collect()
 }
 
-/// `landscape` with grain: every pixel brighter or darker by up to `amount` levels.
-pub fn grainy(width: u32, height: u32, frame: usize, amount: i32) -> Vec<u8> {
-    let mut random = generator(frame);
-    let mut pixels = landscape(width, height, frame);
-    for pixel in pixels.chunks_exact_mut(3) {
-        let grain = (random() % (2 * amount as u32 + 1)) as i32 - amount;
-        pixel.iter_mut().for_each(|value| *value = (i32::from(*value) + grain).clamp(0, 255) as u8);
-    }
-    pixels
-}
-
 /// Noise without any pattern.
 pub fn noise(width: u32, height: u32, frame: usize) -> Vec<u8> {
     let mut random = generator(frame);
@@ -51,7 +34,7 @@ pub fn noise(width: u32, height: u32, frame: usize) -> Vec<u8> {
 }
 
 /// SplitMix64.
-fn generator(seed: usize) -> impl FnMut() -> u32 {
+pub fn generator(seed: usize) -> impl FnMut() -> u32 {
     let mut state = seed as u64;
     move || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -1,5 +1,7 @@
 //! What the tests share: fixtures and the measure of closeness.
 
+pub mod command;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 

@@ -18,7 +18,7 @@ pub(super) fn unescape_unambiguous(text: &str) -> String {
         if length == 0 || name.as_bytes().get(length) != Some(&b';') {
             return None;
         }
-        let whole = &rest[..rest.len() - name.len() + length + 1];
+        let whole = &rest[..=rest.len() - name.len() + length];
         if whole.starts_with("&#") {
             // `&#59;` is the semicolon itself; ftfy takes it for a reference that was only half decoded.
             return numeric(whole).filter(|(length, decoded)| *length == whole.len() && decoded != ";");

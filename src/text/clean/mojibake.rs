@@ -3,7 +3,8 @@
 //! ftfy tells it from good text by a long list of unlikely pairs of characters, and knows ten code pages. This is a smaller
 //! rule of the same effect where it matters: a line is repaired when some sequence in it is valid UTF-8 in Windows-1252 and
 //! could hardly have been written on purpose ([`unmistakable`]). When all of the line is valid UTF-8, all of it is decoded;
-//! otherwise only the runs of such sequences. Good text comes first: in doubt it is left alone.
+//! otherwise only the runs of such sequences. Good text comes first: in doubt it is left alone, `CAFÉ†` and `“qué”¿cómo?` too,
+//! which ftfy damages. A few sequences that ftfy misses are repaired as well (`PrÃ¸v Ã¥`, Armenian).
 //!
 //! Left alone on purpose, where ftfy would act: the other code pages (Windows-1250, 1251, 1253, 1254 and 1257, ISO 8859-2,
 //! Mac Roman, DOS 437), surrogates written as UTF-8, the N'Ko script, and bytes that were lost to a question mark.
@@ -46,28 +47,34 @@ fn undo(line: &str) -> Option<String> {
     }
     let text: Vec<char> = line.chars().collect();
     let bytes: Vec<Option<u8>> = text.iter().map(|&c| byte(c)).collect();
-    let (mut sequences, mut consistent, mut at) = (Vec::new(), true, 0);
-    while at < text.len() {
-        let Some((length, decoded)) = decode(&bytes[at..]) else {
-            consistent &= text[at].is_ascii() || text[at] == char::REPLACEMENT_CHARACTER;
-            at += 1;
-            continue;
-        };
-        let (before, after) = (at.checked_sub(1).map(|i| text[i]), text.get(at + length).copied());
-        let unmistakable = unmistakable(before, &text[at..], length, after);
-        sequences.push(Sequence { start: at, length, decoded, unmistakable });
-        at += length;
-    }
+    let (sequences, consistent) = sequences(&text, &bytes);
     let runs: Vec<&[Sequence]> = sequences.chunk_by(|a, b| a.start + a.length == b.start).collect();
     let certain = |run: &[Sequence]| run.len() > 2 || run.iter().any(|sequence| sequence.unmistakable);
     if !runs.iter().any(|run| certain(run)) {
         return None;
     }
-    // The middle of a garble that cannot be decoded as a whole would only become another garble.
+    // The end of a garble that cannot be decoded as a whole would only become another garble.
     let apart = |run: &[Sequence]| run[0].start == 0 || !matches!(bytes[run[0].start - 1], Some(0x80..=0xbf));
     let chosen = runs.into_iter().filter(|run| consistent || certain(run) && apart(run)).flatten();
-    let next = substitute(&text, chosen);
-    (next != line).then_some(next)
+    Some(substitute(&text, chosen))
+}
+
+/// All that may be UTF-8 sequences, and whether nothing is left over but ASCII and lost characters.
+fn sequences(text: &[char], bytes: &[Option<u8>]) -> (Vec<Sequence>, bool) {
+    let (mut found, mut consistent, mut start) = (Vec::new(), true, 0);
+    while start < text.len() {
+        let Some((length, decoded)) = decode(&bytes[start..]) else {
+            consistent &= text[start].is_ascii() || text[start] == char::REPLACEMENT_CHARACTER;
+            start += 1;
+            continue;
+        };
+        let (before, after) = (start.checked_sub(1).map(|index| text[index]), text.get(start + length).copied());
+        // `à` alone was found by the space after it.
+        let unmistakable = unmistakable(before, &text[start..start + length.max(2)], after);
+        found.push(Sequence { start, length, decoded, unmistakable });
+        start += length;
+    }
+    (found, consistent)
 }
 
 /// The text with each of the sequences, in their order, replaced by what it decodes to.
@@ -140,12 +147,12 @@ fn keeps_space(after: &[Option<u8>]) -> bool {
     ![" ", "quele", "quela", "quilo", "s "].into_iter().any(begins)
 }
 
-/// Whether the first `length` characters of `text`, valid UTF-8 as bytes, are beyond what somebody may have meant to write.
-fn unmistakable(before: Option<char>, text: &[char], length: usize, after: Option<char>) -> bool {
+/// Whether `sequence`, valid UTF-8 as bytes, is beyond what somebody may have meant to write between these two characters.
+fn unmistakable(before: Option<char>, sequence: &[char], after: Option<char>) -> bool {
     let small = before.is_some_and(char::is_lowercase);
     let large = before.is_some_and(char::is_uppercase);
     let within = after.is_some_and(char::is_alphabetic);
-    match text[..length.max(2).min(text.len())] {
+    match *sequence {
         ['Ã', ' '] => small || before.is_none(),
         ['Â', ' '] => small || before.is_none_or(|c| ".,?!".contains(c)),
         ['Â' | 'Ã', mark] => !CLOSING.contains(mark) || small || within && mark != '’',

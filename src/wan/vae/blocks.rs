@@ -1,49 +1,16 @@
-//! The blocks of which encoder and decoder are both made: norm, residual block, attention.
+//! The blocks of which encoder and decoder are both made: residual block, attention, middle, head.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::cache::{Cache, Slots, StreamedConv};
-use crate::nn::activation::silu;
 use crate::nn::attention::attend;
+use crate::nn::channel_norm::ChannelNorm;
 use crate::nn::conv::Conv2d;
 use crate::weights::Weights;
 
-/// Each pixel's channels, divided by their length, times √channels and a learned scale.
-#[derive(Debug)]
-pub struct ChannelNorm {
-    /// The learned scale times √channels: (1, dim, 1, 1), f32.
-    scale: Tensor,
-}
-
-impl ChannelNorm {
-    /// Takes `gamma` from `weights`: `dim` values, in a shape with as many ones behind as `axes`.
-    ///
-    /// # Errors
-    /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, dim: usize, axes: usize) -> crate::Result<Self> {
-        let shape: Vec<usize> = std::iter::once(dim).chain(std::iter::repeat_n(1, axes)).collect();
-        let gamma = weights.f32("gamma", shape)?.reshape((1, dim, 1, 1))?;
-        Ok(Self { scale: (gamma * (dim as f64).sqrt())? })
-    }
-
-    /// # Shapes
-    /// - `xs`: (1, dim, h, w)
-    /// - output: the same, in the type of `xs`; computed in f32
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        // The shortest length that is divided by: torch.nn.functional.normalize's default.
-        const SHORTEST: f64 = 1e-12;
-        let wide = xs.to_dtype(DType::F32)?;
-        let length = wide.sqr()?.sum_keepdim(1)?.sqrt()?.maximum(SHORTEST)?;
-        wide.broadcast_div(&length)?.broadcast_mul(&self.scale)?.to_dtype(xs.dtype())
-    }
-}
-
 /// Twice norm, SiLU and convolution, added to the input (He et al., 2016).
 #[derive(Debug)]
-pub struct ResidualBlock {
+pub(super) struct ResidualBlock {
     norm1: ChannelNorm,
     conv1: StreamedConv,
     norm2: ChannelNorm,
@@ -57,7 +24,7 @@ impl ResidualBlock {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, inputs: usize, outputs: usize, slots: &mut Slots) -> crate::Result<Self> {
+    pub(super) fn load(weights: &Weights, inputs: usize, outputs: usize, slots: &mut Slots) -> crate::Result<Self> {
         let shortcut = || pointwise(&weights.pp("conv_shortcut"), inputs, outputs);
         Ok(Self {
             norm1: ChannelNorm::load(&weights.pp("norm1"), inputs, 3)?,
@@ -74,9 +41,9 @@ impl ResidualBlock {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
-        let ys = self.conv1.forward(silu(&self.norm1.forward(xs)?)?, cache)?;
-        let ys = self.conv2.forward(silu(&self.norm2.forward(&ys)?)?, cache)?;
+    pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+        let ys = self.conv1.forward(self.norm1.forward_silu(xs)?, cache)?;
+        let ys = self.conv2.forward(self.norm2.forward_silu(&ys)?, cache)?;
         match &self.shortcut {
             Some(shortcut) => ys + shortcut.forward(xs)?,
             None => ys + xs,
@@ -88,7 +55,7 @@ impl ResidualBlock {
 ///
 /// # Errors
 /// A missing tensor, or one of another shape.
-pub fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> crate::Result<Conv2d> {
+pub(super) fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> crate::Result<Conv2d> {
     let weight = weights.compute("weight", (outputs, inputs, 1, 1, 1))?.squeeze(2)?;
     Conv2d::new(weight, weights.compute("bias", outputs)?)
 }
@@ -124,7 +91,7 @@ impl Attention {
 
 /// The middle of encoder and decoder: two residual blocks with attention between them.
 #[derive(Debug)]
-pub struct MidBlock {
+pub(super) struct MidBlock {
     before: ResidualBlock,
     attention: Attention,
     after: ResidualBlock,
@@ -135,7 +102,7 @@ impl MidBlock {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, dim: usize, slots: &mut Slots) -> crate::Result<Self> {
+    pub(super) fn load(weights: &Weights, dim: usize, slots: &mut Slots) -> crate::Result<Self> {
         Ok(Self {
             before: ResidualBlock::load(&weights.pp("resnets.0"), dim, dim, slots)?,
             attention: Attention::load(&weights.pp("attentions.0"), dim)?,
@@ -149,7 +116,7 @@ impl MidBlock {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+    pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
         let xs = self.before.forward(xs, cache)?;
         let xs = self.attention.forward(&xs)?;
         self.after.forward(&xs, cache)
@@ -158,7 +125,7 @@ impl MidBlock {
 
 /// The end of encoder and decoder: norm, SiLU, convolution.
 #[derive(Debug)]
-pub struct Head {
+pub(super) struct Head {
     norm: ChannelNorm,
     conv: StreamedConv,
 }
@@ -168,7 +135,7 @@ impl Head {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, inputs: usize, outputs: usize, slots: &mut Slots) -> crate::Result<Self> {
+    pub(super) fn load(weights: &Weights, inputs: usize, outputs: usize, slots: &mut Slots) -> crate::Result<Self> {
         Ok(Self {
             norm: ChannelNorm::load(&weights.pp("norm_out"), inputs, 3)?,
             conv: StreamedConv::load(&weights.pp("conv_out"), inputs, outputs, [3; 3], slots)?,
@@ -181,7 +148,7 @@ impl Head {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
-        self.conv.forward(silu(&self.norm.forward(xs)?)?, cache)
+    pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+        self.conv.forward(self.norm.forward_silu(xs)?, cache)
     }
 }

@@ -10,37 +10,37 @@ use crate::weights::Weights;
 /// The layers themselves hold weights only, so one network serves many streams. A slot holds whole frames and no views of
 /// larger tensors, so that what it keeps alive is what it needs.
 #[derive(Debug, Clone, Default)]
-pub struct Cache {
+pub(super) struct Cache {
     slots: Vec<Option<Vec<Tensor>>>,
 }
 
 /// Hands out the slots of a cache, one to each layer that asks, while a network loads.
 #[derive(Debug, Default)]
-pub struct Slots(usize);
+pub(super) struct Slots(usize);
 
 impl Slots {
     /// The next free slot.
-    pub fn take(&mut self) -> usize {
+    pub(super) fn take(&mut self) -> usize {
         self.0 += 1;
         self.0 - 1
     }
 
     /// An empty cache with all the slots that were taken.
-    pub fn cache(&self) -> Cache {
+    pub(super) fn cache(&self) -> Cache {
         Cache { slots: vec![None; self.0] }
     }
 }
 
 impl Cache {
     /// What the layer of this slot left there: `None` before its first frame.
-    pub fn slot(&mut self, slot: usize) -> &mut Option<Vec<Tensor>> {
+    pub(super) fn slot(&mut self, slot: usize) -> &mut Option<Vec<Tensor>> {
         &mut self.slots[slot]
     }
 }
 
 /// A causal convolution with its place in the cache: it takes a frame at a time, and remembers as many as it looks back.
 #[derive(Debug)]
-pub struct StreamedConv {
+pub(super) struct StreamedConv {
     conv: CausalConv3d,
     slot: usize,
 }
@@ -50,7 +50,7 @@ impl StreamedConv {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(
+    pub(super) fn load(
         weights: &Weights,
         inputs: usize,
         outputs: usize,
@@ -61,12 +61,12 @@ impl StreamedConv {
     }
 
     /// Whether no frame has come by, nor a mark been left with [`StreamedConv::begin`].
-    pub fn is_new(&self, cache: &mut Cache) -> bool {
+    pub(super) fn is_new(&self, cache: &mut Cache) -> bool {
         cache.slot(self.slot).is_none()
     }
 
     /// Marks the stream as begun, with `frames` to look back on.
-    pub fn begin(&self, cache: &mut Cache, frames: Vec<Tensor>) {
+    pub(super) fn begin(&self, cache: &mut Cache, frames: Vec<Tensor>) {
         *cache.slot(self.slot) = Some(frames);
     }
 
@@ -78,7 +78,7 @@ impl StreamedConv {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, frame: Tensor, cache: &mut Cache) -> Result<Tensor> {
+    pub(super) fn forward(&self, frame: Tensor, cache: &mut Cache) -> Result<Tensor> {
         let window = cache.slot(self.slot).get_or_insert_default();
         window.push(frame);
         let ys = self.conv.forward(window);
@@ -93,7 +93,7 @@ impl StreamedConv {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward_halving(&self, frame: Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
+    pub(super) fn forward_halving(&self, frame: Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
         let window = cache.slot(self.slot).get_or_insert_default();
         window.push(frame);
         if window.len() < self.conv.frames() {

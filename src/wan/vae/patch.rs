@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor};
 ///
 /// # Errors
 /// Those of candle.
-pub fn patchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
+pub(super) fn patchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
     if patch == 1 {
         return Ok(xs.clone());
     }
@@ -27,7 +27,7 @@ pub fn patchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// Those of candle.
-pub fn unpatchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
+pub(super) fn unpatchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
     if patch == 1 {
         return Ok(xs.clone());
     }

@@ -15,7 +15,7 @@ const TIME: [usize; 3] = [3, 1, 1];
 
 /// Halves rows and columns, and frames where `time` is there.
 #[derive(Debug)]
-pub struct Downsample {
+pub(super) struct Downsample {
     space: Conv2d,
     time: Option<StreamedConv>,
 }
@@ -25,7 +25,7 @@ impl Downsample {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, dim: usize, halves: bool, slots: &mut Slots) -> crate::Result<Self> {
+    pub(super) fn load(weights: &Weights, dim: usize, halves: bool, slots: &mut Slots) -> crate::Result<Self> {
         let time = || StreamedConv::load(&weights.pp("time_conv"), dim, dim, TIME, slots);
         Ok(Self {
             time: halves.then(time).transpose()?,
@@ -39,7 +39,7 @@ impl Downsample {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
+    pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
         // The reference pads below and to the right only.
         let xs = self.space.forward(&xs.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?)?;
         match &self.time {
@@ -55,7 +55,7 @@ impl Downsample {
 
 /// Doubles rows and columns, and frames where `time` is there.
 #[derive(Debug)]
-pub struct Upsample {
+pub(super) struct Upsample {
     time: Option<StreamedConv>,
     space: Conv2d,
 }
@@ -65,7 +65,7 @@ impl Upsample {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(
+    pub(super) fn load(
         weights: &Weights,
         inputs: usize,
         outputs: usize,
@@ -85,7 +85,7 @@ impl Upsample {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, xs: Tensor, cache: &mut Cache) -> Result<Vec<Tensor>> {
+    pub(super) fn forward(&self, xs: Tensor, cache: &mut Cache) -> Result<Vec<Tensor>> {
         let (_, inputs, h, w) = xs.dims4()?;
         let frames = match &self.time {
             None => vec![xs],
@@ -105,7 +105,7 @@ impl Upsample {
 
 /// The shortcut down: the mean of the frames, rows and columns that become one, and of as many channels as it takes.
 #[derive(Debug)]
-pub struct AverageDown {
+pub(super) struct AverageDown {
     outputs: usize,
     halves: bool,
     space: usize,
@@ -118,7 +118,13 @@ impl AverageDown {
     ///
     /// # Errors
     /// Channels that cannot be shared out evenly.
-    pub fn new(inputs: usize, outputs: usize, space: usize, halves: bool, slots: &mut Slots) -> crate::Result<Self> {
+    pub(super) fn new(
+        inputs: usize,
+        outputs: usize,
+        space: usize,
+        halves: bool,
+        slots: &mut Slots,
+    ) -> crate::Result<Self> {
         let values = inputs * space * space * if halves { 2 } else { 1 };
         if !values.is_multiple_of(outputs) {
             return Err(uneven("down", inputs, outputs));
@@ -132,7 +138,7 @@ impl AverageDown {
     ///
     /// # Errors
     /// Those of candle: rows or columns that `space` does not divide.
-    pub fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
+    pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
         let (_, inputs, h, w) = xs.dims4()?;
         let (h, w) = (h / self.space, w / self.space);
         let frame = pixel_unshuffle(xs, self.space)?.reshape((inputs, 1, self.space * self.space, h * w))?;
@@ -160,7 +166,7 @@ impl AverageDown {
 
 /// The shortcut up: every channel repeated, and laid out over frames, rows and columns.
 #[derive(Debug)]
-pub struct RepeatUp {
+pub(super) struct RepeatUp {
     /// For each frame that comes out, the channel that fills each of (outputs, 2, 2).
     channels: Vec<Tensor>,
 }
@@ -171,7 +177,7 @@ impl RepeatUp {
     ///
     /// # Errors
     /// Channels that cannot be repeated evenly.
-    pub fn new(inputs: usize, outputs: usize, doubles: bool, device: &Device) -> crate::Result<Self> {
+    pub(super) fn new(inputs: usize, outputs: usize, doubles: bool, device: &Device) -> crate::Result<Self> {
         const PIXELS: usize = 4;
         let frames = if doubles { 2 } else { 1 };
         let places = outputs * frames * PIXELS;
@@ -198,7 +204,7 @@ impl RepeatUp {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn forward(&self, xs: &Tensor, frames: usize) -> Result<Vec<Tensor>> {
+    pub(super) fn forward(&self, xs: &Tensor, frames: usize) -> Result<Vec<Tensor>> {
         let skipped = self.channels.len().saturating_sub(frames);
         self.channels[skipped..].iter().map(|ids| pixel_shuffle(&xs.index_select(ids, 1)?, 2)).collect()
     }

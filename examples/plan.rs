@@ -1,0 +1,34 @@
+//! What a film would cost, before it is made: nothing is loaded and nothing is fetched.
+//!
+//! ```sh
+//! cargo run --example plan -- wan2.1-t2v-1.3b
+//! ```
+
+#![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
+
+use talkie::Result;
+use talkie::generate::Pipeline;
+use talkie::plan::human_bytes;
+use talkie::request::Request;
+
+fn main() -> Result<()> {
+    let request = Request {
+        prompt: "a red fox walks through the snow".into(),
+        model: Some(std::env::args().nth(1).unwrap_or_else(|| "tests/fixtures/wan21-t2v".into())),
+        ..Request::default()
+    };
+    let plan = Pipeline::look(&request)?;
+    println!(
+        "{}: {}x{}, {:.2} s, {} tokens",
+        plan.model,
+        plan.shape.width,
+        plan.shape.height,
+        plan.seconds(),
+        plan.shape.tokens
+    );
+    println!("{} to fetch", human_bytes(plan.missing_bytes()));
+    for stage in &plan.stages {
+        println!("{:<8} about {}", stage.stage.name(), human_bytes(stage.peak()));
+    }
+    Ok(())
+}
