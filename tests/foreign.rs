@@ -342,14 +342,18 @@ proptest! {
     /// Through the command: what the plan of a run says is carried out, or refused with one error.
     #[test]
     fn a_run_with_a_damaged_plan_is_carried_out_or_refused(place in 0.0..1.0, new in value()) {
-        thread_local!(static KEPT: (Bench, String) = {
+        thread_local!(static STOPPED: (Bench, String) = {
             let bench = Bench::new("wan21-t2v");
-            bench.generate(&["--keep"]).worked(&[]);
+            let vae = "model/vae/diffusion_pytorch_model.safetensors";
+            let whole = fs::read(bench.path(vae)).expect(vae);
+            bench.poison(vae, "decoder.conv_out.bias", f32::NAN);
+            bench.generate(&[]).refused(1, &["not numbers"]);
+            fs::write(bench.path(vae), whole).expect(vae);
             let run = bench.runs().remove(0);
             fs::remove_file(bench.path(&format!("home/runs/{run}/latents.safetensors"))).expect("latents");
             (bench, run)
         });
-        KEPT.with(|(bench, run)| {
+        STOPPED.with(|(bench, run)| {
             let copy = bench.path("home/runs/copy");
             let kept = bench.path("home/runs").join(run);
             fs::create_dir_all(&copy).expect("a folder");
