@@ -4,6 +4,8 @@
 //! cargo run --example plan -- wan2.1-t2v-1.3b
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
+
 use talkie::Result;
 use talkie::generate::Pipeline;
 use talkie::plan::human_bytes;

@@ -4,6 +4,8 @@
 //! cargo run --example stop_and_resume -- tests/fixtures/wan21-t2v film.mp4
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
+
 use std::ops::ControlFlow;
 
 use talkie::Result;

@@ -48,3 +48,8 @@ pub mod wan;
 pub mod weights;
 
 pub use error::{Error, Result};
+
+/// The README's lines of library use, so that they compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeDoctests;

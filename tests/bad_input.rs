@@ -1,5 +1,7 @@
 //! What a user or a foreign file may get wrong, through the built command: one clear error, and nothing half-written.
 
+#![allow(clippy::print_stdout, reason = "says which case is at fault")]
+
 mod decoding;
 mod model;
 mod numbers;

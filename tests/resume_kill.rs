@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::fixture;
 
@@ -28,7 +28,7 @@ fn frames(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .unwrap()
         .flatten()
         .map(|entry| (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).unwrap()))
-        .filter(|(name, _)| name.ends_with(".png"))
+        .filter(|(name, _)| name.starts_with("frame-"))
         .collect();
     frames.sort();
     frames

@@ -7,13 +7,20 @@ use proptest::prelude::*;
 use talkie::error::Kind;
 use talkie::hub::{Hub, HubConfig};
 
-use super::here::{Here, assert_says, fetch, model};
+use super::here::{Here, MORE, assert_says, bytes, fetch, model};
 use super::server::{COMMIT, REPO, State, sha256};
 
 #[test]
 fn a_content_longer_than_listed_is_refused() {
     let here = Here::new(State { longer: 1, ..model() });
     assert_says(&here.fetch().expect_err("one byte too many"), &["model_index.json", "longer", "2 bytes"]);
+    // On a resumed file it shows before the first byte: the range is of another whole.
+    let here = Here::new(State { longer: 1, ..model() });
+    let part = here.repo().join("blobs").join(sha256(&bytes(300_000, 2))).with_extension("part");
+    fs::create_dir_all(here.repo().join("blobs")).expect("a folder");
+    fs::write(part, &bytes(300_000, 2)[..1000]).expect("a part");
+    let error = fetch(&here.hub(), &[MORE]).expect_err("another whole");
+    assert_says(&error, &["from byte 1000", "bytes 1000-300000/300001"]);
 }
 
 #[test]
