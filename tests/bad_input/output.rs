@@ -59,12 +59,15 @@ fn a_film_that_is_there_stays_until_the_new_one_is_whole() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_is_named_and_the_run_goes_on_when_there_is_room() {
-    use crate::support::command::film;
+    use crate::support::command::{film, names};
 
     let bench = Bench::new("wan21-t2v");
     // 512 bytes a block: room for no embedding of a prompt.
     let done = bench.limited("-f 64", &film(&[]));
     nothing_left(&bench, done.refused(1, &["cannot write", "conditioning.safetensors", "disk is not full"]));
+    let [run] = &bench.runs()[..] else { panic!("{done}") };
+    let left = names(&bench.path("home/runs").join(run));
+    assert!(left.iter().all(|name| !name.contains(".part-")), "{left:?}");
     // Nor for a plan.
     let done = bench.limited("-f 1", &film(&[]));
     nothing_left(&bench, done.refused(1, &["cannot write", "disk is not full"]));

@@ -12,7 +12,7 @@ fn a_run_that_is_not_there_is_named() {
     let bench = Bench::new("wan21-t2v");
     bench.run(&["resume"]).refused(1, &["no unfinished run"]);
     bench.run(&["resume", "yesterday"]).refused(2, &["no run", "yesterday", "talkie generate"]);
-    let (run, _) = kept(&bench);
+    let (run, _) = stopped(&bench);
     bench.run(&["resume", "yesterday"]).refused(2, &["no run", "yesterday", &run]);
     bench.run(&["resume", "model"]).refused(2, &["no run"]);
     fs::remove_file(bench.path("home/runs").join(&run).join("plan.json")).expect("a plan");
@@ -20,13 +20,17 @@ fn a_run_that_is_not_there_is_named() {
     bench.run(&["resume"]).refused(1, &["no unfinished run"]);
 }
 
-/// A finished run whose folder was kept: its name and its folder. Its film is taken away again.
-fn kept(bench: &Bench) -> (String, PathBuf) {
-    bench.generate(&["--keep"]).worked(&[]);
-    fs::remove_dir_all(bench.path("out/film")).expect("a film");
+/// A run whose latents are done and whose film is not: its name and its folder.
+fn stopped(bench: &Bench) -> (String, PathBuf) {
+    let vae = bench.path("model/vae/diffusion_pytorch_model.safetensors");
+    let whole = fs::read(&vae).expect("an autoencoder");
+    bench.poison("model/vae/diffusion_pytorch_model.safetensors", "decoder.conv_out.bias", f32::NAN);
+    bench.generate(&[]).refused(1, &["not numbers"]);
+    fs::write(vae, whole).expect("an autoencoder");
     let runs = bench.runs();
     let run = runs.first().expect("a run").clone();
     let folder = bench.path("home/runs").join(&run);
+    fs::remove_file(folder.join("finished")).expect("a mark");
     (run, folder)
 }
 
@@ -40,12 +44,12 @@ fn refused_without_a_trace(bench: &Bench, words: &[&str]) -> Done {
 #[test]
 fn a_plan_that_is_damaged_is_refused() {
     let bench = Bench::new("wan21-t2v");
-    let (_, folder) = kept(&bench);
+    let (_, folder) = stopped(&bench);
     let path = folder.join("plan.json");
     let whole = fs::read(&path).expect("a plan");
     for text in [&whole[..whole.len() / 2], b"", b"[]", b"{}", b"\xff\xfe", "[".repeat(100_000).as_bytes()] {
         fs::write(&path, text).expect("a plan");
-        refused_without_a_trace(&bench, &["plan of the run is damaged", "talkie generate"]);
+        refused_without_a_trace(&bench, &["plan", "talkie generate"]);
     }
     let table: &[(&str, Value)] = &[
         ("/shape/width", json!(0)),
@@ -83,7 +87,7 @@ fn a_plan_that_is_damaged_is_refused() {
 #[test]
 fn a_state_that_is_damaged_is_refused_and_can_be_removed() {
     let bench = Bench::new("wan21-t2v");
-    let (_, folder) = kept(&bench);
+    let (_, folder) = stopped(&bench);
     fs::remove_file(folder.join("latents.safetensors")).expect("latents");
     for name in ["state.safetensors", "conditioning.safetensors"] {
         let path = folder.join(name);
@@ -120,7 +124,7 @@ fn a_state_that_is_damaged_is_refused_and_can_be_removed() {
 #[test]
 fn latents_of_a_run_that_are_damaged_are_refused() {
     let bench = Bench::new("wan21-t2v");
-    let (_, folder) = kept(&bench);
+    let (_, folder) = stopped(&bench);
     let path = folder.join("latents.safetensors");
     let whole = fs::read(&path).expect("latents");
     fs::write(&path, &whole[..whole.len() - 4]).expect("latents");
