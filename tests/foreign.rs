@@ -323,7 +323,7 @@ proptest! {
             false => damaged(plan.to_string().as_bytes(), &damages),
         });
         fs::write(folder.path().join("plan.json"), bytes).expect("a plan");
-        let run = Run::open(folder.path().to_str()).expect("a run");
+        let Ok(run) = Run::open(folder.path().to_str()) else { return Ok(()) };
         let _ = run.plan().map(|plan| plan.to_string());
         let _ = (run.state(&Device::Cpu), run.conditioning(&Device::Cpu), run.latents());
     }

@@ -7,14 +7,17 @@ mod support;
 
 mod bad_input;
 mod catalogue;
+mod cli;
 mod foreign;
 mod hub;
 mod layering;
 mod layers;
+mod library;
 mod media;
+mod memory;
 mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;
 mod parity_vae;
-mod resume_kill;
+mod resume;
 mod sampling;

@@ -31,7 +31,7 @@ fn a_place_that_cannot_be_is_refused_before_anything_is_computed() {
     for (name, code, words) in table {
         nothing_left(&bench, bench.generate(&["-o", name]).refused(code, words));
     }
-    for (name, code) in [("nowhere/a.safetensors", 1), ("mine", 2), ("file/a.safetensors", 1), ("/", 2)] {
+    for (name, code) in [("nowhere/a.safetensors", 2), ("mine", 2), ("file/a.safetensors", 2), ("/", 2)] {
         let done = bench.generate(&["--save-latents", name]);
         nothing_left(&bench, done.refused(code, &[name.trim_start_matches('/')]));
     }

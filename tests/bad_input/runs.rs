@@ -30,7 +30,6 @@ fn stopped(bench: &Bench) -> (String, PathBuf) {
     let runs = bench.runs();
     let run = runs.first().expect("a run").clone();
     let folder = bench.path("home/runs").join(&run);
-    fs::remove_file(folder.join("finished")).expect("a mark");
     (run, folder)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use safetensors::SafeTensors;
@@ -76,6 +77,16 @@ impl Bench {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         Done { code: output.status.code(), stdout, stderr, command: arguments.join(" ") }
+    }
+
+    /// The command, for a test that does not wait for its end.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_talkie"));
+        command.args(arguments).current_dir(self.folder.path()).env("TALKIE_HOME", self.path("home"));
+        command.env("HF_HOME", self.path("hub")).env("HF_HUB_OFFLINE", "1").env("RAYON_NUM_THREADS", "2");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// `talkie generate` of a small film, with `arguments` in the place of what they name.
@@ -214,6 +225,11 @@ pub fn names(folder: &Path) -> Vec<String> {
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// Every file in a folder, by name.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    names(folder).into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).expect("a file"))).collect()
 }
 
 /// Copies a model's folder, without what the reference made of it.

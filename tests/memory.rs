@@ -1,0 +1,73 @@
+//! The memory of a decode does not grow with the length of the film.
+
+use std::path::Path;
+use std::process::Child;
+use std::time::Duration;
+
+use candle_core::{DType, Device};
+use talkie::{latents, noise};
+
+use crate::support::command::Bench;
+
+/// Bytes that a process had in memory at its peak: the kernel's own count, read until the process ends.
+fn peak(child: &mut Child) -> u64 {
+    let path = format!("/proc/{}/status", child.id());
+    let read = || {
+        let status = std::fs::read_to_string(&path).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?.to_owned();
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    let mut most = 0;
+    while child.try_wait().expect("a process").is_none() {
+        most = most.max(read().unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    most * 1024
+}
+
+/// The peak of `talkie decode` of latents of `frames` frames, in bytes.
+fn decode(bench: &Bench, latents: &Path, arguments: &[&str]) -> u64 {
+    let latents = latents.to_string_lossy();
+    let mut child = bench.command(&[&["decode", &latents, "-m", "model"], arguments].concat()).spawn().expect("talkie");
+    let peak = peak(&mut child);
+    assert!(child.wait().expect("an end").success());
+    peak
+}
+
+/// 33 frames take no more than a tenth more than 17, of the same size.
+fn does_not_grow(model: &str, latent: [usize; 3], outputs: &[&[&str]]) {
+    let [channels, height, width] = latent;
+    let bench = Bench::new(model);
+    let file = |frames: usize| {
+        let path = bench.path(&format!("{frames}.safetensors"));
+        let shape = vec![1, channels, (frames - 1) / 4 + 1, height, width];
+        let video = noise::randn(shape, 7).and_then(|noise| noise.to_dtype(DType::F32)).expect("noise");
+        let video = video.to_device(&Device::Cpu).expect("noise");
+        latents::save(&path, &[("video".to_owned(), video)], [].into()).expect("latents");
+        path
+    };
+    let (short, long) = (file(17), file(33));
+    for output in outputs {
+        let (short, long) = (decode(&bench, &short, output), decode(&bench, &long, output));
+        let grown = long as f64 / short as f64;
+        println!("{model} {output:?}: {} and {} MB, {grown:.3}", short / 1_000_000, long / 1_000_000);
+        assert!(grown < 1.1, "{model} {output:?}: {short} and {long} bytes");
+    }
+}
+
+const TILES: &[&str] = &["-o", "out/film", "--set", "tile=128"];
+/// What an encoder holds back counts, too.
+const FILM: &[&str] = &["-o", if cfg!(feature = "ffmpeg") { "out/film.mp4" } else { "out/film" }];
+const WEB: &[&str] = &["-o", if cfg!(feature = "ffmpeg") { "out/film.webm" } else { "out/film" }];
+
+#[test]
+#[cfg(target_os = "linux")]
+fn of_the_autoencoder_of_wan_2_1_does_not_grow() {
+    does_not_grow("wan21-t2v", [16, 32, 32], &[FILM, TILES]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn of_the_autoencoder_of_wan_2_2_does_not_grow() {
+    does_not_grow("wan22-ti2v-5b", [48, 20, 20], &[FILM, TILES, WEB]);
+}
