@@ -8,7 +8,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Context, Error, Result};
-use crate::part::{DISK, Part};
+use crate::part::Part;
 use crate::weights::Weights;
 
 /// Writes tensors to a safetensors file under a temporary name and renames it when it is whole and on the disk.
@@ -28,9 +28,11 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)], metadata: HashMap<String,
 /// # Errors
 /// A folder that is not there or cannot be written, a full disk. Nothing is left behind then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let part = Part::file(path)?;
-    std::fs::write(part.path(), bytes)
-        .map_err(|cause| Error::failed(format!("cannot write {}", path.display())).because(cause).hint(DISK))?;
+    let failed = || format!("cannot write {}", path.display());
+    let part = Part::file(path).context(failed)?;
+    std::fs::write(part.path(), bytes).context(failed).map_err(|error| {
+        error.hint("check that the folder exists, that you may write there, and that the disk is not full")
+    })?;
     part.keep(path)
 }
 
@@ -43,7 +45,7 @@ pub fn check_place(path: &Path) -> Result<()> {
         return Err(Error::usage(format!("a file is to be written where a folder is: {}", path.display()))
             .hint("name a file in it, such as `latents.safetensors`"));
     }
-    Part::file(path).map(drop)
+    Part::file(path).map(drop).context(|| format!("cannot write {}", path.display()))
 }
 
 /// Reads every tensor of a safetensors file, without a demand on shapes.

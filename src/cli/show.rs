@@ -116,9 +116,10 @@ impl Show {
     }
 
     fn begin(&mut self, stage: Stage, total: u64) {
-        let bar = self.bars.add(ProgressBar::new(total));
+        // A stage may not know yet how much there is to do.
+        let bar = self.bars.add(ProgressBar::new(total.max(1)));
         bar.set_style(style(stage));
-        bar.set_prefix(stage.name());
+        bar.set_prefix(doing(stage).0);
         bar.enable_steady_tick(Duration::from_millis(250));
         self.stages.insert(stage, Bar { bar, start: Instant::now(), first: None });
     }
@@ -135,7 +136,7 @@ impl Show {
         let measured = done.saturating_sub(first);
         if measured > 0 && done < total {
             let each = start.elapsed().as_secs_f64() / measured as f64;
-            bar.set_message(format!("about {} left", clock(each * (total - done) as f64)));
+            bar.set_message(left(each * (total - done) as f64));
         }
     }
 
@@ -145,13 +146,13 @@ impl Show {
         for (_, file) in self.files.drain() {
             file.finish_and_clear();
         }
-        self.say(&format!("{:<9} {}", stage.name(), clock(seconds)));
+        self.say(&format!("{:<19} {}", doing(stage).0, clock(seconds)));
     }
 
     fn file(&mut self, name: &str, done: u64, total: u64) {
         let bar = self.files.entry(name.to_owned()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(total));
-            bar.set_style(style(Stage::Download));
+            bar.set_style(template(FILE));
             bar.set_prefix(name.to_owned());
             bar
         });
@@ -172,12 +173,38 @@ impl Show {
     }
 }
 
+/// What happens in a stage, and what of it is counted.
+fn doing(stage: Stage) -> (&'static str, &'static str) {
+    match stage {
+        Stage::Download => ("fetching files", ""),
+        Stage::Text => ("reading the prompt", "layers"),
+        Stage::Image => ("reading the picture", ""),
+        Stage::Denoise => ("denoising", "steps"),
+        Stage::Decode => ("decoding", "frames"),
+    }
+}
+
 fn style(stage: Stage) -> ProgressStyle {
-    let template = match stage {
-        Stage::Download => "{prefix:<9!} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}",
-        _ => "{prefix:<9} {bar:30} {pos}/{len} {elapsed} {msg}",
-    };
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    match stage {
+        Stage::Download => template("{prefix:<19} {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {msg}"),
+        _ => template(&format!("{{prefix:<19}} {{bar:30}} {{pos}}/{{len}} {}  {{elapsed}}  {{msg}}", doing(stage).1)),
+    }
+}
+
+/// A file being fetched: of a long name the end, where the numbers of shards are.
+const FILE: &str = "{prefix:>40!} {bar:15} {bytes}/{total_bytes}";
+
+fn template(text: &str) -> ProgressStyle {
+    ProgressStyle::with_template(text).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// How long it will take, as exact as it can be known.
+fn left(seconds: f64) -> String {
+    if seconds < 60.0 {
+        format!("about {:.0} s left", seconds.max(1.0))
+    } else {
+        format!("about {} left", clock(seconds))
+    }
 }
 
 /// Seconds as a person reads them: `4.2 s`, `3 min 20 s`, `2 h 05 min`.
