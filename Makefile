@@ -33,10 +33,10 @@ demo: needs
 
 test: needs
 	@if cargo nextest --version >/dev/null 2>&1; then \
-	    echo cargo nextest run --locked; cargo nextest run --locked; \
+	    echo cargo nextest run --locked --no-fail-fast; cargo nextest run --locked --no-fail-fast; \
 	else \
 	    echo 'cargo-nextest is not installed: `cargo test` runs the same tests.'; \
-	    echo cargo test --locked --all-targets; cargo test --locked --all-targets; \
+	    echo cargo test --locked --all-targets --no-fail-fast; cargo test --locked --all-targets --no-fail-fast; \
 	fi
 	cargo test --locked --doc
 
