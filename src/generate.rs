@@ -83,11 +83,15 @@ impl Pipeline {
     pub fn resume(&self, mut run: Run, on_event: OnEvent<'_>) -> Result<Film> {
         let plan = run.plan()?;
         plan.check(&self.family.geometry()?)?;
-        plan.check_files(&self.model)?;
         let mut progress = Progress::new(on_event);
         progress.emit(&Event::Run { name: run.name() })?;
         for note in &plan.notes {
             progress.note(note.clone())?;
+        }
+        if !plan.has_files_of(&self.model) {
+            progress.note(
+                "the model's files have changed since the run began: the film will not be quite what it was to be",
+            )?;
         }
         let compute = compute(&plan)?;
         let latents = match run.latents()? {

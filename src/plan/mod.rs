@@ -266,21 +266,12 @@ impl Plan {
         self
     }
 
-    /// Refuses to go on with other files than those of the plan.
-    ///
-    /// # Errors
-    /// Files of other sizes, as where the model was fetched again in another revision.
-    pub fn check_files(&self, model: &Model) -> Result<()> {
+    /// Whether a model's files have the sizes of those of the plan. Where they have not, the film will be another one than it
+    /// would have been.
+    pub fn has_files_of(&self, model: &Model) -> bool {
         let sizes =
             |plan: &Self| plan.files.iter().map(|file| (file.component.clone(), file.bytes)).collect::<Vec<_>>();
-        if sizes(self) == sizes(&self.clone().with_files(model)) {
-            return Ok(());
-        }
-        Err(Error::failed(format!(
-            "the model's files are not those that the run began with, in {}",
-            model.folder.display()
-        ))
-        .hint("put them back, or start the film again with `talkie generate`"))
+        sizes(self) == sizes(&self.clone().with_files(model))
     }
 
     /// Refuses a plan from a file that this model cannot carry out: one that was damaged, or another model's.

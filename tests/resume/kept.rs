@@ -73,14 +73,13 @@ fn a_plan_of_another_program_is_left_alone() {
 }
 
 #[test]
-fn a_model_that_was_changed_is_refused() {
+fn a_model_that_was_changed_is_mentioned() {
     let bench = bench("wan21-t2v");
     decoded_once(&bench);
-    bench.tensors("model/vae/diffusion_pytorch_model.safetensors", |tensors| {
-        tensors.insert("more".into(), crate::support::command::floats(&[9], |_| 0.0));
-    });
-    bench.run(&["resume"]).refused(1, &["files are not those that the run began with"]);
-    assert_eq!(bench.left(), [""; 0]);
+    // Written again without the words that the original has besides its tensors, the file is shorter.
+    bench.poison("model/vae/diffusion_pytorch_model.safetensors", "decoder.conv_out.bias", 0.5);
+    let done = bench.run(&["resume"]);
+    done.worked(&["the model's files have changed since the run began"]);
 }
 
 #[test]
