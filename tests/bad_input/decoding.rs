@@ -100,8 +100,6 @@ fn what_has_no_recipe_says_so() {
     fs::write(bench.path("frames/recipe.json"), b"\xff\xfe").expect("a recipe");
     bench.run(&["inspect", "frames"]).refused(1, &["cannot read the recipe"]);
     bench.run(&["inspect", "nowhere.mp4"]).refused(1, &["cannot open", "nowhere.mp4"]);
-    fs::write(bench.path("text.mp4"), "no film").expect("a file");
-    bench.run(&["inspect", "text.mp4"]).refused(1, &["text.mp4"]);
     // What a recipe says is no command to the terminal.
     fs::write(bench.path("frames/recipe.json"), r#"{"talkie": "1", "prompt": "\u001b]0;x\u0007\u009b31m"}"#)
         .expect("a recipe");
@@ -113,6 +111,8 @@ fn what_has_no_recipe_says_so() {
 #[test]
 fn a_film_that_is_cut_short_says_so() {
     let bench = Bench::new("wan21-t2v");
+    fs::write(bench.path("text.mp4"), "no film").expect("a file");
+    bench.run(&["inspect", "text.mp4"]).refused(1, &["text.mp4"]);
     for name in ["film.mp4", "film.webm", "film.gif"] {
         bench.generate(&["-o", name]).worked(&[]);
         bench.run(&["inspect", name]).worked(&[]);

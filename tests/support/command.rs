@@ -44,6 +44,7 @@ impl Bench {
     }
 
     /// Sets an environment variable of the commands from here on.
+    #[cfg(all(target_os = "linux", feature = "ffmpeg"))]
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
