@@ -8,7 +8,9 @@ use crate::error::{Error, Result};
 
 /// Frames that are larger than a tile go through an autoencoder in overlapping tiles. Lengths are in pixels.
 ///
-/// A tile sees nothing of its neighbours, so the result is not quite that of the whole frame.
+/// A tile sees nothing of its neighbours, so the result is not quite that of the whole frame. Tiles bound the size of a
+/// single tensor, not the memory of a film: each tile of a stream remembers its own frames, and what overlaps is remembered
+/// twice. Wan 2.1's decoder at 448·448 pixels in f32 takes 2.6 GB whole, and 3.6 GB in the default tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tiling {
     /// Height of a tile.

@@ -3,8 +3,11 @@
 //! The image is cut into squares of 4·4 pixels that overlap by two. Each square and each kernel is turned into 16 numbers,
 //! such that a product of matrices per number, over the channels, gives what turns back into 2·2 pixels of output. That
 //! takes 16 multiplications where the definition takes 36, and leaves the work to candle's matrix product, which on a CPU
-//! runs at twice the speed of its convolution. All is f32, and only ever halved or added: the error is that of the
-//! definition, to within a factor of two.
+//! runs at twice the speed of its convolution. All is f32, and only ever halved or added.
+//!
+//! Measured on two cores of an AMD EPYC (Zen 5), against candle 0.11.1's own convolution, in CPU time: 288 to 96 channels,
+//! 256·256 pixels: 0.40 s against 1.34 s; 1152 to 384, 64·64: 0.28 s against 0.69 s, with a relative error of 7.3e-7
+//! against 5.5e-7. With AVX-512 in the matrix product (gemm's `x86-v4`) it was no faster.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
