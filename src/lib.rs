@@ -8,15 +8,16 @@
 //! | level | modules |
 //! |--:|---|
 //! | 0 | [`error`], [`progress`], [`device`], [`part`] |
-//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`], [`fps`] |
+//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`], [`audio`], [`fps`] |
 //! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
-//! | 4 | [`wan`] |
+//! | 4 | [`wan`], [`ltx`] |
 //! | 5 | [`families`], [`guidance`], [`denoise`], [`decode`], [`preview`], [`output`] |
 //! | 6 | [`generate`] |
 //!
 //! A module uses its own level and those above it in this table, never one below.
 
+pub mod audio;
 pub mod catalogue;
 pub mod decode;
 pub mod denoise;
@@ -29,6 +30,7 @@ pub mod generate;
 pub mod guidance;
 pub mod hub;
 pub mod latents;
+pub mod ltx;
 pub mod media;
 pub mod model;
 pub mod nn;
