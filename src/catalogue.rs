@@ -141,6 +141,40 @@ pub struct Sampling {
     pub boundary_ratio: Option<f64>,
     /// The negative prompt for a request that has none.
     pub negative_prompt: String,
+    /// The sigmas, where they are not those of a number of steps.
+    #[serde(default)]
+    pub sigmas: Vec<f64>,
+    /// The sigmas of a second stage, on a film of twice the sides; empty where there is one stage.
+    #[serde(default)]
+    pub refine_sigmas: Vec<f64>,
+    /// How a model that makes sound is guided.
+    pub av: Option<AvSampling>,
+}
+
+/// The guidance of a model that makes pictures and sound at once.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AvSampling {
+    /// Classifier-free guidance of the sound.
+    pub audio_guidance: f64,
+    /// Spatio-temporal guidance of pictures and of sound; 0 means none.
+    pub stg_scale: f64,
+    /// That of the sound.
+    pub audio_stg_scale: f64,
+    /// Blocks of the transformer that spatio-temporal guidance perturbs.
+    pub stg_blocks: Vec<usize>,
+    /// Guidance away from pictures and sound that do not see each other; 1 means none.
+    pub modality_scale: f64,
+    /// That of the sound.
+    pub audio_modality_scale: f64,
+    /// Rescaling of the guided prediction, 0 to 1.
+    pub rescale: f64,
+    /// That of the sound.
+    pub audio_rescale: f64,
+    /// Whether pictures and sound are told each other's timestep where they see each other.
+    pub cross_timestep: bool,
+    /// How much a first picture is compressed before it is encoded, as a CRF of H.264.
+    pub image_crf: u8,
 }
 
 /// A flow shift for pictures of at most so many pixels.

@@ -100,7 +100,7 @@ fn read(path: &Path) -> Value {
 /// Reads a file in every way in which tensors are read.
 fn read_tensors(path: &Path) {
     let _ = latents::load(path, &Device::Cpu);
-    let _ = latents::load_video(path);
+    let _ = latents::load_latents(path);
     let _ = latents::metadata(path);
 }
 

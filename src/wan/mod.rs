@@ -126,7 +126,11 @@ impl Wan {
             boundary: self.boundary,
             scheduler: self.model.component("scheduler")?.config()?,
             film: self.defaults.geometry.clone(),
-            defaults: self.defaults.sampling.clone(),
+            render: |request| request.prompt.clone(),
+            sound: None,
+            upsamples: false,
+            even_sigmas: false,
+            presets: vec![(String::new(), self.defaults.sampling.clone())],
             own_shift: self.named,
         })
     }
