@@ -1,5 +1,9 @@
 //! Sound: samples, as the vocoders make them and the files take them.
 
+pub mod pieces;
+pub mod resample;
+pub mod spectrum;
+
 /// Samples of one or more channels, in [-1, 1] where nothing clips.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waveform {

@@ -1,4 +1,8 @@
-//! What the families' video autoencoders share: overlapping tiles, and the blending of their seams.
+//! What the families' video autoencoders share: overlapping tiles and the blending of their seams, patches of pixels, and
+//! the memory of a stream.
+
+pub mod cache;
+pub mod patch;
 
 use std::ops::Range;
 

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use talkie::nn::channel_norm::ChannelNorm;
-use talkie::nn::conv::{CausalConv3d, Conv2d};
+use talkie::nn::conv::{Conv2d, Conv3d, Edges};
 use talkie::weights::Weights;
 
 use crate::support::relative_l2;
@@ -76,8 +76,8 @@ fn a_causal_convolution_adds_up_its_frames() {
         let tensors = [("weight".to_owned(), weight.clone()), ("bias".to_owned(), bias.clone())];
         candle_core::safetensors::save(&tensors.into(), &file).expect("a file");
         let weights = Weights::open(&[file], &Device::Cpu, DType::F32).expect("weights");
-        let fast = CausalConv3d::load(&weights, inputs, outputs, kernel).expect("a convolution");
-        let plain = CausalConv3d::load(&weights, inputs, outputs, kernel).expect("a convolution").plain(WHOLE);
+        let fast = Conv3d::load(&weights, inputs, outputs, kernel).expect("a convolution");
+        let plain = Conv3d::load(&weights, inputs, outputs, kernel).expect("a convolution").plain(WHOLE);
         assert_eq!(fast.frames(), frames);
 
         let film: Vec<Tensor> = (0..frames).map(|_| noise(&[1, inputs, 5, 6])).collect();
