@@ -64,9 +64,21 @@ impl RmsNorm {
     /// # Errors
     /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let wide = xs.to_dtype(DType::F32)?;
-        let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
-        let scale = (mean + self.eps)?.sqrt()?.recip()?;
-        wide.broadcast_mul(&scale)?.broadcast_mul(&self.weight)?.to_dtype(xs.dtype())
+        rms_norm(xs, self.eps)?.broadcast_mul(&self.weight)?.to_dtype(xs.dtype())
     }
+}
+
+/// Root-mean-square normalisation over the last dimension, without learned parameters.
+///
+/// # Shapes
+/// - `xs`: (…, dim), of any float type
+/// - output: (…, dim), f32
+///
+/// # Errors
+/// Those of candle.
+pub fn rms_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
+    let wide = xs.to_dtype(DType::F32)?;
+    let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
+    let scale = (mean + eps)?.sqrt()?.recip()?;
+    wide.broadcast_mul(&scale)
 }
