@@ -1,1 +1,10 @@
 //! LTX-2 (Lightricks, 2026): pictures and sound from one denoising, in the releases 2.0 and 2.3.
+
+mod attention;
+mod block;
+pub mod config;
+pub mod pack;
+pub mod positions;
+pub mod rope;
+mod time;
+pub mod transformer;

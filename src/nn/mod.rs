@@ -6,6 +6,7 @@ pub mod channel_norm;
 pub mod conv;
 pub mod embed;
 pub mod linear;
+pub mod modulation;
 pub mod norm;
 pub mod rope;
 
