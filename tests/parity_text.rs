@@ -166,7 +166,7 @@ fn a_tokenizer_that_is_none_is_an_error() {
 }
 
 /// Puts each of `values` in the place of each part of `json` (of a list only the first three), and shows the result.
-fn each_change(json: &Value, path: &str, values: &[Value], show: &mut dyn FnMut(&str, Value)) {
+pub fn each_change(json: &Value, path: &str, values: &[Value], show: &mut dyn FnMut(&str, Value)) {
     let mut parts: Vec<(String, Value)> = match json {
         Value::Object(map) => map.iter().map(|(key, part)| (key.clone(), part.clone())).collect(),
         Value::Array(list) => list.iter().enumerate().map(|(index, part)| (index.to_string(), part.clone())).collect(),

@@ -3,6 +3,7 @@
 mod attention;
 mod block;
 pub mod config;
+pub mod connectors;
 pub mod pack;
 pub mod positions;
 pub mod rope;

@@ -234,7 +234,7 @@ impl Scaling {
             return Err(refuse("factor", factor, "8"));
         }
         let theta = self.rope_theta.unwrap_or(theta);
-        if !(theta >= 1.0 && theta < 1e12) {
+        if !(1.0..1e12).contains(&theta) {
             return Err(refuse("rope_theta", theta, "10000 or 1000000"));
         }
         match self.partial_rotary_factor {
