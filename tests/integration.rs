@@ -15,6 +15,8 @@ mod layers;
 mod library;
 mod media;
 mod memory;
+mod parity_gemma;
+mod parity_ltx_transformer;
 mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;

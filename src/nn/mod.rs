@@ -8,6 +8,7 @@ pub mod conv1d;
 pub mod embed;
 mod fir;
 pub mod linear;
+pub mod modulation;
 pub mod norm;
 pub mod rope;
 mod sine;

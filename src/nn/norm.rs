@@ -57,6 +57,14 @@ impl RmsNorm {
         Ok(Self { weight: weights.f32("weight", dim)?, eps })
     }
 
+    /// One that scales by `1 + weight`, as Gemma's do.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub fn centred(weights: &Weights, dim: usize, eps: f64) -> crate::Result<Self> {
+        Ok(Self { weight: (weights.f32("weight", dim)? + 1.0)?, eps })
+    }
+
     /// # Shapes
     /// - `xs`: (…, dim)
     /// - output: (…, dim), in the type of `xs`
@@ -64,9 +72,21 @@ impl RmsNorm {
     /// # Errors
     /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let wide = xs.to_dtype(DType::F32)?;
-        let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
-        let scale = (mean + self.eps)?.sqrt()?.recip()?;
-        wide.broadcast_mul(&scale)?.broadcast_mul(&self.weight)?.to_dtype(xs.dtype())
+        rms_norm(xs, self.eps)?.broadcast_mul(&self.weight)?.to_dtype(xs.dtype())
     }
+}
+
+/// Root-mean-square normalisation over the last dimension, without learned parameters.
+///
+/// # Shapes
+/// - `xs`: (…, dim), of any float type
+/// - output: (…, dim), f32
+///
+/// # Errors
+/// Those of candle.
+pub fn rms_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
+    let wide = xs.to_dtype(DType::F32)?;
+    let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
+    let scale = (mean + eps)?.sqrt()?.recip()?;
+    wide.broadcast_mul(&scale)
 }

@@ -11,7 +11,7 @@ use crate::media::Rgb;
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
 use crate::progress::{Progress, Stage};
 use crate::text::clean::clean;
-use crate::text::tokenize::Tokenizer;
+use crate::text::tokenize::{Tokenizer, Vocabulary};
 use crate::text::umt5::Umt5;
 use crate::vae::Tiling;
 use crate::weights::Weights;
@@ -32,7 +32,7 @@ impl Family for Wan {
         compute: &Compute,
         progress: &mut Progress<'_>,
     ) -> Result<Vec<Embedding>> {
-        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder)?;
+        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::T5)?;
         let mut tokens = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             let found = tokenizer.encode(&clean(prompt), plan.text_length)?;
