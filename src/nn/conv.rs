@@ -96,7 +96,9 @@ impl Conv2d {
         let (_, inputs, rows, columns) = self.weight.dims4()?;
         let known = images.iter().map(|image| image.dim(1)).sum::<Result<usize>>()?;
         let missing = inputs.checked_sub(known).ok_or_else(|| candle_core::Error::msg("more images than kernel"))?;
-        if self.edges == Edges::Reflect && images.iter().any(|image| image.dims()[2..].iter().min() <= Some(&self.padding)) {
+        if self.edges == Edges::Reflect
+            && images.iter().any(|image| image.dims()[2..].iter().min() <= Some(&self.padding))
+        {
             candle_core::bail!("an image of {:?} cannot be mirrored {} pixels deep", images[0].shape(), self.padding);
         }
         let kernel = (rows, columns, self.stride, self.padding);
