@@ -134,3 +134,13 @@ pub trait Denoiser {
     /// Shapes that do not fit, and those of candle.
     fn velocity(&self, at: Point<'_>, text: &Embedding, pass: Pass) -> Result<Latents>;
 }
+
+/// A picture as one frame, (1, 3, 1, height, width) in [-1, 1]: what the encoders of all families take.
+///
+/// # Errors
+/// Those of candle.
+pub fn frame(image: &Rgb, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = image.data.iter().map(|&byte| 2.0 * (f32::from(byte) / 255.0) - 1.0).collect();
+    let frame = Tensor::from_vec(values, (1, 1, image.height as usize, image.width as usize, 3), device)?;
+    Ok(frame.permute((0, 4, 1, 2, 3))?.contiguous()?)
+}

@@ -127,6 +127,23 @@ impl Model {
 }
 
 impl Component {
+    /// Itself, where it is of that class.
+    ///
+    /// # Errors
+    /// Another class.
+    pub fn of_class(&self, class: &str) -> Result<&Self> {
+        if self.class == class {
+            return Ok(self);
+        }
+        Err(Error::failed(format!(
+            "`{}` is a `{}`, where a `{class}` belongs, in {}",
+            self.name,
+            self.class,
+            self.folder.display()
+        ))
+        .hint("the folder is of a variant that talkie does not run: `talkie models` lists those that it does"))
+    }
+
     /// Bytes of all its weights.
     pub fn bytes(&self) -> u64 {
         self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))

@@ -53,6 +53,8 @@ pub struct Geometry {
     pub render: fn(&Request) -> String,
     /// The soundtrack that comes with the film.
     pub sound: Option<SoundGeometry>,
+    /// Why there will be no sound all the same, as a note.
+    pub silent: Option<String>,
     /// Whether a film of twice the sides can be made from latents, in a second stage.
     pub upsamples: bool,
     /// Whether Euler's sigmas are evenly spaced before they are shifted, as far as the number of tokens says (LTX).
@@ -263,6 +265,7 @@ impl Plan {
         if request.negative.is_some() && !guided {
             notes.push("the negative prompt has no effect: guidance is 1 or less throughout".into());
         }
+        notes.extend(geometry.silent.clone());
         let heard = !request.dialogue.is_empty() || !request.sounds.is_empty() || request.music.is_some();
         if heard && geometry.sound.is_none() {
             notes.push("this model makes silent films: dialogue, sounds and music are left out".into());

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use super::transformer::Transformer;
 use super::{Wan, vae};
 use crate::error::{Error, Result};
-use crate::family::{Compute, Denoiser, Embedding, Family, FrameSink, Pass, Point};
+use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink, Pass, Point};
 use crate::latents::Latents;
 use crate::media::Rgb;
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
@@ -58,7 +58,7 @@ impl Family for Wan {
     fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
         let encoder = vae::Encoder::load(&self.vae, &self.weights("vae", compute)?)?;
         let mut stream = encoder.stream(plan.tiling);
-        let first = picture(image, &compute.device)?;
+        let first = family::frame(image, &compute.device)?;
         let frames = if self.reads_mask() { plan.shape.latents[2] } else { 1 };
         let mut latents = Vec::with_capacity(frames);
         latents.extend(stream.push(&first)?);
@@ -153,11 +153,4 @@ fn mask(latents: &Tensor, temporal: usize) -> Result<Tensor> {
     }
     let others = Tensor::zeros((1, temporal, frames - 1, height, width), DType::F32, latents.device())?;
     Ok(Tensor::cat(&[first, others], 2)?)
-}
-
-/// A picture as one frame, (1, 3, 1, height, width) in [-1, 1].
-fn picture(image: &Rgb, device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = image.data.iter().map(|&byte| 2.0 * (f32::from(byte) / 255.0) - 1.0).collect();
-    let frame = Tensor::from_vec(values, (1, 1, image.height as usize, image.width as usize, 3), device)?;
-    Ok(frame.permute((0, 4, 1, 2, 3))?.contiguous()?)
 }
