@@ -13,6 +13,7 @@ mod hub;
 mod layering;
 mod layers;
 mod library;
+mod ltx_layers;
 mod media;
 mod memory;
 mod parity_gemma;

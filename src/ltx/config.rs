@@ -348,7 +348,7 @@ impl Config {
             let wanted = "the width of the audio, a multiple of twice the video's heads,";
             return Err(refuse("audio_cross_attention_dim", self.audio_cross_attention_dim, wanted));
         }
-        if self.use_prompt_embeddings && self.cross_attention_dim != video.dim() {
+        if (self.use_prompt_embeddings || self.prompt_modulated()) && self.cross_attention_dim != video.dim() {
             return Err(refuse("cross_attention_dim", self.cross_attention_dim, video.dim()));
         }
         if !(self.norm_eps > 0.0 && self.norm_eps < 1.0) {

@@ -50,11 +50,12 @@ impl Rope {
     pub fn new(shape: &RopeShape, axes: &[Vec<f32>], device: &Device) -> Result<Self> {
         let RopeShape { width, heads, theta, kind } = *shape;
         let tokens = axes.first().map_or(0, Vec::len);
-        if heads == 0 || width == 0 || width % (2 * heads) != 0 || axes.iter().any(|axis| axis.len() != tokens) {
+        let heads_fit = heads > 0 && width > 0 && width.is_multiple_of(2 * heads);
+        if !heads_fit || axes.is_empty() || axes.iter().any(|axis| axis.len() != tokens) {
             candle_core::bail!("no rotary embedding of {width} channels, {heads} heads and {} axes", axes.len());
         }
         let pairs = width / 2;
-        let frequencies = frequencies(pairs / axes.len().max(1), theta);
+        let frequencies = frequencies(pairs / axes.len(), theta);
         let still = pairs - frequencies.len() * axes.len();
         let (mut cos, mut sin) = (vec![1f32; tokens * pairs], vec![0f32; tokens * pairs]);
         cos.par_chunks_mut(pairs).zip(sin.par_chunks_mut(pairs)).enumerate().for_each(|(token, (cos, sin))| {
