@@ -14,6 +14,10 @@ const FILES: &[(&str, &str)] = &[
     ("wan2.2-ti2v-5b", include_str!("../models/wan2.2-ti2v-5b.toml")),
     ("wan2.2-t2v-a14b", include_str!("../models/wan2.2-t2v-a14b.toml")),
     ("wan2.2-i2v-a14b", include_str!("../models/wan2.2-i2v-a14b.toml")),
+    ("ltx-2", include_str!("../models/ltx-2.toml")),
+    ("ltx-2-distilled", include_str!("../models/ltx-2-distilled.toml")),
+    ("ltx-2.3", include_str!("../models/ltx-2.3.toml")),
+    ("ltx-2.3-distilled", include_str!("../models/ltx-2.3-distilled.toml")),
 ];
 
 /// One released checkpoint.

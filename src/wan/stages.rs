@@ -1,6 +1,6 @@
 //! The stages of a Wan run: each loads what it needs, uses it and drops it.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::transformer::Transformer;
 use super::{Wan, vae};
