@@ -66,6 +66,8 @@ pub struct Entry {
 pub struct Described {
     /// Its class in diffusers or transformers.
     pub class: String,
+    /// The hub repository that has it, where it is not the model's. The model can do without such a part.
+    pub repo: Option<String>,
     /// Its configuration, as far as it is not that of the class.
     #[serde(default)]
     pub config: Map<String, Value>,
@@ -99,6 +101,8 @@ pub struct Licence {
     pub name: String,
     /// Where its text is.
     pub url: String,
+    /// What it asks of a user, in a sentence, where that is more than to name the authors.
+    pub terms: Option<String>,
 }
 
 /// Numbers of parameters, computed from the configuration of each network.
@@ -109,10 +113,36 @@ pub struct Parameters {
     pub transformer: u64,
     /// The expert for low noise.
     pub transformer_2: Option<u64>,
-    /// The text encoder, without a decoder.
+    /// The text encoder as its files hold it: without a decoder, but with eyes where it has them.
     pub text_encoder: u64,
+    /// What is between the text encoder and the transformer.
+    pub connectors: Option<u64>,
     /// The video autoencoder, both halves.
     pub vae: u64,
+    /// The audio autoencoder, both halves.
+    pub audio_vae: Option<u64>,
+    /// The vocoder, which makes sound of spectra.
+    pub vocoder: Option<u64>,
+    /// What enlarges latents between two stages.
+    pub latent_upsampler: Option<u64>,
+}
+
+impl Parameters {
+    /// The number of a part's parameters, by its name in the folder; 0 where it has none.
+    pub fn of(&self, part: &str) -> u64 {
+        let optional = match part {
+            "transformer" => Some(self.transformer),
+            "transformer_2" => self.transformer_2,
+            "text_encoder" => Some(self.text_encoder),
+            "connectors" => self.connectors,
+            "vae" => Some(self.vae),
+            "audio_vae" => self.audio_vae,
+            "vocoder" => self.vocoder,
+            "latent_upsampler" => self.latent_upsampler,
+            _ => None,
+        };
+        optional.unwrap_or(0)
+    }
 }
 
 /// Sizes, lengths and rates that a model was trained for.
