@@ -18,6 +18,7 @@ mod media;
 mod memory;
 mod parity_gemma;
 mod parity_ltx_transformer;
+mod parity_ltx_pipeline;
 mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;
