@@ -15,6 +15,7 @@ mod layers;
 mod library;
 mod media;
 mod memory;
+mod parity_ltx_vae;
 mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;
