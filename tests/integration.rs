@@ -19,6 +19,7 @@ mod memory;
 mod parity_gemma;
 mod parity_ltx_transformer;
 mod parity_ltx_pipeline;
+mod parity_ltx_vae;
 mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;
