@@ -188,7 +188,7 @@ impl Pipeline {
         progress: &mut Progress<'_>,
     ) -> Result<Film> {
         let recipe = words.get("recipe").map_or("", String::as_str);
-        let mut output = Output::create(plan, recipe)?;
+        let mut output = Output::create(plan, recipe, None, progress)?;
         let (family, frames) = (self.family.as_ref(), plan.shape.frames);
         let decode = Decode { family, compute, tiling: plan.tiling, frames };
         progress.stage(Stage::Decode, frames as u64, |progress| {
