@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::schedule::Sampler;
 
+/// The longest prompt, in bytes. The models read some 512 tokens of it: about 2 kB.
+pub const MAX_PROMPT: usize = 100_000;
+
 /// A request for a film. What is left out is decided by the model.
 ///
 /// ```
@@ -18,7 +21,7 @@ use crate::schedule::Sampler;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Request {
-    /// What should be seen.
+    /// What should be seen, in at most [`MAX_PROMPT`] bytes.
     pub prompt: String,
     /// What should not be seen. The model's own negative prompt where it is left out; empty for none.
     pub negative: Option<String>,
