@@ -1,6 +1,6 @@
 //! The memory of a decode does not grow with the length of the film.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
@@ -37,19 +37,21 @@ fn decode(bench: &Bench, latents: &Path, arguments: &[&str]) -> u64 {
     peak
 }
 
+/// Random latents of `frames` frames in a file.
+fn random(bench: &Bench, latent: [usize; 3], frames: usize) -> PathBuf {
+    let [channels, height, width] = latent;
+    let path = bench.path(&format!("{frames}.safetensors"));
+    let shape = vec![1, channels, (frames - 1) / 4 + 1, height, width];
+    let video = noise::randn(shape, 7).and_then(|noise| noise.to_dtype(DType::F32)).expect("noise");
+    let video = video.to_device(&Device::Cpu).expect("noise");
+    latents::save(&path, &[("video".to_owned(), video)], [].into()).expect("latents");
+    path
+}
+
 /// 33 frames take no more than a tenth more than 17, of the same size.
 fn does_not_grow(model: &str, latent: [usize; 3], outputs: &[&[&str]]) {
-    let [channels, height, width] = latent;
     let bench = Bench::new(model);
-    let file = |frames: usize| {
-        let path = bench.path(&format!("{frames}.safetensors"));
-        let shape = vec![1, channels, (frames - 1) / 4 + 1, height, width];
-        let video = noise::randn(shape, 7).and_then(|noise| noise.to_dtype(DType::F32)).expect("noise");
-        let video = video.to_device(&Device::Cpu).expect("noise");
-        latents::save(&path, &[("video".to_owned(), video)], [].into()).expect("latents");
-        path
-    };
-    let (short, long) = (file(17), file(33));
+    let (short, long) = (random(&bench, latent, 17), random(&bench, latent, 33));
     for output in outputs {
         let (short, long) = (decode(&bench, &short, output), decode(&bench, &long, output));
         let grown = long as f64 / short as f64;
@@ -58,6 +60,7 @@ fn does_not_grow(model: &str, latent: [usize; 3], outputs: &[&[&str]]) {
     }
 }
 
+const WHOLE: &[&str] = &["-o", "out/film"];
 const TILES: &[&str] = &["-o", "out/film", "--set", "tile=128"];
 /// What an encoder holds back counts, too.
 const FILM: &[&str] = &["-o", if cfg!(feature = "ffmpeg") { "out/film.mp4" } else { "out/film" }];
@@ -115,4 +118,14 @@ fn of_the_stream_of_ltx_does_not_grow() {
     let (short, long) = (decode(9), decode(17));
     println!("{} and {} MB", short / 1_000_000, long / 1_000_000);
     assert!(long as f64 / (short as f64) < 1.1, "{short} and {long} bytes");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn is_less_in_tiles_than_in_whole_frames() {
+    let bench = Bench::new("wan21-t2v");
+    let latents = random(&bench, [16, 64, 64], 5);
+    let (whole, tiles) = (decode(&bench, &latents, WHOLE), decode(&bench, &latents, TILES));
+    println!("whole frames: {} MB, tiles: {} MB", whole / 1_000_000, tiles / 1_000_000);
+    assert!(tiles < whole / 2, "{whole} bytes in whole frames, {tiles} in tiles");
 }

@@ -82,7 +82,11 @@ fn unnormalised(folder: &str, part: &str, latents: &Tensor) -> Tensor {
     let stored = tensors(&format!("{folder}/{part}/diffusion_pytorch_model.safetensors"));
     let of = |name: &str| {
         let values = stored[name].to_dtype(DType::F32).unwrap();
-        if latents.rank() == 5 { values.reshape((1, (), 1, 1, 1)).unwrap() } else { values.reshape((1, 1, ())).unwrap() }
+        if latents.rank() == 5 {
+            values.reshape((1, (), 1, 1, 1)).unwrap()
+        } else {
+            values.reshape((1, 1, ())).unwrap()
+        }
     };
     let latents = latents.broadcast_mul(&of("latents_std")).unwrap().broadcast_add(&of("latents_mean")).unwrap();
     if latents.rank() == 5 {
@@ -106,10 +110,8 @@ fn check(folder: &str) {
         assert!(output.status.success(), "{folder}/{name}: {}", String::from_utf8_lossy(&output.stderr));
         let made = candle_core::safetensors::load(&kept, &Device::Cpu).unwrap();
         for (part, key, wanted) in [("vae", "video", "latents"), ("audio_vae", "audio", "audio_latents")] {
-            let error = relative_l2(
-                &unnormalised(folder, part, &made[key]),
-                &expected[&format!("pipeline.{name}.{wanted}")],
-            );
+            let error =
+                relative_l2(&unnormalised(folder, part, &made[key]), &expected[&format!("pipeline.{name}.{wanted}")]);
             assert!(error < 1e-4, "{folder}/{name}: {key} latents {error:e}");
         }
         same_frames(&frames, FRAME_STRIDE, &expected[&format!("pipeline.{name}.frames")], &format!("{folder}/{name}"));

@@ -20,12 +20,12 @@ pub fn same_frames(folder: &Path, stride: usize, expected: &Tensor, name: &str) 
     for (index, expected) in expected.iter().enumerate() {
         let image = image::open(folder.join(format!("frame-{index:05}.png"))).unwrap().into_rgb8();
         let kept = |side: u32| (0..side).step_by(stride);
-        let frame: Vec<u8> =
-            kept(image.height()).flat_map(|y| kept(image.width()).flat_map(move |x| [x, y]).collect::<Vec<_>>())
-                .collect::<Vec<u32>>()
-                .chunks_exact(2)
-                .flat_map(|at| image.get_pixel(at[0], at[1]).0)
-                .collect();
+        let frame: Vec<u8> = kept(image.height())
+            .flat_map(|y| kept(image.width()).flat_map(move |x| [x, y]).collect::<Vec<_>>())
+            .collect::<Vec<u32>>()
+            .chunks_exact(2)
+            .flat_map(|at| image.get_pixel(at[0], at[1]).0)
+            .collect();
         assert_eq!(frame.len(), expected.len(), "{name}: size of frame {index}");
         for (made, expected) in frame.iter().zip(expected) {
             let difference = (i32::from(*made) - i32::from(*expected)).abs();
