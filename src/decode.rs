@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::family::{Compute, Family};
+use crate::family::{Compute, Family, Made};
 use crate::latents::Latents;
 use crate::media::Rgb;
 use crate::progress::{Progress, Stage};
@@ -34,12 +34,18 @@ impl Decode<'_> {
     ) -> Result<()> {
         let (mut done, total) = (0, self.frames as u64);
         progress.advance(Stage::Decode, 0, total)?;
+        let mut reached = 0;
         self.family.decode(std::slice::from_ref(&latents.video), self.tiling, self.compute, &mut |made| {
-            for picture in pictures(&made)? {
-                sink(picture)?;
-                done += 1;
+            match made {
+                Made::Share(share) => reached = (share * total as f64) as u64,
+                Made::Frames(frames) => {
+                    for picture in pictures(&frames)? {
+                        sink(picture)?;
+                        done += 1;
+                    }
+                }
             }
-            progress.advance(Stage::Decode, done, total)
+            progress.advance(Stage::Decode, done.max(reached), total)
         })
     }
 }

@@ -69,8 +69,8 @@ pub trait Family {
         Err(Error::failed("this model works in one stage"))
     }
 
-    /// Decodes latents (1, C, T, H, W), several films in turn where there are several, and hands frames (1, 3, n, height,
-    /// width) in [-1, 1] on as soon as they are made.
+    /// Decodes latents (1, C, T, H, W), several films in turn where there are several, and hands frames on as soon as they
+    /// are made.
     ///
     /// # Errors
     /// Weights that do not load, and what `frames` answers.
@@ -92,8 +92,17 @@ pub trait Family {
     }
 }
 
-/// Where decoded frames go: (1, 3, n, height, width) in [-1, 1].
-pub type FrameSink<'a> = &'a mut dyn FnMut(Tensor) -> Result<()>;
+/// Where decoded frames go.
+pub type FrameSink<'a> = &'a mut dyn FnMut(Made) -> Result<()>;
+
+/// What a decoder has made.
+#[derive(Debug)]
+pub enum Made {
+    /// The next frames: (1, 3, n, height, width) in [-1, 1].
+    Frames(Tensor),
+    /// No frame yet, but this share of the work of the whole film, from 0 to 1.
+    Share(f64),
+}
 
 /// What a text encoder made of a prompt: tensors (1, length, width).
 #[derive(Debug, Clone)]

@@ -188,8 +188,12 @@ impl Pipeline {
         progress: &mut Progress<'_>,
     ) -> Result<Film> {
         let recipe = words.get("recipe").map_or("", String::as_str);
-        let mut output = Output::create(plan, recipe)?;
         let (family, frames) = (self.family.as_ref(), plan.shape.frames);
+        let sound = match latents.audio.as_ref().filter(|_| !plan.request.no_sound) {
+            Some(audio) => family.decode_sound(audio, compute)?,
+            None => None,
+        };
+        let mut output = Output::create(plan, recipe, sound, progress)?;
         let decode = Decode { family, compute, tiling: plan.tiling, frames };
         progress.stage(Stage::Decode, frames as u64, |progress| {
             decode.run(latents, progress, &mut |picture| output.push(picture))

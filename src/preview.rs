@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::family::{Compute, Family};
+use crate::family::{Compute, Family, Made};
 use crate::media::Rgb;
 use crate::plan::Plan;
 
@@ -35,7 +35,8 @@ impl Projection {
         };
         let probes = std::iter::once(None).chain((0..channels).map(Some)).map(probe);
         let mut colours = Vec::with_capacity(channels + 1);
-        family.decode(&probes.collect::<candle_core::Result<Vec<_>>>()?, None, compute, &mut |frames| {
+        family.decode(&probes.collect::<candle_core::Result<Vec<_>>>()?, None, compute, &mut |made| {
+            let Made::Frames(frames) = made else { return Ok(()) };
             let flat = frames.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.reshape((3, ()))?;
             colours.push(flat.mean_keepdim(1)?);
             Ok(())

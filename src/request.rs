@@ -11,6 +11,9 @@ use crate::error::{Context, Error, Result};
 use crate::fps::Fps;
 use crate::schedule::Sampler;
 
+/// The longest prompt, in bytes. The models read some 512 tokens of it: about 2 kB.
+pub const MAX_PROMPT: usize = 100_000;
+
 /// A request for a film. What is left out is decided by the model.
 ///
 /// ```
@@ -19,7 +22,7 @@ use crate::schedule::Sampler;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Request {
-    /// What should be seen.
+    /// What should be seen, in at most [`MAX_PROMPT`] bytes.
     pub prompt: String,
     /// What is said, in order. Each family puts it into the words that its models were trained with.
     pub dialogue: Vec<Line>,

@@ -96,16 +96,24 @@ impl Run {
             let folder = runs.join(format!("{stamp}-{}{name}", plan.seed));
             match std::fs::create_dir(&folder) {
                 Ok(()) => {
-                    let run = Self::own(folder)?;
-                    let json = serde_json::to_vec_pretty(plan).context(|| "packing the plan")?;
-                    latents::write_whole(&run.folder.join(PLAN), &json)?;
-                    return Ok(run);
+                    return Self::begin(folder.clone(), plan).inspect_err(|_| {
+                        // Nobody could resume it. If it cannot be removed either, a later run sweeps it away.
+                        let _ = discard(&folder);
+                    });
                 }
                 Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(cause) => return Err(unwritable(&folder, cause)),
             }
         }
         Err(Error::failed(format!("too many runs began in the same second, in {}", runs.display())))
+    }
+
+    /// Puts the plan into the new folder.
+    fn begin(folder: PathBuf, plan: &Plan) -> Result<Self> {
+        let run = Self::own(folder)?;
+        let json = serde_json::to_vec_pretty(plan).context(|| "packing the plan")?;
+        latents::write_whole(&run.folder.join(PLAN), &json)?;
+        Ok(run)
     }
 
     /// The run of that name or in that folder; the latest that is unfinished where no name is given.

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
+use talkie::family::Made;
 use talkie::vae::Tiling;
-use talkie::wan::vae::{Config, Decoder, Encoder, denormalise, normalise};
+use talkie::wan::vae::{Config, Decoder, Encoder, Frames, denormalise, normalise};
 use talkie::weights::Weights;
 
 use crate::support::{fixture, relative_l2, tensors};
@@ -53,14 +54,26 @@ fn tiling(folder: &str) -> Tiling {
     }
 }
 
-/// Pushes latent frames one by one, and says how many frames each push gave.
+/// Decodes a film, and says how many frames came at a time.
 fn decode(decoder: &Decoder, latents: &Tensor, tiling: Option<Tiling>) -> (Tensor, Vec<usize>) {
-    let mut stream = decoder.stream(tiling);
-    let frames: Vec<Tensor> = (0..latents.dim(2).expect("time"))
-        .map(|i| stream.push(&latents.narrow(2, i, 1).expect("a frame")).expect("frames"))
-        .collect();
+    let scratch = tempfile::tempdir().expect("a folder");
+    let mut frames = Vec::new();
+    let mut sink = |made| {
+        if let Made::Frames(made) = made {
+            frames.push(made);
+        }
+        Ok(())
+    };
+    decoder.decode(latents, tiling, scratch.path(), &mut sink).expect("frames");
+    assert_eq!(scratch.path().read_dir().expect("a folder").count(), 0, "what waited has no name");
     let counts = frames.iter().map(|frames| frames.dim(2).expect("time")).collect();
     (Tensor::cat(&frames, 2).expect("a film"), counts)
+}
+
+/// Encodes a film of tensors (1, 3, t, H, W).
+fn encode(encoder: &Encoder, frames: &Tensor, tiling: Option<Tiling>) -> talkie::Result<Tensor> {
+    let film = Frames { count: frames.dim(2).expect("time"), frame: &|i| Ok(frames.narrow(2, i, 1)?) };
+    encoder.encode(&film, tiling, &mut |_, _| Ok(()))
 }
 
 #[test]
@@ -99,7 +112,7 @@ fn a_film_no_larger_than_a_tile_is_decoded_whole() {
 fn encoding_gives_the_reference_latents() {
     for folder in FOLDERS {
         let reference = reference(folder);
-        let latents = encoder(folder).encode(&reference["vae.encode.frames"], None).expect(folder);
+        let latents = encode(&encoder(folder), &reference["vae.encode.frames"], None).expect(folder);
         let error = relative_l2(&latents, &reference["vae.encode.latents"]);
         assert!(error < CLOSE, "{folder}: {error:e}");
     }
@@ -110,28 +123,55 @@ fn encoding_in_tiles_gives_the_reference_latents() {
     for folder in FOLDERS {
         let reference = reference(folder);
         let frames = &reference["vae.tiled.encode.frames"];
-        let latents = encoder(folder).encode(frames, Some(tiling(folder))).expect(folder);
+        let latents = encode(&encoder(folder), frames, Some(tiling(folder))).expect(folder);
         let error = relative_l2(&latents, &reference["vae.tiled.encode.latents"]);
         assert!(error < CLOSE, "{folder}: {error:e}");
     }
 }
 
 #[test]
-fn the_encoder_waits_until_a_latent_frame_is_whole() {
+fn frames_that_make_no_whole_latent_frame_are_left_out() {
     for folder in FOLDERS {
         let reference = reference(folder);
         let frames = &reference["vae.encode.frames"];
-        let encoder = encoder(folder);
-        let mut stream = encoder.stream(None);
-        let pushed: Vec<Option<Tensor>> =
-            (0..9).map(|i| stream.push(&frames.narrow(2, i, 1).expect("a frame")).expect("a push")).collect();
-        let ready: Vec<usize> = (0..9).filter(|&i| pushed[i].is_some()).collect();
-        let whole: Vec<usize> = (0..9).step_by(config(folder).temporal_factor()).collect();
-        assert_eq!(ready, whole, "{folder}");
-        let latents: Vec<Tensor> = pushed.into_iter().flatten().collect();
-        let latents = Tensor::cat(&latents, 2).expect("latents");
-        assert!(relative_l2(&latents, &reference["vae.encode.latents"]) < CLOSE, "{folder}");
+        let (encoder, after) = (encoder(folder), config(folder).temporal_factor());
+        for count in [1, 2, after, after + 1, after + 2] {
+            let latents = encode(&encoder, &frames.narrow(2, 0, count).expect("frames"), None).expect("latents");
+            let whole = 1 + (count - 1) / after;
+            let wanted = reference["vae.encode.latents"].narrow(2, 0, whole).expect("latents");
+            assert!(relative_l2(&latents, &wanted) < CLOSE, "{folder}: {count} frames");
+        }
     }
+}
+
+#[test]
+fn every_part_of_the_work_is_told_and_may_stop_it() {
+    let folder = FOLDERS[0];
+    let reference = reference(folder);
+    let (decoder, latents) = (decoder(folder), &reference["vae.tiled.decode.latents"]);
+    let scratch = tempfile::tempdir().expect("a folder");
+    let mut shares = Vec::new();
+    let mut sink = |made| {
+        if let Made::Share(share) = made {
+            shares.push(share);
+        }
+        Ok(())
+    };
+    decoder.decode(latents, Some(tiling(folder)), scratch.path(), &mut sink).expect("frames");
+    assert!(shares.len() > 2 && shares.windows(2).all(|pair| pair[0] < pair[1]), "{shares:?}");
+    assert_eq!(shares.last(), Some(&1.0));
+    let mut calls = 0;
+    let mut stop = |_| {
+        calls += 1;
+        Err(talkie::Error::stopped("enough"))
+    };
+    assert!(decoder.decode(latents, Some(tiling(folder)), scratch.path(), &mut stop).is_err());
+    assert_eq!(calls, 1);
+    // A folder that cannot be made: something else has its name.
+    let taken = scratch.path().join("taken");
+    std::fs::write(&taken, "").expect("a file");
+    let report = decoder.decode(latents, Some(tiling(folder)), &taken, &mut |_| Ok(())).unwrap_err().report();
+    assert!(report.contains("taken") && report.contains("TALKIE_HOME"), "{report}");
 }
 
 #[test]
@@ -139,7 +179,7 @@ fn two_streams_of_one_decoder_do_not_mix() {
     let folder = FOLDERS[0];
     let reference = reference(folder);
     let (decoder, latents) = (decoder(folder), &reference["vae.decode.latents"]);
-    let (mut one, mut other) = (decoder.stream(None), decoder.stream(None));
+    let (mut one, mut other) = (decoder.stream(), decoder.stream());
     let mut frames = Vec::new();
     for i in 0..3 {
         let latent = latents.narrow(2, i, 1).expect("a frame");
@@ -169,7 +209,7 @@ fn normalised_latents_have_the_configured_mean_and_deviation_taken_out() {
 fn what_does_not_belong_together_is_refused_with_a_reason() {
     let decoder = decoder(FOLDERS[0]);
     let push = |shapes: &[[usize; 5]]| {
-        let mut stream = decoder.stream(None);
+        let mut stream = decoder.stream();
         let pushes = shapes.iter().map(|shape| {
             let latent = Tensor::zeros(shape.as_slice(), DType::F32, &Device::Cpu).expect("zeros");
             stream.push(&latent).map(|_| ()).map_err(|error| error.report())
@@ -177,14 +217,15 @@ fn what_does_not_belong_together_is_refused_with_a_reason() {
         pushes.collect::<Result<(), String>>()
     };
     assert!(push(&[[1, 48, 1, 2, 2]]).unwrap_err().contains("[1, 48, 1, 2, 2]"));
-    assert!(push(&[[1, 16, 2, 2, 2]]).unwrap_err().contains("(1, 16, 1, rows, columns)"));
+    assert!(push(&[[1, 16, 2, 2, 2]]).unwrap_err().contains("[1, 16, 2, 2, 2]"));
     assert!(push(&[[1, 16, 1, 0, 2]]).is_err());
     assert!(push(&[[1, 16, 1, 2, 2], [1, 16, 1, 2, 3]]).unwrap_err().contains("[1, 16, 1, 2, 3]"));
 
     let tiles = |tile: usize, stride: usize| {
         let tiling = Tiling { min_height: tile, min_width: tile, stride_height: stride, stride_width: stride };
         let latent = Tensor::zeros((1, 16, 1, 8, 8), DType::F32, &Device::Cpu).expect("zeros");
-        decoder.stream(Some(tiling)).push(&latent).map(|_| ()).map_err(|error| error.report())
+        let scratch = tempfile::tempdir().expect("a folder");
+        decoder.decode(&latent, Some(tiling), scratch.path(), &mut |_| Ok(())).map_err(|error| error.report())
     };
     assert!(tiles(32, 16).is_ok());
     assert!(tiles(32, 0).unwrap_err().contains("0 pixels apart"));
@@ -192,7 +233,7 @@ fn what_does_not_belong_together_is_refused_with_a_reason() {
     assert!(tiles(36, 16).unwrap_err().contains("multiples of 8"));
 
     let frames = Tensor::zeros((1, 3, 1, 24, 40), DType::F32, &Device::Cpu).expect("zeros");
-    let refusal = encoder(FOLDERS[1]).encode(&frames, None).unwrap_err().report();
+    let refusal = encode(&encoder(FOLDERS[1]), &frames, None).unwrap_err().report();
     assert!(refusal.contains("multiples of 16"), "{refusal}");
 }
 

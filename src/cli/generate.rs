@@ -1,15 +1,14 @@
 //! `talkie generate`: what was typed → a request → a film.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use talkie::error::{Error, Result};
-use talkie::fps::Fps;
 use talkie::generate::Pipeline;
 use talkie::output;
 use talkie::request::{PromptFile, Request, Size};
 use talkie::schedule::Sampler;
 
+use super::common::Common;
 use super::show::Show;
 
 #[derive(Debug, clap::Args)]
@@ -56,9 +55,6 @@ pub(super) struct Args {
     /// Length of the film, instead of a number of frames
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     seconds: Option<f64>,
-    /// Frames per second
-    #[arg(long, value_name = "F", allow_hyphen_values = true, value_parser = super::typed::<Fps>)]
-    fps: Option<Fps>,
     /// A picture that the film begins with
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
@@ -68,21 +64,6 @@ pub(super) struct Args {
     /// Other weights for the text encoder
     #[arg(long, value_name = "FILE")]
     text_encoder: Option<PathBuf>,
-    /// Other weights for the autoencoder
-    #[arg(long, value_name = "FILE")]
-    vae: Option<PathBuf>,
-    /// A sampling parameter that has no flag of its own; `--plan` lists them
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
-    set: Vec<(String, String)>,
-    /// Memory that may be used, such as 8GB [default: what is free]
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = super::bytes)]
-    memory: Option<u64>,
-    /// cpu, cuda, cuda:N or metal [default: the best there is]
-    #[arg(long)]
-    device: Option<String>,
-    /// f32, bf16 or f16 [default: f32 on a CPU, bf16 elsewhere]
-    #[arg(long)]
-    dtype: Option<String>,
     /// A safetensors file with the noise to begin with
     #[arg(long, value_name = "FILE")]
     noise: Option<PathBuf>,
@@ -101,41 +82,28 @@ pub(super) struct Args {
     /// Say what would happen, and stop
     #[arg(long)]
     plan: bool,
-    /// Events on stdout, one JSON object a line
-    #[arg(long)]
-    pub json: bool,
-}
-
-fn key_value(text: &str) -> Result<(String, String)> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or_else(|| Error::usage(format!("`{text}` is not KEY=VALUE")).hint("write it as `--set guidance_2=3.0`"))?;
-    Ok((key.trim().replace('-', "_"), value.to_owned()))
+    #[command(flatten)]
+    pub common: Common,
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let request = request(args)?;
     if args.plan {
         let plan = Pipeline::look(&request)?;
-        return super::print(&if args.json { to_json(&plan)? } else { plan.to_string().trim_end().to_owned() });
+        return super::print(&if args.common.json { to_json(&plan)? } else { plan.to_string().trim_end().to_owned() });
     }
-    let mut show = Show::new(args.json, args.preview.clone())?;
+    let mut show = Show::new(args.common.json, args.preview.clone())?;
     let mut on_event = |event: &talkie::progress::Event| show.event(event);
     let film = Pipeline::open(&request, &mut on_event).and_then(|pipeline| pipeline.generate(&request, &mut on_event));
     show.finish(film)
 }
 
 fn request(args: &Args) -> Result<Request> {
-    let mut set = BTreeMap::new();
-    for (key, value) in &args.set {
-        if set.insert(key.clone(), value.clone()).is_some() {
-            return Err(Error::usage(format!("`--set {key}` was given twice")).hint("leave one of them out"));
-        }
-    }
+    let common = &args.common;
     let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
     let paths = || -> std::io::Result<_> {
         let output = if args.plan { args.output.clone() } else { Some(args.output.clone().unwrap_or_else(free_name)) };
-        Ok([&output, &args.image, &args.transformer, &args.text_encoder, &args.vae, &args.noise, &args.save_latents]
+        Ok([&output, &args.image, &args.transformer, &args.text_encoder, &common.vae, &args.noise, &args.save_latents]
             .map(absolute))
     };
     let bad = |cause| Error::usage("a path cannot be made absolute").because(cause);
@@ -162,17 +130,17 @@ fn request(args: &Args) -> Result<Request> {
         size: args.size,
         frames: args.frames,
         seconds: args.seconds,
-        fps: args.fps,
+        fps: common.fps,
         image: image.map_err(bad)?,
         noise: noise.map_err(bad)?,
         save_latents: save_latents.map_err(bad)?,
         transformer: transformer.map_err(bad)?,
         text_encoder: text_encoder.map_err(bad)?,
         vae: vae.map_err(bad)?,
-        set,
-        memory: args.memory,
-        device: args.device.clone(),
-        dtype: args.dtype.clone(),
+        set: common.set()?,
+        memory: common.memory,
+        device: common.device.clone(),
+        dtype: common.dtype.clone(),
         preview: args.preview.is_some(),
         keep: args.keep,
     })

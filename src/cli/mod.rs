@@ -2,6 +2,7 @@
 //!
 //! stdout carries results only; bars and words go to stderr.
 
+mod common;
 mod decode;
 mod doctor;
 mod generate;
@@ -45,8 +46,8 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let (result, json) = match cli.command {
-        Command::Generate(args) => (generate::run(&args), args.json),
-        Command::Decode(args) => (decode::run(&args), args.json),
+        Command::Generate(args) => (generate::run(&args), args.common.json),
+        Command::Decode(args) => (decode::run(&args), args.common.json),
         Command::Resume(args) => (resume::run(&args), args.json),
         Command::Models(args) => (models::run(&args), false),
         Command::Inspect(args) => (inspect::run(&args), args.json),

@@ -10,7 +10,7 @@ use super::vocoder::Vocoder;
 use super::{Ltx, audio_vae, vae};
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
-use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink};
+use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink, Made};
 use crate::media::Rgb;
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
 use crate::progress::{Progress, Stage};
@@ -87,11 +87,11 @@ impl Family for Ltx {
             for frame in 0..latents.dim(2)? {
                 let frame = latents.narrow(2, frame, 1)?.to_device(&compute.device)?;
                 if let Some(made) = stream.push(&statistics.denormalise(&frame)?)? {
-                    frames(made)?;
+                    frames(Made::Frames(made))?;
                 }
             }
             while let Some(made) = stream.finish()? {
-                frames(made)?;
+                frames(Made::Frames(made))?;
             }
         }
         Ok(())

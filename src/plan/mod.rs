@@ -18,7 +18,7 @@ use crate::fps::Fps;
 use crate::model::Model;
 use crate::part;
 use crate::progress::Stage;
-use crate::request::{Request, Size};
+use crate::request::{MAX_PROMPT, Request, Size};
 use crate::schedule::{MAX_STEPS, Sampling, Schedule, SchedulerConfig};
 use crate::vae::Tiling;
 pub use guidance::Scales;
@@ -244,10 +244,7 @@ impl Plan {
     /// A request that this model cannot carry out, or numbers that make no sense. Each names the field.
     pub fn settle(request: &Request, geometry: &Geometry) -> Result<Self> {
         let mut notes = Vec::new();
-        if request.prompt.trim().is_empty() {
-            return Err(Error::usage("the prompt is empty")
-                .hint("say what should be seen: `talkie generate \"a red ball bounces on a wooden floor\"`"));
-        }
+        check_prompts(request)?;
         check_image(request, geometry)?;
         let fps = match request.fps {
             Some(fps) => fps,
@@ -409,6 +406,22 @@ impl Plan {
     pub fn missing_bytes(&self) -> u64 {
         self.files.iter().filter(|file| !file.present).filter_map(|file| file.bytes).sum()
     }
+}
+
+/// Whether there is a prompt, and neither it nor the negative one is longer than any model reads.
+fn check_prompts(request: &Request) -> Result<()> {
+    if request.prompt.trim().is_empty() {
+        return Err(Error::usage("the prompt is empty")
+            .hint("say what should be seen: `talkie generate \"a red ball bounces on a wooden floor\"`"));
+    }
+    let negative = request.negative.as_deref().unwrap_or_default();
+    for (name, text) in [("prompt", request.prompt.as_str()), ("negative prompt", negative)] {
+        if text.len() > MAX_PROMPT {
+            return Err(Error::usage(format!("the {name} has {} bytes: {MAX_PROMPT} at most", text.len()))
+                .hint("shorten it: of a long prompt only the first few hundred words are read"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether there is a picture where the model needs one, and none where it reads none.

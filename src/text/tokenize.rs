@@ -8,9 +8,10 @@ use serde_json::Value;
 use tokenizers::normalizers::Precompiled;
 
 use crate::error::{Context, Error, Result};
+use crate::request::MAX_PROMPT;
 
-/// The longest text that is tokenized, in bytes. The encoders read some 512 tokens: about 2 kB.
-pub const MAX_BYTES: usize = 100_000;
+/// The longest text that is tokenized, in bytes: a prompt that has grown as far as cleaning and normal forms can make it.
+pub const MAX_BYTES: usize = 4 * MAX_PROMPT;
 
 /// The longest `tokenizer.json` that is read, in bytes. UMT5's has 17 million.
 const MAX_FILE: u64 = 256 << 20;

@@ -124,6 +124,9 @@ impl Config {
 }
 
 /// The encoder. Its weights stay in memory as they are stored.
+///
+/// Its activations outgrow f16. As in the reference, which keeps `wo` in f32 there, the sums that run through the blocks and
+/// the ends of the feed-forward layers are then computed in f32, and the rest in f16.
 #[derive(Debug, Clone)]
 pub struct Umt5 {
     config: Config,
@@ -175,13 +178,14 @@ impl Umt5 {
         on_block: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Tensor> {
         self.check_ids(ids, length)?;
-        let mut xs = self.embedding.forward(&Tensor::new(ids, &self.device)?, self.dtype)?.unsqueeze(0)?; // (1, n, d)
+        let ids_on_device = Tensor::new(ids, &self.device)?;
+        let mut xs = self.embedding.forward(&ids_on_device, wide(self.dtype))?.unsqueeze(0)?; // (1, n, d)
         let buckets = Tensor::new(self.buckets(ids.len()), &self.device)?; // (n · n)
         for (index, block) in self.blocks.iter().enumerate() {
-            xs = block.forward(&xs, &buckets)?;
+            xs = block.forward(&xs, &buckets, self.dtype)?;
             on_block(index + 1, self.blocks.len())?;
         }
-        Ok(self.norm.forward(&xs)?.pad_with_zeros(1, 0, length - ids.len())?)
+        Ok(self.norm.forward(&xs)?.to_dtype(self.dtype)?.pad_with_zeros(1, 0, length - ids.len())?)
     }
 
     fn check_ids(&self, ids: &[u32], length: usize) -> Result<()> {
@@ -245,12 +249,20 @@ impl Block {
         })
     }
 
-    /// - `xs`, output: (1, n, d_model)
+    /// - `xs`, output: (1, n, d_model), in a type that is [`wide`]
     /// - `buckets`: (n · n)
-    fn forward(&self, xs: &Tensor, buckets: &Tensor) -> candle_core::Result<Tensor> {
-        let xs = (xs + self.attention.forward(&self.attention_norm.forward(xs)?, buckets)?)?;
-        &xs + self.feed_forward.forward(&self.feed_forward_norm.forward(&xs)?)?
+    /// - `dtype`: what the layers compute in
+    fn forward(&self, xs: &Tensor, buckets: &Tensor, dtype: DType) -> candle_core::Result<Tensor> {
+        let normal = self.attention_norm.forward(xs)?.to_dtype(dtype)?;
+        let xs = (xs + self.attention.forward(&normal, buckets)?.to_dtype(xs.dtype())?)?;
+        let normal = self.feed_forward_norm.forward(&xs)?.to_dtype(dtype)?;
+        &xs + self.feed_forward.forward(&normal)?
     }
+}
+
+/// The type for sums that f16 has no room for.
+fn wide(dtype: DType) -> DType {
+    if dtype == DType::F16 { DType::F32 } else { dtype }
 }
 
 #[derive(Debug, Clone)]
@@ -306,7 +318,10 @@ impl FeedForward {
         })
     }
 
+    /// The output has a type that is [`wide`].
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        self.wo.forward(&(gelu_tanh(&self.wi_0.forward(xs)?)? * self.wi_1.forward(xs)?)?)
+        let wide = wide(xs.dtype());
+        let gate = gelu_tanh(&self.wi_0.forward(xs)?)?.to_dtype(wide)?;
+        self.wo.forward(&(gate * self.wi_1.forward(xs)?.to_dtype(wide)?)?)
     }
 }

@@ -56,15 +56,16 @@ fn denoise(wan: &Wan, shape: &Shape) -> StageMemory {
 fn autoencoder(wan: &Wan, shape: &Shape, tiling: Option<Tiling>) -> StageMemory {
     let config = &wan.vae;
     let shown = shape.width as f64 * shape.height as f64;
-    let pixels = shown / (config.patch() as f64).powi(2);
-    let (covered, at_once) = tiled(shape, tiling);
+    let (at_once, covered) = tiled(shape, tiling);
+    let pixels = shown * at_once / (config.patch() as f64).powi(2);
     let base = config.decoder_base() as f64;
     let cache: f64 = (0..config.dim_mult.len()).map(|level| remembered(config, level) * base).sum();
     let [first, second] = [0, 1].map(|level| config.dim_mult.get(level).copied().unwrap_or(1) as f64 * base);
     // At the top: the input, its normalised copy, three frames stacked for the convolution, the output and the sum.
-    let frame = pixels * at_once * first.max(second / 2.0) * 8.0;
-    let film = shown * 3.0 * config.temporal_factor() as f64 * 4.0;
-    let work = (pixels * covered * cache + frame + film) * VALUE;
+    let frame = first.max(second / 2.0) * 8.0;
+    // The pixels of a latent frame, on their way from tiles to pictures.
+    let film = shown * 3.0 * config.temporal_factor() as f64 * (3.0 + covered);
+    let work = (pixels * (cache + frame) + film) * VALUE;
     StageMemory { stage: Stage::Decode, weights: bytes(wan, "vae") / 10 * 6, work: (BASE + 64.0 * MIB + work) as u64 }
 }
 
@@ -76,14 +77,14 @@ fn remembered(config: &vae::Config, level: usize) -> f64 {
     (2 * convolutions * config.dim_mult[level]) as f64 / shrink
 }
 
-/// How often a pixel is covered by tiles, and the share of the frame that is worked on at a time.
+/// The share of the frame that is worked on at a time, and how often a pixel is covered by tiles.
 fn tiled(shape: &Shape, tiling: Option<Tiling>) -> (f64, f64) {
     let Some(tiling) = tiling else { return (1.0, 1.0) };
     let cover = |side: usize, tile: usize, stride: usize| if side <= tile { 1.0 } else { tile as f64 / stride as f64 };
     let share = |side: usize, tile: usize| (tile as f64 / side as f64).min(1.0);
     let covered = cover(shape.height, tiling.min_height, tiling.stride_height)
         * cover(shape.width, tiling.min_width, tiling.stride_width);
-    (covered, share(shape.height, tiling.min_height) * share(shape.width, tiling.min_width))
+    (share(shape.height, tiling.min_height) * share(shape.width, tiling.min_width), covered)
 }
 
 fn bytes(wan: &Wan, component: &str) -> u64 {

@@ -54,8 +54,7 @@ impl Wan {
         let text: umt5::Config = part("text_encoder", "UMT5EncoderModel")?.config()?;
         text.check()?;
         let boundary = model.index.get("boundary_ratio").and_then(Value::as_f64);
-        let second =
-            model.find("transformer_2").map(|second| second.of_class("WanTransformer3DModel")).transpose()?;
+        let second = model.find("transformer_2").map(|second| second.of_class("WanTransformer3DModel")).transpose()?;
         if boundary.is_some() != second.is_some() {
             return Err(Error::failed(format!(
                 "`model_index.json` must name both `transformer_2` and `boundary_ratio`, or neither, in {}",

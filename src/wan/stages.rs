@@ -10,6 +10,7 @@ use crate::latents::Latents;
 use crate::media::Rgb;
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
 use crate::progress::{Progress, Stage};
+use crate::run;
 use crate::text::clean::clean;
 use crate::text::tokenize::{Tokenizer, Vocabulary};
 use crate::text::umt5::Umt5;
@@ -57,18 +58,14 @@ impl Family for Wan {
 
     fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
         let encoder = vae::Encoder::load(&self.vae, &self.weights("vae", compute)?)?;
-        let mut stream = encoder.stream(plan.tiling);
         let first = family::frame(image, &compute.device)?;
-        let frames = if self.reads_mask() { plan.shape.latents[2] } else { 1 };
-        let mut latents = Vec::with_capacity(frames);
-        latents.extend(stream.push(&first)?);
         // The film after the picture is grey, as in training: a black would be a picture too.
-        let grey = first.zeros_like()?.repeat((1, 1, self.vae.temporal_factor(), 1, 1))?;
-        for frame in 1..frames {
-            latents.extend(stream.push(&grey)?);
-            progress.advance(Stage::Image, frame as u64 + 1, frames as u64)?;
-        }
-        let latents = vae::normalise(&Tensor::cat(&latents, 2)?.to_dtype(DType::F32)?, &self.vae)?;
+        let grey = first.zeros_like()?;
+        let count = if self.reads_mask() { plan.shape.frames } else { 1 };
+        let film = vae::Frames { count, frame: &|i| Ok(if i == 0 { &first } else { &grey }.clone()) };
+        let latents = encoder
+            .encode(&film, plan.tiling, &mut |done, total| progress.advance(Stage::Image, done as u64, total as u64))?;
+        let latents = vae::normalise(&latents.to_dtype(DType::F32)?, &self.vae)?;
         if !self.reads_mask() {
             return Ok(latents);
         }
@@ -93,6 +90,7 @@ impl Family for Wan {
         frames: FrameSink<'_>,
     ) -> Result<()> {
         let decoder = vae::Decoder::load(&self.vae, &self.weights("vae", compute)?)?;
+        let scratch = run::home()?;
         for latents in latents {
             let channels = latents.dim(1)?;
             if channels != self.vae.z_dim {
@@ -102,11 +100,8 @@ impl Family for Wan {
                 ))
                 .hint("decode latents with the model that made them, or one of the same autoencoder"));
             }
-            let mut stream = decoder.stream(tiling);
-            for frame in 0..latents.dim(2)? {
-                let frame = latents.narrow(2, frame, 1)?.to_device(&compute.device)?;
-                frames(stream.push(&vae::denormalise(&frame, &self.vae)?)?)?;
-            }
+            let latents = vae::denormalise(&latents.to_device(&compute.device)?, &self.vae)?;
+            decoder.decode(&latents, tiling, &scratch, frames)?;
         }
         Ok(())
     }

@@ -122,9 +122,12 @@ fn prompts_are_not_empty_and_cut_aloud() {
         nothing_left(&bench, bench.generate(&[prompt]).refused(2, &["prompt is empty"]));
     }
     bench.run(&["generate", "-m", "model", "-o", "out/film"]).refused(2, &["PROMPT"]);
-    // More than the longest text that is tokenized, and less than the longest argument of a command.
+    // More than any model reads, and less than the longest argument of a command.
     let endless = "fox ".repeat(30_000);
-    nothing_left(&bench, bench.generate(&[&endless]).refused(2, &["119999 bytes", "shorten"]));
+    nothing_left(&bench, bench.generate(&[&endless]).refused(2, &["the prompt has 120000 bytes", "shorten"]));
+    nothing_left(&bench, bench.generate(&[&endless, "--plan"]).refused(2, &["the prompt has 120000 bytes"]));
+    nothing_left(&bench, bench.generate(&["--negative", &endless]).refused(2, &["negative prompt", "120000 bytes"]));
+    assert_eq!(bench.runs(), [""; 0], "it was refused before a run began");
     let long = "A red fox walks through the snow. ".repeat(200);
     bench.generate(&[&long]).worked(&["note: the prompt is", "tokens too long", "first 512"]);
     assert_eq!(bench.left(), ["film"]);
@@ -162,6 +165,30 @@ fn a_film_that_does_not_fit_is_refused_with_one_that_does() {
     assert_eq!(bench.runs(), [""; 0]);
     let long = bench.generate(&["--size", "16x16", "--frames", "99997"]);
     nothing_left(&bench, long.refused(2, &["positions", "4093 frames"]));
+}
+
+#[test]
+fn tiles_are_for_films_that_do_not_fit_without() {
+    let bench = Bench::new("wan21-t2v");
+    let plan = |arguments: &[&str]| -> Value {
+        let done = bench.generate(&[&["--plan", "--json", "--size", "640x640"], arguments].concat());
+        serde_json::from_str(&done.worked(&[]).stdout).expect("a plan")
+    };
+    let decode = |plan: &Value| -> u64 {
+        let stages = plan["stages"].as_array().expect("stages");
+        let decode = stages.iter().find(|stage| stage["stage"] == "decode").expect("a decode");
+        ["weights", "work"].iter().map(|part| decode[part].as_u64().expect("bytes")).sum()
+    };
+    let whole = plan(&["--memory", "8GB"]);
+    assert!(whole["tiling"].is_null());
+    let need = decode(&whole);
+    assert!(plan(&["--memory", &need.to_string()])["tiling"].is_null());
+    let tiled = plan(&["--memory", &(need - 1).to_string()]);
+    assert_eq!((&tiled["tiling"]["min_width"], &tiled["parameters"]["tile"]), (&256.into(), &256.into()));
+    assert!(tiled["notes"].to_string().contains("tiles of 256 pixels") && decode(&tiled) < need, "{tiled}");
+    // Where the user says so, there are none.
+    let refused = bench.generate(&["--size", "640x640", "--memory", &(need - 1).to_string(), "--set", "tile=0"]);
+    nothing_left(&bench, refused.refused(1, &["decode", "memory"]));
 }
 
 #[test]

@@ -65,12 +65,14 @@ fn a_full_disk_is_named_and_the_run_goes_on_when_there_is_room() {
     // 512 bytes a block: room for no embedding of a prompt.
     let done = bench.limited("-f 64", &film(&[]));
     nothing_left(&bench, done.refused(1, &["cannot write", "conditioning.safetensors", "disk is not full"]));
-    let [run] = &bench.runs()[..] else { panic!("{done}") };
+    let runs = bench.runs();
+    let [run] = &runs[..] else { panic!("{done}") };
     let left = names(&bench.path("home/runs").join(run));
     assert!(left.iter().all(|name| !name.contains(".part-")), "{left:?}");
     // Nor for a plan.
     let done = bench.limited("-f 1", &film(&[]));
-    nothing_left(&bench, done.refused(1, &["cannot write", "disk is not full"]));
+    nothing_left(&bench, done.refused(1, &["cannot write", "plan.json", "disk is not full"]));
+    assert_eq!(bench.runs(), [run.as_str()], "a run without a plan is none");
     let home = Bench::new("wan21-t2v");
     fs::write(home.path("home"), "a file").expect("a file");
     nothing_left(&home, home.generate(&[]).refused(1, &["folder of the run", "TALKIE_HOME"]));

@@ -215,12 +215,6 @@ impl Config {
         self.steps_down().map(Scaling::time).product()
     }
 
-    /// The fewest rows, or columns, that latents may have: a mirror wants two.
-    pub fn least_side(&self) -> usize {
-        let edges = [self.encoder_spatial_padding_mode, self.decoder_spatial_padding_mode];
-        if edges.contains(&Edges::Reflect) { 2 } else { 1 }
-    }
-
     /// The step down at the end of a level of the encoder.
     pub(super) fn step_down(&self, level: usize) -> Option<Scaling> {
         self.spatio_temporal_scaling.at(level).then(|| self.downsample_type.get(level).copied()).flatten()

@@ -16,6 +16,8 @@ pub struct Decoder {
     dtype: DType,
     device: Device,
     network: Network,
+    /// The fewest latent rows, or columns.
+    least: usize,
 }
 
 impl Decoder {
@@ -47,7 +49,8 @@ impl Decoder {
         network.norm_conv(&inner.pp("conv_out"), dim, config.out_channels * config.patch_size.pow(2), around)?;
         network.then(Step::Unpatchify(config.patch_size));
         weights.finish(&["encoder.", "latents_mean", "latents_std"])?;
-        Ok(Self { config: config.clone(), dtype: weights.dtype(), device: weights.device().clone(), network })
+        let (dtype, device) = (weights.dtype(), weights.device().clone());
+        Ok(Self { config: config.clone(), dtype, device, network, least: around.least_side() })
     }
 
     /// What the decoder was built from.
@@ -123,7 +126,7 @@ impl DecodeStream<'_> {
 /// What the first latent frame settles.
 fn begin(decoder: &Decoder, tiling: Option<&Tiling>, latent: &Tensor) -> Result<Film> {
     let config = &decoder.config;
-    let (z, factor, least) = (config.latent_channels, config.spatial_factor(), config.least_side());
+    let (z, factor, least) = (config.latent_channels, config.spatial_factor(), decoder.least);
     let (h, w) = match latent.dims() {
         &[1, channels, 1, h, w] if channels == z && h > 0 && w > 0 => (h, w),
         given => {

@@ -16,6 +16,8 @@ pub struct Encoder {
     dtype: DType,
     device: Device,
     network: Network,
+    /// The fewest latent rows, or columns.
+    least: usize,
 }
 
 impl Encoder {
@@ -44,7 +46,8 @@ impl Encoder {
         // The means, and one logarithm of a variance for all of them.
         network.norm_conv(&inner.pp("conv_out"), inputs, config.latent_channels + 1, around)?;
         weights.finish(&["decoder.", "latents_mean", "latents_std"])?;
-        Ok(Self { config: config.clone(), dtype: weights.dtype(), device: weights.device().clone(), network })
+        let (dtype, device) = (weights.dtype(), weights.device().clone());
+        Ok(Self { config: config.clone(), dtype, device, network, least: around.least_side() })
     }
 
     /// What the encoder was built from.
@@ -121,7 +124,7 @@ impl EncodeStream<'_> {
 /// What the first frames settle.
 fn begin(encoder: &Encoder, tiling: Option<&Tiling>, frames: &Tensor) -> Result<Film> {
     let config = &encoder.config;
-    let (factor, least) = (config.spatial_factor(), config.least_side());
+    let (factor, least) = (config.spatial_factor(), encoder.least);
     let (_, _, _, h, w) = frames.dims5()?;
     let small = h < least * factor || w < least * factor;
     if small || !h.is_multiple_of(factor) || !w.is_multiple_of(factor) {

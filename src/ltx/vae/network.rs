@@ -146,7 +146,7 @@ impl Film {
     /// Those of candle.
     pub(super) fn push(&mut self, network: &Network, frame: &Tensor) -> crate::Result<Option<Tensor>> {
         let tiles = match &self.grid {
-            Some(grid) => grid.split(frame)?,
+            Some(grid) => (0..grid.tiles()).map(|tile| grid.tile(frame, tile)).collect::<crate::Result<_>>()?,
             None => vec![frame.force_contiguous()?],
         };
         let frames = tiles.into_iter().zip(&mut self.caches).map(|(tile, cache)| {

@@ -1,5 +1,7 @@
 //! Latents to frames, a latent frame at a time.
 
+use std::path::Path;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::blocks::{Head, MidBlock, ResidualBlock, pointwise};
@@ -7,10 +9,11 @@ use super::cache::StreamedConv;
 use super::config::Config;
 use super::resample::{RepeatUp, Upsample};
 use crate::error::{Error, Result};
+use crate::family::{FrameSink, Made};
 use crate::nn::conv::Conv2d;
 use crate::vae::cache::{Cache, Slots};
 use crate::vae::patch::unpatchify;
-use crate::vae::{Grid, Tiling};
+use crate::vae::{Tiling, Waiting};
 use crate::weights::Weights;
 
 /// The half of the autoencoder that makes frames.
@@ -66,12 +69,71 @@ impl Decoder {
         &self.config
     }
 
-    /// A new film. With `tiling`, frames that are larger than a tile are decoded in overlapping tiles and blended.
-    pub fn stream(&self, tiling: Option<Tiling>) -> DecodeStream<'_> {
-        DecodeStream { decoder: self, tiling, film: None }
+    /// A new film, in whole frames.
+    pub fn stream(&self) -> DecodeStream<'_> {
+        DecodeStream { decoder: self, film: None }
     }
 
-    /// The frames of one tile that follow from one more latent frame.
+    /// Decodes a film. With `tiling`, frames that are larger than a tile are decoded in overlapping tiles and blended: a tile
+    /// goes through the whole film before the next begins, and its pixels wait for the others in a file in `scratch`.
+    ///
+    /// # Shapes
+    /// - `latents`: (1, z, t, h, w), un-normalised ([`super::denormalise`])
+    /// - to `sink`: (1, 3, any, H, W), in [−1, 1]
+    ///
+    /// # Errors
+    /// Latents of another shape than the network's, tiles that do not fit it, a full disk, and what `sink` answers.
+    pub fn decode(&self, latents: &Tensor, tiling: Option<Tiling>, scratch: &Path, sink: FrameSink<'_>) -> Result<()> {
+        let (h, w) = self.check(latents)?;
+        let config = &self.config;
+        let grid =
+            tiling.map(|tiling| tiling.decode_grid((h, w), config.spatial_factor(), config.patch())).transpose()?;
+        let Some(grid) = grid.flatten() else {
+            let mut stream = self.stream();
+            return (0..latents.dim(2)?).try_for_each(|i| sink(Made::Frames(stream.push(&latents.narrow(2, i, 1)?)?)));
+        };
+        let mut waiting = Waiting::new(grid, scratch)?;
+        self.tiles(latents, &mut waiting, sink)?;
+        (0..waiting.parts()).try_for_each(|part| sink(Made::Frames(self.shown(&waiting.merged(part)?)?)))
+    }
+
+    /// Decodes tile after tile, and says how far it got.
+    fn tiles(&self, latents: &Tensor, waiting: &mut Waiting, sink: FrameSink<'_>) -> Result<()> {
+        let (tiles, count) = (waiting.grid().tiles(), latents.dim(2)?);
+        for tile in 0..tiles {
+            let mut cache = self.slots.cache();
+            for i in 0..count {
+                let latent = waiting.grid().tile(&self.latent(latents, i)?, tile)?;
+                waiting.push(tile, &self.frames(&latent, &mut cache)?)?;
+                sink(Made::Share((tile * count + i + 1) as f64 / (tiles * count) as f64))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows and columns of latents (1, z, t, h, w), if they are this network's.
+    fn check(&self, latents: &Tensor) -> Result<(usize, usize)> {
+        let z = self.config.z_dim;
+        match latents.dims() {
+            &[1, channels, t, h, w] if channels == z && t > 0 && h > 0 && w > 0 => Ok((h, w)),
+            given => Err(Error::failed(format!(
+                "latents have the shape {given:?}, where (1, {z}, frames, rows, columns) belongs"
+            ))
+            .hint("latents can only be decoded by the model, or a model of the family, that made them")),
+        }
+    }
+
+    /// A latent frame (1, z, h, w) as the network takes it.
+    fn latent(&self, latents: &Tensor, index: usize) -> Result<Tensor> {
+        Ok(latents.narrow(2, index, 1)?.squeeze(2)?.to_device(&self.device)?.to_dtype(self.dtype)?)
+    }
+
+    /// Frames with patches still in the channels as (1, 3, t, H, W) in [−1, 1].
+    fn shown(&self, frames: &Tensor) -> Result<Tensor> {
+        Ok(unpatchify(frames, self.config.patch())?.clamp(-1f32, 1f32)?)
+    }
+
+    /// The frames of a film, or of one of its tiles, that follow from one more latent frame.
     ///
     /// # Shapes
     /// - `latent`: (1, z, h, w)
@@ -143,11 +205,10 @@ impl UpBlock {
     }
 }
 
-/// One film being decoded.
+/// One film being decoded, in whole frames.
 #[derive(Debug)]
 pub struct DecodeStream<'a> {
     decoder: &'a Decoder,
-    tiling: Option<Tiling>,
     film: Option<Film>,
 }
 
@@ -155,9 +216,7 @@ pub struct DecodeStream<'a> {
 #[derive(Debug)]
 struct Film {
     shape: Vec<usize>,
-    grid: Option<Grid>,
-    /// One per tile.
-    caches: Vec<Cache>,
+    cache: Cache,
 }
 
 impl DecodeStream<'_> {
@@ -165,7 +224,7 @@ impl DecodeStream<'_> {
     /// [`Config::temporal_factor`] says.
     ///
     /// # Shapes
-    /// - `latent`: (1, z, 1, h, w), as the transformer's, un-normalised ([`super::denormalise`])
+    /// - `latent`: (1, z, 1, h, w), un-normalised ([`super::denormalise`])
     /// - output: (1, 3, t, H, W), in [−1, 1]
     ///
     /// # Errors
@@ -174,44 +233,15 @@ impl DecodeStream<'_> {
         let decoder = self.decoder;
         let film = match &mut self.film {
             Some(film) => film,
-            None => self.film.insert(Film::begin(decoder, self.tiling.as_ref(), latent)?),
+            None => {
+                decoder.check(latent)?;
+                self.film.insert(Film { shape: latent.narrow(2, 0, 1)?.dims().to_vec(), cache: decoder.slots.cache() })
+            }
         };
         if latent.dims() != film.shape {
             let (given, wanted) = (latent.dims(), &film.shape);
             return Err(Error::failed(format!("a latent frame has the shape {given:?}, where {wanted:?} belongs")));
         }
-        let latent = latent.squeeze(2)?.to_device(&decoder.device)?.to_dtype(decoder.dtype)?;
-        let frames = film.push(decoder, &latent)?;
-        Ok(unpatchify(&frames, decoder.config.patch())?.clamp(-1f32, 1f32)?)
-    }
-}
-
-impl Film {
-    fn begin(decoder: &Decoder, tiling: Option<&Tiling>, latent: &Tensor) -> Result<Self> {
-        let config = &decoder.config;
-        let z = config.z_dim;
-        let (h, w) = match latent.dims() {
-            &[1, channels, 1, h, w] if channels == z && h > 0 && w > 0 => (h, w),
-            given => {
-                return Err(Error::failed(format!(
-                    "a latent frame has the shape {given:?}, where (1, {z}, 1, rows, columns) belongs"
-                ))
-                .hint("latents can only be decoded by the model, or a model of the family, that made them"));
-            }
-        };
-        let grid = match tiling {
-            Some(tiling) => tiling.decode_grid((h, w), config.spatial_factor(), config.patch())?,
-            None => None,
-        };
-        let tiles = grid.as_ref().map_or(1, Grid::tiles);
-        let caches = (0..tiles).map(|_| decoder.slots.cache()).collect();
-        Ok(Self { shape: latent.dims().to_vec(), grid, caches })
-    }
-
-    /// (1, z, h, w) to frames of (1, out_channels, t, H, W), patches still in the channels.
-    fn push(&mut self, decoder: &Decoder, latent: &Tensor) -> Result<Tensor> {
-        let Some(grid) = &self.grid else { return decoder.frames(latent, &mut self.caches[0]) };
-        let tiles = grid.split(latent)?.into_iter().zip(&mut self.caches);
-        grid.merge(tiles.map(|(tile, cache)| decoder.frames(&tile, cache)).collect::<Result<_>>()?)
+        decoder.shown(&decoder.frames(&decoder.latent(latent, 0)?, &mut film.cache)?)
     }
 }

@@ -13,6 +13,14 @@ use crate::vae::patch::patchify;
 use crate::vae::{Grid, Tiling};
 use crate::weights::Weights;
 
+/// A film to encode, that can be asked for any of its frames.
+pub struct Frames<'a> {
+    /// How many frames it has: at least one.
+    pub count: usize,
+    /// One of them: (1, 3, 1, H, W), in [−1, 1].
+    pub frame: &'a dyn Fn(usize) -> Result<Tensor>,
+}
+
 /// The half of the autoencoder that makes latents.
 #[derive(Debug)]
 pub struct Encoder {
@@ -65,25 +73,70 @@ impl Encoder {
         &self.config
     }
 
-    /// A new film. With `tiling`, frames that are larger than a tile are encoded in overlapping tiles and blended.
-    pub fn stream(&self, tiling: Option<Tiling>) -> EncodeStream<'_> {
-        EncodeStream { encoder: self, tiling, film: None }
-    }
-
     /// The latents of a whole film. Frames at the end that make no whole latent frame are left out.
     ///
+    /// With `tiling`, frames that are larger than a tile are encoded in overlapping tiles and blended: a tile goes through
+    /// the whole film before the next begins, so that each frame is asked of the film once for every tile.
+    ///
     /// # Shapes
-    /// - `frames`: (1, 3, t, H, W), in [−1, 1]
-    /// - output: (1, z, 1 + (t − 1) / [`Config::temporal_factor`], h, w), un-normalised
+    /// - output: (1, z, 1 + (t − 1) / [`Config::temporal_factor`], h, w), un-normalised ([`super::normalise`])
     ///
     /// # Errors
-    /// As [`EncodeStream::push`]; a film without frames.
-    pub fn encode(&self, frames: &Tensor, tiling: Option<Tiling>) -> Result<Tensor> {
-        let latents = self.stream(tiling).push(frames)?;
-        latents.ok_or_else(|| Error::failed("there is no frame to encode"))
+    /// Frames that cannot be encoded, tiles that do not fit the network, and what the film and `on_frame` answer.
+    pub fn encode(
+        &self,
+        film: &Frames<'_>,
+        tiling: Option<Tiling>,
+        on_frame: &mut dyn FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Tensor> {
+        let (config, patch) = (&self.config, self.config.patch());
+        let first = (film.frame)(0)?;
+        let (h, w) = self.check(&first)?;
+        let grid = |tiling: Tiling| tiling.encode_grid((h / patch, w / patch), config.spatial_factor(), patch);
+        let grid = tiling.map(grid).transpose()?.flatten();
+        let tiles = grid.as_ref().map_or(1, Grid::tiles);
+        let mut latents = Vec::with_capacity(tiles);
+        for tile in 0..tiles {
+            let (mut cache, mut made) = (self.slots.cache(), Vec::new());
+            for i in 0..film.count {
+                let frame = (film.frame)(i)?;
+                if frame.dims() != first.dims() {
+                    return Err(misshapen(&frame, config.frame_channels()));
+                }
+                let frame = self.patches(&frame)?;
+                let frame = if let Some(grid) = &grid { grid.tile(&frame, tile)? } else { frame };
+                made.extend(self.frame(frame, &mut cache)?);
+                on_frame(tile * film.count + i + 1, tiles * film.count)?;
+            }
+            latents.push(Tensor::stack(&made, 2)?);
+        }
+        if let Some(grid) = grid { grid.merge(latents) } else { Ok(latents.remove(0)) }
     }
 
-    /// The latent frame that this frame completes, for one tile: the mode of its distribution.
+    /// Rows and columns of a frame (1, 3, 1, H, W), if it is one that this network takes.
+    fn check(&self, frame: &Tensor) -> Result<(usize, usize)> {
+        let (factor, patch) = (self.config.spatial_factor(), self.config.patch());
+        let channels = self.config.frame_channels();
+        let (h, w) = match frame.dims() {
+            &[1, given, 1, h, w] if given == channels => (h, w),
+            _ => return Err(misshapen(frame, channels)),
+        };
+        // The shortcuts and the patches share pixels out evenly; convolutions alone would round down.
+        let whole = if self.config.is_residual { factor } else { patch };
+        if h < factor || w < factor || !h.is_multiple_of(whole) || !w.is_multiple_of(whole) {
+            return Err(Error::failed(format!("frames of {w}x{h} pixels cannot be encoded"))
+                .hint(format!("use a width and a height that are multiples of {factor}")));
+        }
+        Ok((h, w))
+    }
+
+    /// One frame (1, 3, 1, H, W) as the network takes it: (1, in_channels, h, w), patches in the channels.
+    fn patches(&self, frame: &Tensor) -> Result<Tensor> {
+        let frame = frame.squeeze(2)?.to_device(&self.device)?.to_dtype(self.dtype)?;
+        Ok(patchify(&frame, self.config.patch())?.force_contiguous()?)
+    }
+
+    /// The latent frame that this frame completes, of a film or of one of its tiles: the mode of its distribution.
     ///
     /// # Shapes
     /// - `frame`: (1, in_channels, h, w), patches in the channels
@@ -156,86 +209,7 @@ impl DownBlock {
     }
 }
 
-/// One film being encoded.
-#[derive(Debug)]
-pub struct EncodeStream<'a> {
-    encoder: &'a Encoder,
-    tiling: Option<Tiling>,
-    film: Option<Film>,
-}
-
-/// What the first frame settles.
-#[derive(Debug)]
-struct Film {
-    /// Rows and columns of pixels.
-    size: (usize, usize),
-    grid: Option<Grid>,
-    /// One per tile.
-    caches: Vec<Cache>,
-}
-
-impl EncodeStream<'_> {
-    /// The latent frames that these frames complete: one from the first frame, then one from every
-    /// [`Config::temporal_factor`] frames. `None` says that more frames are needed.
-    ///
-    /// # Shapes
-    /// - `frames`: (1, 3, t, H, W), in [−1, 1], with any t
-    /// - output: (1, z, t', h, w), un-normalised ([`super::normalise`])
-    ///
-    /// # Errors
-    /// Frames of another shape than the network or the frames before them have, or what candle says.
-    pub fn push(&mut self, frames: &Tensor) -> Result<Option<Tensor>> {
-        let encoder = self.encoder;
-        let film = match &mut self.film {
-            Some(film) => film,
-            None => self.film.insert(Film::begin(encoder, self.tiling.as_ref(), frames)?),
-        };
-        let (channels, (h, w)) = (encoder.config.frame_channels(), film.size);
-        match frames.dims() {
-            &[1, c, _, rows, columns] if (c, rows, columns) == (channels, h, w) => {}
-            given => {
-                return Err(Error::failed(format!(
-                    "frames have the shape {given:?}, where (1, {channels}, any, {h}, {w}) belongs"
-                )));
-            }
-        }
-        let mut latents = Vec::new();
-        for i in 0..frames.dim(2)? {
-            let frame = frames.narrow(2, i, 1)?.squeeze(2)?.to_device(&encoder.device)?.to_dtype(encoder.dtype)?;
-            latents.extend(film.push(encoder, &frame)?);
-        }
-        if latents.is_empty() { Ok(None) } else { Ok(Some(Tensor::stack(&latents, 2)?)) }
-    }
-}
-
-impl Film {
-    fn begin(encoder: &Encoder, tiling: Option<&Tiling>, frames: &Tensor) -> Result<Self> {
-        let config = &encoder.config;
-        let (factor, patch) = (config.spatial_factor(), config.patch());
-        let (_, _, _, h, w) = frames.dims5()?;
-        // The shortcuts and the patches share pixels out evenly; convolutions alone would round down.
-        let whole = if config.is_residual { factor } else { patch };
-        if h < factor || w < factor || !h.is_multiple_of(whole) || !w.is_multiple_of(whole) {
-            return Err(Error::failed(format!("frames of {w}x{h} pixels cannot be encoded"))
-                .hint(format!("use a width and a height that are multiples of {factor}")));
-        }
-        let grid = match tiling {
-            Some(tiling) => tiling.encode_grid((h / patch, w / patch), factor, patch)?,
-            None => None,
-        };
-        let tiles = grid.as_ref().map_or(1, Grid::tiles);
-        let caches = (0..tiles).map(|_| encoder.slots.cache()).collect();
-        Ok(Self { size: (h, w), grid, caches })
-    }
-
-    /// (1, 3, H, W) to a latent frame of (1, z, h, w), or nothing yet.
-    fn push(&mut self, encoder: &Encoder, frame: &Tensor) -> Result<Option<Tensor>> {
-        let frame = patchify(frame, encoder.config.patch())?;
-        let Some(grid) = &self.grid else { return encoder.frame(frame.force_contiguous()?, &mut self.caches[0]) };
-        let tiles = grid.split(&frame)?.into_iter().zip(&mut self.caches);
-        let tiles = tiles.map(|(tile, cache)| encoder.frame(tile, cache)).collect::<Result<Vec<_>>>()?;
-        // All tiles wait for the same frames.
-        let tiles: Option<Vec<Tensor>> = tiles.into_iter().collect();
-        tiles.map(|tiles| grid.merge(tiles)).transpose()
-    }
+fn misshapen(frame: &Tensor, channels: usize) -> Error {
+    let given = frame.dims();
+    Error::failed(format!("a frame has the shape {given:?}, where (1, {channels}, 1, rows, columns) belongs"))
 }

@@ -1,7 +1,7 @@
 //! The causal video autoencoders of Wan 2.1 and Wan 2.2 (Wan Team, 2025).
 //!
-//! Both halves are streams: each layer keeps what it has to remember of the frames before, so that a film goes through a
-//! frame at a time, in memory that does not grow with its length. Latents leave the encoder and enter the decoder as they
+//! A film goes through both halves a frame at a time, in memory that does not grow with its length: each layer keeps what it
+//! has to remember of the frames before. Latents leave the encoder and enter the decoder as they
 //! are; the transformer works on normalised ones, see [`normalise`] and [`denormalise`].
 
 mod blocks;
@@ -15,7 +15,7 @@ use candle_core::{Result, Tensor};
 
 pub use config::Config;
 pub use decoder::{DecodeStream, Decoder};
-pub use encoder::{EncodeStream, Encoder};
+pub use encoder::{Encoder, Frames};
 
 /// Latents as the transformer sees them: each channel with a mean of 0 and a deviation of 1.
 ///

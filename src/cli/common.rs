@@ -1,0 +1,51 @@
+//! Flags that `generate` and `decode` share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use talkie::error::{Error, Result};
+use talkie::fps::Fps;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Common {
+    /// Frames per second [default: the model's, or those of the latents' recipe]
+    #[arg(long, value_name = "F", allow_hyphen_values = true, value_parser = super::typed::<Fps>)]
+    pub fps: Option<Fps>,
+    /// Other weights for the autoencoder
+    #[arg(long, value_name = "FILE")]
+    pub vae: Option<PathBuf>,
+    /// A parameter that has no flag of its own, such as tile=256; `generate --plan` lists them
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Memory that may be used, such as 8GB [default: what is free]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = super::bytes)]
+    pub memory: Option<u64>,
+    /// cpu, cuda, cuda:N or metal [default: the best there is]
+    #[arg(long)]
+    pub device: Option<String>,
+    /// f32, bf16 or f16 [default: f32 on a CPU, bf16 elsewhere]
+    #[arg(long)]
+    pub dtype: Option<String>,
+    /// Events on stdout, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Common {
+    /// What `--set` was given, each key once.
+    pub(super) fn set(&self) -> Result<BTreeMap<String, String>> {
+        let mut set = BTreeMap::new();
+        for (key, value) in &self.set {
+            if set.insert(key.clone(), value.clone()).is_some() {
+                return Err(Error::usage(format!("`--set {key}` was given twice")).hint("leave one of them out"));
+            }
+        }
+        Ok(set)
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| format!("`{text}` is not KEY=VALUE: write it as `--set tile=256`"))?;
+    Ok((key.trim().replace('-', "_"), value.to_owned()))
+}
