@@ -139,9 +139,11 @@ impl Config {
         if name != "gemma3_text" {
             return Err(Error::failed(format!("the text encoder is a `{name}`, not a `gemma3_text`")).hint(CONFIG));
         }
-        let written = Written::deserialize(text).map_err(|cause| {
-            Error::failed("the text encoder's config.json is not that of a Gemma 3").because(cause).hint(CONFIG)
-        })?;
+        let none = || Error::failed("the text encoder's config.json is not that of a Gemma 3").hint(CONFIG);
+        if !text.is_object() {
+            return Err(none());
+        }
+        let written = Written::deserialize(text).map_err(|cause| none().because(cause))?;
         written.check()?;
         written.resolve()
     }
@@ -192,7 +194,8 @@ impl Written {
     fn resolve(self) -> Result<Config> {
         let layers = self.num_hidden_layers;
         let pattern = self.sliding_window_pattern;
-        let every = |index: usize| if (index + 1) % pattern == 0 { LayerType::Global } else { LayerType::Local };
+        let every =
+            |index: usize| if (index + 1).is_multiple_of(pattern) { LayerType::Global } else { LayerType::Local };
         let layer_types = self.layer_types.unwrap_or_else(|| (0..layers).map(every).collect());
         if layer_types.len() != layers {
             return Err(refuse("layer_types", format!("{} kinds", layer_types.len()), format!("{layers}")));
