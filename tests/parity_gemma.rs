@@ -300,6 +300,10 @@ fn every_number_of_the_configuration_is_heeded() {
 fn both_manners_of_writing_a_configuration_are_read() {
     let [old, new] = FOLDERS.map(gemma_config);
     assert_eq!(Config { query_pre_attn_scalar: 12.0, ..old }, new, "of transformers 4 and 5");
+    let mut both = part("ltx2", "text_encoder").config;
+    both["text_config"]["rope_scaling"] = json!({"factor": 8.0, "rope_type": "linear", "type": "linear"});
+    both["text_config"]["sliding_window_pattern"] = json!(6);
+    assert_eq!(Config::from_json(&both).expect("config"), gemma_config("ltx2"), "names old and new beside each other");
     // The text part as Google released Gemma 3 12B: what is left out is what transformers assumes.
     let released =
         Config::from_json(&json!({"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
@@ -331,7 +335,7 @@ fn a_configuration_of_something_else_is_an_error() {
         ("query_pre_attn_scalar", json!(-8), "`query_pre_attn_scalar` = -8"),
         ("sliding_window", json!(null), "`sliding_window` = 0"),
         ("layer_types", json!(["full_attention", "chunked_attention"]), "not that of a Gemma 3"),
-        ("_sliding_window_pattern", json!(0), "`sliding_window_pattern` = 0"),
+        ("sliding_window_pattern", json!(0), "`sliding_window_pattern` = 0"),
         ("hidden_activation", json!("silu"), "`hidden_activation` = silu"),
         ("attention_bias", json!(true), "`attention_bias` = true"),
         ("use_bidirectional_attention", json!(true), "`use_bidirectional_attention` = true"),
