@@ -30,7 +30,7 @@ fn every_command_says_what_it_takes() {
         (&[], &["generate", "decode", "resume", "models", "inspect", "doctor"]),
         (
             &["generate"],
-            &["<PROMPT>", "--model", "--seed", "--steps", "--set", "--plan", "--json", "--preview", "832x480"],
+            &["[PROMPT]", "--model", "--seed", "--steps", "--set", "--plan", "--json", "--preview", "832x480"],
         ),
         (&["decode"], &["<LATENTS>", "--model", "--output", "tile=256"]),
         (&["resume"], &["[RUN]", "latest"]),

@@ -72,6 +72,7 @@ impl Ltx {
             (Some(autoencoder), Some(vocoder)) => {
                 let pair = (audio_vae::Config::parse(&json(autoencoder))?, vocoder::Config::parse(&json(vocoder))?);
                 vocoder::check_pair(&pair.0, &pair.1)?;
+                check_release(&transformer, &pair.1, vocoder)?;
                 Some(pair)
             }
             _ => None,
@@ -139,6 +140,23 @@ impl Ltx {
             ["audio_vae", "vocoder"].into_iter().filter(|name| self.model.find(name).is_none()).collect();
         format!("the film will be silent: the model's folder has no {}", missing.join(" and no "))
     }
+}
+
+/// Refuses the vocoder of another release: its numbers may fit, and its sound would be another all the same.
+fn check_release(transformer: &config::Config, vocoder: &vocoder::Config, part: &Component) -> Result<()> {
+    let release = |second: bool| if second { "LTX-2.3" } else { "LTX-2.0" };
+    let (own, other) = (transformer.prompt_modulated(), vocoder.extension.is_some());
+    if own == other {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "the vocoder (`{}`) is that of {}, and the transformer and the audio autoencoder are those of {}, in {}",
+        vocoder.class_name(),
+        release(other),
+        release(own),
+        part.folder.display()
+    ))
+    .hint("take `vocoder` and `audio_vae` from the same release of LTX-2"))
 }
 
 /// The configuration of a part as the text that it was read from.
