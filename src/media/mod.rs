@@ -132,7 +132,7 @@ pub struct Film {
 enum Writer {
     Frames(frames::Folder),
     #[cfg(feature = "ffmpeg")]
-    Container(mux::Mux),
+    Container(Box<mux::Mux>),
 }
 
 impl Film {
@@ -293,7 +293,7 @@ fn encode_sound(_: Format, _: u32, _: usize) -> Result<()> {
 
 #[cfg(feature = "ffmpeg")]
 fn container(path: &Path, format: Format, spec: &FilmSpec, sound: Option<Waveform>) -> Result<Writer> {
-    mux::Mux::create(path, format, spec, sound).map(Writer::Container)
+    mux::Mux::create(path, format, spec, sound).map(Box::new).map(Writer::Container)
 }
 
 #[cfg(not(feature = "ffmpeg"))]
