@@ -240,10 +240,24 @@ fn check_finite(what: &str, part: &str, values: &Tensor) -> Result<()> {
 fn first_picture(path: &Path, plan: &Plan, progress: &mut Progress<'_>) -> Result<media::Rgb> {
     let shape = plan.stage_shape(0);
     let (width, height) = (shape.width as u32, shape.height as u32);
-    let picture = media::read_image(path)?;
+    let picture = compressed(media::read_image(path)?, plan.image_crf, progress)?;
     if (picture.width, picture.height) != (width, height) {
         let (w, h) = (picture.width, picture.height);
         progress.note(format!("the picture has {w}x{h} pixels: it is scaled and cropped to {width}x{height}"))?;
     }
     Ok(media::fit(&picture, width, height))
+}
+
+/// The picture with the traces of compression that the model was trained on.
+#[cfg(feature = "ffmpeg")]
+fn compressed(picture: media::Rgb, crf: u8, _: &mut Progress<'_>) -> Result<media::Rgb> {
+    if crf == 0 { Ok(picture) } else { media::recompress(&picture, crf) }
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn compressed(picture: media::Rgb, crf: u8, progress: &mut Progress<'_>) -> Result<media::Rgb> {
+    if crf > 0 {
+        progress.note("the first picture is not compressed as the model knows it: this talkie has no FFmpeg")?;
+    }
+    Ok(picture)
 }

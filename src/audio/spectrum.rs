@@ -1,9 +1,19 @@
 //! Logarithmic mel spectra of sound.
 
-use candle_core::{D, DType, Result, Tensor};
+use std::f64::consts::PI;
+
+use candle_core::{D, DType, Device, Result, Tensor};
 
 /// What a band's magnitude is raised to before the logarithm, so that silence has one.
 const FLOOR: f32 = 1e-5;
+
+/// Where Slaney's scale (1998) turns from straight to logarithmic, in hertz.
+const KNEE: f64 = 1000.0;
+/// Mels per hertz below.
+const LINEAR: f64 = 3.0 / 200.0;
+/// Mels above, for each factor of [`FACTOR`].
+const STEPS: f64 = 27.0;
+const FACTOR: f64 = 6.4;
 
 /// Samples that are cut into windows at one time: 32 MiB.
 const WINDOWS: usize = 8 << 20;
@@ -33,6 +43,53 @@ impl Spectrum {
         Ok(Self { basis: turned(basis)?, bands: turned(bands)?, hop })
     }
 
+    /// The spectrum of sound at `rate` in `bins` bands of Slaney's mel scale (1998), from silence to half the rate, each of
+    /// the same area, in Hann windows of `window` samples, an even number: torchaudio's `MelSpectrogram` with
+    /// `mel_scale="slaney"`, `norm="slaney"` and `power=1`.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn slaney(rate: u32, bins: usize, window: usize, hop: usize, device: &Device) -> Result<Self> {
+        let frequencies = window / 2 + 1;
+        let wave = |i: usize| {
+            let (part, frequency) = (i / (frequencies * window), i / window % frequencies);
+            // Reduced before the division, so that the angle stays exact.
+            let angle = 2.0 * PI * (frequency * (i % window) % window) as f64 / window as f64;
+            let hann = (PI * (i % window) as f64 / window as f64).sin().powi(2);
+            (hann * if part == 0 { angle.cos() } else { -angle.sin() }) as f32
+        };
+        let basis: Vec<f32> = (0..2 * frequencies * window).map(wave).collect();
+        let top = mels(f64::from(rate) / 2.0);
+        let edges: Vec<f64> = (0..bins + 2).map(|i| hertz(top * i as f64 / (bins + 1) as f64)).collect();
+        let band = |i: usize| {
+            let [low, middle, high] = [0, 1, 2].map(|edge| edges[i / frequencies + edge]);
+            let hertz = f64::from(rate) / 2.0 * (i % frequencies) as f64 / (frequencies - 1) as f64;
+            let slope = ((hertz - low) / (middle - low)).min((high - hertz) / (high - middle));
+            (slope.max(0.0) * 2.0 / (high - low)) as f32
+        };
+        let bands: Vec<f32> = (0..bins * frequencies).map(band).collect();
+        let basis = Tensor::from_vec(basis, (2 * frequencies, window), device)?;
+        Self::new(&basis, &Tensor::from_vec(bands, (bins, frequencies), device)?, hop)
+    }
+
+    /// The same of windows that have their middle at every `hop`-th sample, from the first on; beyond the ends, `samples`
+    /// are mirrored. There must be more of them than half a window.
+    ///
+    /// # Shapes
+    /// - output: (samples / hop + 1, bins), f32
+    ///
+    /// # Errors
+    /// Too few samples, or those of candle.
+    pub fn centred(&self, samples: &[f32]) -> Result<Tensor> {
+        let half = self.basis.dim(0)? / 2;
+        if samples.len() <= half {
+            candle_core::bail!("{} samples are too few to mirror {half}", samples.len());
+        }
+        let before = samples[1..=half].iter().rev();
+        let after = samples[samples.len() - 1 - half..samples.len() - 1].iter().rev();
+        self.of(&before.chain(samples).chain(after).copied().collect::<Vec<_>>())
+    }
+
     /// The logarithm of each band's magnitude in each window that lies within `samples`.
     ///
     /// # Shapes
@@ -56,4 +113,15 @@ impl Spectrum {
         });
         Tensor::cat(&blocks.collect::<Result<Vec<_>>>()?, 0)
     }
+}
+
+/// Slaney's mel scale.
+fn mels(hertz: f64) -> f64 {
+    if hertz < KNEE { hertz * LINEAR } else { KNEE * LINEAR + (hertz / KNEE).ln() / FACTOR.ln() * STEPS }
+}
+
+/// The way back from [`mels`].
+fn hertz(mels: f64) -> f64 {
+    let above = mels - KNEE * LINEAR;
+    if above < 0.0 { mels / LINEAR } else { KNEE * (above / STEPS * FACTOR.ln()).exp() }
 }

@@ -14,6 +14,7 @@ use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink, Made}
 use crate::media::Rgb;
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
 use crate::progress::{Progress, Stage};
+use crate::text::clean::strip;
 use crate::text::gemma3::Gemma3;
 use crate::text::tokenize::{Tokenizer, Vocabulary};
 use crate::vae::Tiling;
@@ -124,7 +125,7 @@ impl Ltx {
         let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::Gemma)?;
         let mut tokens = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            let found = tokenizer.encode(prompt.trim(), plan.text_length)?;
+            let found = tokenizer.encode(strip(prompt), plan.text_length)?;
             if found.cut > 0 {
                 let (cut, kept) = (found.cut, plan.text_length);
                 progress.note(format!("the prompt is {cut} tokens too long: only its first {kept} are read"))?;

@@ -18,6 +18,8 @@ mod gif;
 mod mux;
 #[cfg(feature = "ffmpeg")]
 mod picture;
+#[cfg(feature = "ffmpeg")]
+mod recompress;
 mod resize;
 #[cfg(feature = "ffmpeg")]
 mod sound;
@@ -30,6 +32,8 @@ mod webm;
 use std::path::{Path, PathBuf};
 
 pub use image::{Rgb, fit, read_image, write_png};
+#[cfg(feature = "ffmpeg")]
+pub use recompress::recompress;
 pub use read::{EncoderInfo, comment, encoders, ffmpeg_version};
 
 use crate::audio::Waveform;

@@ -29,7 +29,7 @@ const AAC: SoundEncoder = SoundEncoder {
     codec: "AAC",
     rates: &[96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350],
     sample: Sample::F32(Type::Planar),
-    bits: (128_000, 4),
+    bits: (160_000, 4),
 };
 
 /// The rates of RFC 6716 §2. FFmpeg's own encoder `opus` is an experiment, and no match for this one.

@@ -5,10 +5,19 @@ use candle_core::{DType, Device, Tensor};
 use super::blocks::{Blocks, CausalConv, Head};
 use super::config::{COMPRESSION, Config, LEVELS};
 use super::{Statistics, VALUES, check_finite, pack};
+use crate::audio::Waveform;
 use crate::audio::pieces::pieces;
+use crate::audio::resample::{Ends, resample};
+use crate::audio::spectrum::Spectrum;
 use crate::error::{Error, Result};
 use crate::nn::conv::Conv2d;
 use crate::weights::Weights;
+
+/// Samples of a window of the spectrum.
+const WINDOW: usize = 1024;
+
+/// Samples per second of the sounds that there are.
+const RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 
 /// The half of the autoencoder that makes latents.
 #[derive(Debug)]
@@ -62,6 +71,36 @@ impl Encoder {
     #[must_use]
     pub fn in_pieces_of(self, rows: usize) -> Self {
         Self { piece: rows, ..self }
+    }
+
+    /// The spectrum that the encoder takes of a sound, at whatever rate: as diffusers' Echo pipeline makes it, with the
+    /// windows of 1,024 samples that these networks were trained on. A single channel stands for all; those beyond the
+    /// encoder's are left out.
+    ///
+    /// # Shapes
+    /// - output: (1, in_channels, samples / hop + 1, mel_bins), f32, samples being those at the encoder's rate, and at
+    ///   least a window of them
+    ///
+    /// # Errors
+    /// A sound without samples, or at a rate that no sound has; what candle says.
+    pub fn spectrum(&self, sound: &Waveform) -> Result<Tensor> {
+        let (rate, channels) = (self.config.sample_rate, self.config.in_channels);
+        if sound.is_empty() || !RATES.contains(&sound.rate) {
+            return Err(Error::failed(format!(
+                "no spectrum can be made of {} samples at {} Hz",
+                sound.len(),
+                sound.rate
+            ))
+            .hint(format!("use a sound at {} to {} Hz", RATES.start(), RATES.end())));
+        }
+        let spectrum = Spectrum::slaney(rate, self.config.mel_bins, WINDOW, self.config.mel_hop_length, &self.device)?;
+        let spectra = (0..channels).map(|channel| {
+            let samples = sound.channels.get(channel).unwrap_or(&sound.channels[0]);
+            let mut samples = resample(samples, sound.rate, rate, Ends::Silent);
+            samples.resize(samples.len().max(WINDOW), 0.0);
+            spectrum.centred(&samples)
+        });
+        Ok(Tensor::stack(&spectra.collect::<candle_core::Result<Vec<_>>>()?, 0)?.unsqueeze(0)?)
     }
 
     /// The tokens that the transformer sees of un-normalised latents: packed and normalised.

@@ -9,6 +9,7 @@ use crate::text::gemma3;
 /// `config.json` of diffusers' `LTX2TextConnectors`. Fields that do not change the result are not read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "the file's own fields")]
 pub struct Config {
     /// Channels of a hidden state of the text encoder.
     pub caption_channels: usize,

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use super::columns;
 use super::config::ExtensionConfig;
 use super::generator::Generator;
-use crate::audio::resample::upsample;
+use crate::audio::resample::{Ends, resample};
 use crate::audio::spectrum::Spectrum;
 use crate::error::Result;
 use crate::weights::Weights;
@@ -18,7 +18,8 @@ pub(super) struct Extension {
     hop: usize,
     /// Samples of silence before the first: a window ends with its own hop, and sees no future.
     silence: usize,
-    ratio: usize,
+    /// The rates before and after.
+    rates: (u32, u32),
 }
 
 impl Extension {
@@ -26,7 +27,7 @@ impl Extension {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub(super) fn load(config: &ExtensionConfig, ratio: usize, weights: &Weights) -> Result<Self> {
+    pub(super) fn load(config: &ExtensionConfig, output_rate: u32, weights: &Weights) -> Result<Self> {
         let frequencies = config.filter_length / 2 + 1;
         let mel = weights.pp("mel_stft");
         let basis = mel.pp("stft_fn").f32("forward_basis", (2 * frequencies, 1, config.filter_length))?;
@@ -34,7 +35,13 @@ impl Extension {
         let spectrum = Spectrum::new(&basis.squeeze(1)?, &bands, config.hop_length)?;
         let silence = config.window_length.saturating_sub(config.hop_length);
         let generator = Generator::load(&config.generator, &weights.pp("bwe_generator"))?;
-        Ok(Self { generator, spectrum, hop: config.hop_length, silence, ratio })
+        Ok(Self {
+            generator,
+            spectrum,
+            hop: config.hop_length,
+            silence,
+            rates: (config.input_sampling_rate, output_rate),
+        })
     }
 
     /// The same that takes `rows` rows of the spectrum at a time.
@@ -42,7 +49,7 @@ impl Extension {
         Self { generator: self.generator.in_pieces_of(rows), ..self }
     }
 
-    /// Channels at `ratio` times the rate, in [−1, 1]. All channels are equally long.
+    /// Channels at the higher rate, in [−1, 1]. All channels are equally long.
     ///
     /// # Errors
     /// Those of candle.
@@ -59,8 +66,9 @@ impl Extension {
         for (channel, extended) in sound.iter().zip(&mut extended) {
             let mut padded = channel.clone();
             padded.resize(whole, 0.0);
-            extended.iter_mut().zip(upsample(&padded, self.ratio)).for_each(|(y, x)| *y = (*y + x).clamp(-1.0, 1.0));
-            extended.truncate(length * self.ratio);
+            let skip = resample(&padded, self.rates.0, self.rates.1, Ends::Repeated);
+            extended.iter_mut().zip(skip).for_each(|(y, x)| *y = (*y + x).clamp(-1.0, 1.0));
+            extended.truncate(length * (self.rates.1 / self.rates.0) as usize);
         }
         Ok(extended)
     }

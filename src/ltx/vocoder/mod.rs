@@ -36,9 +36,8 @@ impl Vocoder {
         let (generator, extension) = match &config.extension {
             None => (Generator::load(&config.generator, weights)?, None),
             Some(extension) => {
-                let ratio = config.output_sampling_rate / extension.input_sampling_rate;
                 let generator = Generator::load(&config.generator, &weights.pp("vocoder"))?;
-                (generator, Some(Extension::load(extension, ratio as usize, weights)?))
+                (generator, Some(Extension::load(extension, config.output_sampling_rate, weights)?))
             }
         };
         // The way back from the spectrum, that nothing uses.

@@ -71,7 +71,6 @@ struct Written {
     query_pre_attn_scalar: f64,
     sliding_window: Option<usize>,
     layer_types: Option<Vec<LayerType>>,
-    #[serde(alias = "_sliding_window_pattern")]
     sliding_window_pattern: usize,
     hidden_activation: String,
     attention_bias: bool,
@@ -85,8 +84,9 @@ struct Written {
 #[derive(Default, Clone, Deserialize)]
 #[serde(default)]
 struct Scaling {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// What `rope_type` was called at first; some files have both.
+    r#type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     partial_rotary_factor: Option<f64>,
@@ -139,9 +139,11 @@ impl Config {
         if name != "gemma3_text" {
             return Err(Error::failed(format!("the text encoder is a `{name}`, not a `gemma3_text`")).hint(CONFIG));
         }
-        let written = Written::deserialize(text).map_err(|cause| {
-            Error::failed("the text encoder's config.json is not that of a Gemma 3").because(cause).hint(CONFIG)
-        })?;
+        let none = || Error::failed("the text encoder's config.json is not that of a Gemma 3").hint(CONFIG);
+        if !text.is_object() {
+            return Err(none());
+        }
+        let written = Written::deserialize(text).map_err(|cause| none().because(cause))?;
         written.check()?;
         written.resolve()
     }
@@ -192,7 +194,8 @@ impl Written {
     fn resolve(self) -> Result<Config> {
         let layers = self.num_hidden_layers;
         let pattern = self.sliding_window_pattern;
-        let every = |index: usize| if (index + 1) % pattern == 0 { LayerType::Global } else { LayerType::Local };
+        let every =
+            |index: usize| if (index + 1).is_multiple_of(pattern) { LayerType::Global } else { LayerType::Local };
         let layer_types = self.layer_types.unwrap_or_else(|| (0..layers).map(every).collect());
         if layer_types.len() != layers {
             return Err(refuse("layer_types", format!("{} kinds", layer_types.len()), format!("{layers}")));
@@ -200,7 +203,7 @@ impl Written {
         let written = self.rope_parameters.unwrap_or_default();
         let mut global = written.full_attention.unwrap_or_default();
         if let Some(scaling) = self.rope_scaling {
-            global.rope_type = scaling.rope_type.or(global.rope_type);
+            global.rope_type = scaling.rope_type.or(scaling.r#type).or(global.rope_type);
             global.rope_theta = scaling.rope_theta.or(global.rope_theta);
             global.factor = scaling.factor.or(global.factor);
             global.partial_rotary_factor = scaling.partial_rotary_factor.or(global.partial_rotary_factor);
@@ -225,7 +228,7 @@ impl Written {
 
 impl Scaling {
     fn positions(&self, theta: f64) -> Result<Positions> {
-        let factor = match self.rope_type.as_deref() {
+        let factor = match self.rope_type.as_deref().or(self.r#type.as_deref()) {
             None | Some("default") => 1.0,
             Some("linear") => self.factor.unwrap_or(0.0),
             Some(other) => return Err(refuse("rope_type", other, "`default` or `linear`")),
