@@ -32,9 +32,9 @@ mod webm;
 use std::path::{Path, PathBuf};
 
 pub use image::{Rgb, fit, read_image, write_png};
+pub use read::{EncoderInfo, comment, encoders, ffmpeg_version};
 #[cfg(feature = "ffmpeg")]
 pub use recompress::recompress;
-pub use read::{EncoderInfo, comment, encoders, ffmpeg_version};
 
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
