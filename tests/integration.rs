@@ -18,6 +18,7 @@ mod library;
 mod ltx_layers;
 mod media;
 mod memory;
+mod models;
 mod parity_gemma;
 mod parity_ltx_audio;
 mod parity_ltx_pipeline;

@@ -106,9 +106,12 @@ impl Ltx {
         let config = &self.transformer;
         let channels = self.sound.as_ref().map_or(AUDIO_CHANNELS, |(autoencoder, _)| autoencoder.latent_channels);
         let width = config.audio_in_channels;
-        let name = self.model.folder.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Geometry {
-            title: if self.named { own.title.clone() } else { name.unwrap_or_else(|| "this model".into()) },
+            title: if self.named {
+                own.title.clone()
+            } else {
+                self.model.name().unwrap_or_else(|| "this model".into())
+            },
             spatial: self.vae.spatial_factor(),
             temporal: self.vae.temporal_factor(),
             patch: [1, 1, 1],
@@ -169,10 +172,7 @@ fn presets(transformer: &config::Config, model: &Model, entry: Option<&Entry>) -
     let release = if transformer.prompt_modulated() { "ltx-2.3" } else { "ltx-2" };
     let dev = catalogue::find(release)?;
     let distilled = catalogue::find(&format!("{release}-distilled"))?;
-    let name = entry.map_or_else(
-        || model.folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        |entry| entry.name.clone(),
-    );
+    let name = entry.map_or_else(|| model.name().unwrap_or_default(), |entry| entry.name.clone());
     let mut presets = vec![("dev", dev), ("distilled", distilled)];
     if name.to_lowercase().contains("distilled") {
         presets.reverse();
