@@ -1,5 +1,19 @@
 //! Sound: samples, as the vocoders make them and the files take them.
 
+pub mod check;
+pub mod pieces;
+pub mod resample;
+pub mod spectrum;
+
+use std::ops::RangeInclusive;
+
+use crate::error::{Error, Result};
+
+/// The samples in a second that a sound may have: below is no sound, above no converter.
+pub const RATES: RangeInclusive<u32> = 1_000..=768_000;
+/// The loudest sample that is still taken for sound, where 1 is full scale: far above what any network means.
+pub const LOUDEST: f32 = 1e4;
+
 /// Samples of one or more channels, in [-1, 1] where nothing clips.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waveform {
@@ -23,5 +37,52 @@ impl Waveform {
     /// How long it sounds, in seconds.
     pub fn seconds(&self) -> f64 {
         self.len() as f64 / f64::from(self.rate)
+    }
+
+    /// The first `samples` samples of each channel, with silence after the end where there are not so many.
+    #[must_use]
+    pub fn fitted(&self, samples: usize) -> Self {
+        let fit = |channel: &Vec<f32>| {
+            let mut channel = channel[..samples.min(channel.len())].to_vec();
+            channel.resize(samples, 0.0);
+            channel
+        };
+        Self { rate: self.rate, channels: self.channels.iter().map(fit).collect() }
+    }
+
+    /// Refuses what is no sound: a rate outside [`RATES`], no channel or channels of different lengths, samples that are
+    /// not finite or beyond [`LOUDEST`].
+    ///
+    /// # Errors
+    /// A failure that names the rate, or the first such sample and its place.
+    pub fn check(&self) -> Result<()> {
+        if !RATES.contains(&self.rate) {
+            let what = format!("the soundtrack cannot have {} samples a second", self.rate);
+            return Err(Error::failed(what).hint("check the sampling rate in the configuration of the model's vocoder"));
+        }
+        if self.channels.is_empty() || self.channels.iter().any(|channel| channel.len() != self.len()) {
+            let lengths: Vec<usize> = self.channels.iter().map(Vec::len).collect();
+            return Err(Error::failed(format!("the soundtrack needs channels of one length, not of {lengths:?}")));
+        }
+        for (name, channel) in self.named() {
+            // A comparison with what is not a number is false.
+            if let Some(at) = channel.iter().position(|sample| !(sample.abs() <= LOUDEST)) {
+                let what = format!("the soundtrack holds what is no sound: {} is sample {at} of {name}", channel[at]);
+                return Err(Error::failed(what)
+                    .hint("try `--dtype f32`: the vocoder, the autoencoder, or their number type, overflows"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The channels, and what people call each.
+    fn named(&self) -> impl Iterator<Item = (String, &[f32])> {
+        let name = |index| match (self.channels.len(), index) {
+            (1, _) => "the only channel".to_owned(),
+            (2, 0) => "the left channel".to_owned(),
+            (2, 1) => "the right channel".to_owned(),
+            (_, index) => format!("channel {}", index + 1),
+        };
+        self.channels.iter().enumerate().map(move |(index, channel)| (name(index), channel.as_slice()))
     }
 }

@@ -14,6 +14,10 @@ const FILES: &[(&str, &str)] = &[
     ("wan2.2-ti2v-5b", include_str!("../models/wan2.2-ti2v-5b.toml")),
     ("wan2.2-t2v-a14b", include_str!("../models/wan2.2-t2v-a14b.toml")),
     ("wan2.2-i2v-a14b", include_str!("../models/wan2.2-i2v-a14b.toml")),
+    ("ltx-2", include_str!("../models/ltx-2.toml")),
+    ("ltx-2-distilled", include_str!("../models/ltx-2-distilled.toml")),
+    ("ltx-2.3", include_str!("../models/ltx-2.3.toml")),
+    ("ltx-2.3-distilled", include_str!("../models/ltx-2.3-distilled.toml")),
 ];
 
 /// One released checkpoint.
@@ -62,6 +66,8 @@ pub struct Entry {
 pub struct Described {
     /// Its class in diffusers or transformers.
     pub class: String,
+    /// The hub repository that has it, where it is not the model's. The model can do without such a part.
+    pub repo: Option<String>,
     /// Its configuration, as far as it is not that of the class.
     #[serde(default)]
     pub config: Map<String, Value>,
@@ -95,6 +101,8 @@ pub struct Licence {
     pub name: String,
     /// Where its text is.
     pub url: String,
+    /// What it asks of a user, in a sentence, where that is more than to name the authors.
+    pub terms: Option<String>,
 }
 
 /// Numbers of parameters, computed from the configuration of each network.
@@ -105,10 +113,36 @@ pub struct Parameters {
     pub transformer: u64,
     /// The expert for low noise.
     pub transformer_2: Option<u64>,
-    /// The text encoder, without a decoder.
+    /// The text encoder as its files hold it: without a decoder, but with eyes where it has them.
     pub text_encoder: u64,
+    /// What is between the text encoder and the transformer.
+    pub connectors: Option<u64>,
     /// The video autoencoder, both halves.
     pub vae: u64,
+    /// The audio autoencoder, both halves.
+    pub audio_vae: Option<u64>,
+    /// The vocoder, which makes sound of spectra.
+    pub vocoder: Option<u64>,
+    /// What enlarges latents between two stages.
+    pub latent_upsampler: Option<u64>,
+}
+
+impl Parameters {
+    /// The number of a part's parameters, by its name in the folder; 0 where it has none.
+    pub fn of(&self, part: &str) -> u64 {
+        let optional = match part {
+            "transformer" => Some(self.transformer),
+            "transformer_2" => self.transformer_2,
+            "text_encoder" => Some(self.text_encoder),
+            "connectors" => self.connectors,
+            "vae" => Some(self.vae),
+            "audio_vae" => self.audio_vae,
+            "vocoder" => self.vocoder,
+            "latent_upsampler" => self.latent_upsampler,
+            _ => None,
+        };
+        optional.unwrap_or(0)
+    }
 }
 
 /// Sizes, lengths and rates that a model was trained for.
@@ -141,6 +175,40 @@ pub struct Sampling {
     pub boundary_ratio: Option<f64>,
     /// The negative prompt for a request that has none.
     pub negative_prompt: String,
+    /// The sigmas, where they are not those of a number of steps.
+    #[serde(default)]
+    pub sigmas: Vec<f64>,
+    /// The sigmas of a second stage, on a film of twice the sides; empty where there is one stage.
+    #[serde(default)]
+    pub refine_sigmas: Vec<f64>,
+    /// How a model that makes sound is guided.
+    pub av: Option<AvSampling>,
+}
+
+/// The guidance of a model that makes pictures and sound at once.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AvSampling {
+    /// Classifier-free guidance of the sound.
+    pub audio_guidance: f64,
+    /// Spatio-temporal guidance of pictures and of sound; 0 means none.
+    pub stg_scale: f64,
+    /// That of the sound.
+    pub audio_stg_scale: f64,
+    /// Blocks of the transformer that spatio-temporal guidance perturbs.
+    pub stg_blocks: Vec<usize>,
+    /// Guidance away from pictures and sound that do not see each other; 1 means none.
+    pub modality_scale: f64,
+    /// That of the sound.
+    pub audio_modality_scale: f64,
+    /// Rescaling of the guided prediction, 0 to 1.
+    pub rescale: f64,
+    /// That of the sound.
+    pub audio_rescale: f64,
+    /// Whether pictures and sound are told each other's timestep where they see each other.
+    pub cross_timestep: bool,
+    /// How much a first picture is compressed before it is encoded, as a CRF of H.264.
+    pub image_crf: u8,
 }
 
 /// A flow shift for pictures of at most so many pixels.

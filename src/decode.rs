@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::family::{Compute, Family, Made};
+use crate::latents::Latents;
 use crate::media::Rgb;
 use crate::progress::{Progress, Stage};
 use crate::vae::Tiling;
@@ -21,20 +22,20 @@ pub struct Decode<'a> {
 }
 
 impl Decode<'_> {
-    /// Decodes latents (1, C, T, H, W) and hands each frame on as soon as it is made.
+    /// Decodes the pictures of latents and hands each frame on as soon as it is made.
     ///
     /// # Errors
     /// Weights that do not load, frames that are not finite, a stop, and what `sink` answers.
     pub fn run(
         &self,
-        latents: &Tensor,
+        latents: &Latents,
         progress: &mut Progress<'_>,
         sink: &mut dyn FnMut(Rgb) -> Result<()>,
     ) -> Result<()> {
         let (mut done, total) = (0, self.frames as u64);
         progress.advance(Stage::Decode, 0, total)?;
         let mut reached = 0;
-        self.family.decode(std::slice::from_ref(latents), self.tiling, self.compute, &mut |made| {
+        self.family.decode(std::slice::from_ref(&latents.video), self.tiling, self.compute, &mut |made| {
             match made {
                 Made::Share(share) => reached = (share * total as f64) as u64,
                 Made::Frames(frames) => {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::family::Family;
+use crate::ltx::Ltx;
 use crate::model::{Model, Source};
 use crate::plan::PlannedFile;
 use crate::progress::Progress;
@@ -46,11 +47,15 @@ fn of(mut model: Model, source: &Source, request: &Request) -> Result<Opened> {
             model.replace(name, with)?;
         }
     }
-    if !Wan::knows(&model) {
+    let entry = source.entry();
+    let family: Box<dyn Family> = if Wan::knows(&model) {
+        Box::new(Wan::open(model.clone(), entry.cloned())?)
+    } else if Ltx::knows(&model) {
+        Box::new(Ltx::open(model.clone(), entry)?)
+    } else {
         let (class, folder) = (&model.pipeline, model.folder.display());
         return Err(Error::failed(format!("`{class}` is a family that talkie does not run, in {folder}"))
             .hint("`talkie models` lists the models that it does"));
-    }
-    let family = Box::new(Wan::open(model.clone(), source.entry().cloned())?);
+    };
     Ok((model, family))
 }

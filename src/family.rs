@@ -1,8 +1,10 @@
-//! What a family of models implements: two traits. `wan/`, later `ltx/`, are such families.
+//! What a family of models implements: two traits. `wan/` and `ltx/` are such families.
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::error::Result;
+use crate::audio::Waveform;
+use crate::error::{Error, Result};
+use crate::latents::Latents;
 use crate::media::Rgb;
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
 use crate::progress::Progress;
@@ -30,7 +32,7 @@ pub trait Family {
     /// The memory of each stage for a film of a shape.
     fn memory(&self, shape: &Shape, tiling: Option<Tiling>) -> Vec<StageMemory>;
 
-    /// The embeddings of prompts, one tensor (1, length, width) each. Says aloud which prompt was cut.
+    /// The embeddings of prompts. Says aloud which prompt was cut.
     ///
     /// # Errors
     /// Weights that do not load, a prompt that cannot be read.
@@ -40,25 +42,32 @@ pub trait Family {
         plan: &Plan,
         compute: &Compute,
         progress: &mut Progress<'_>,
-    ) -> Result<Vec<Tensor>>;
+    ) -> Result<Vec<Embedding>>;
 
-    /// A first picture, of exactly the film's size, as what [`Denoiser::velocity`] takes for it.
+    /// A first picture, of exactly the size that the denoising begins with, as what [`Denoiser::velocity`] takes for it.
     ///
     /// # Errors
     /// Weights that do not load.
     fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor>;
 
+    /// Whether a first picture's latents are the first latent frame of the film, from the noise to the end. Otherwise the
+    /// transformer reads them beside the film.
+    fn begins_with_image(&self) -> bool;
+
     /// Loads one of the transformers.
     ///
     /// # Errors
     /// Weights that do not load.
-    fn denoiser(&self, expert: usize, compute: &Compute) -> Result<Box<dyn Denoiser>>;
+    fn denoiser(&self, expert: usize, plan: &Plan, compute: &Compute) -> Result<Box<dyn Denoiser>>;
 
-    /// What the final latents become before they are decoded: where a picture was given, its frame is put in its place.
+    /// The latents (1, C, T, H, W) of a film of twice the sides, for the second stage of a model that works in two.
     ///
     /// # Errors
-    /// Those of candle.
-    fn finish(&self, latents: &Tensor, image: Option<&Tensor>) -> Result<Tensor>;
+    /// A model that has no second stage, weights that do not load.
+    fn upsample(&self, video: &Tensor, compute: &Compute) -> Result<Tensor> {
+        let _ = (video, compute);
+        Err(Error::failed("this model works in one stage"))
+    }
 
     /// Decodes latents (1, C, T, H, W), several films in turn where there are several, and hands frames on as soon as they
     /// are made.
@@ -72,6 +81,15 @@ pub trait Family {
         compute: &Compute,
         frames: FrameSink<'_>,
     ) -> Result<()>;
+
+    /// The soundtrack of latents (1, T, C). None where the model makes films without sound.
+    ///
+    /// # Errors
+    /// Weights that do not load.
+    fn decode_sound(&self, audio: &Tensor, compute: &Compute) -> Result<Option<Waveform>> {
+        let _ = (audio, compute);
+        Ok(None)
+    }
 }
 
 /// Where decoded frames go.
@@ -86,14 +104,52 @@ pub enum Made {
     Share(f64),
 }
 
+/// What a text encoder made of a prompt: tensors (1, length, width).
+#[derive(Debug, Clone)]
+pub struct Embedding {
+    /// What the pictures are told.
+    pub video: Tensor,
+    /// What the sound is told, where the model makes sound.
+    pub audio: Option<Tensor>,
+}
+
+/// Where a transformer is asked for a velocity.
+#[derive(Debug, Clone, Copy)]
+pub struct Point<'a> {
+    /// The latents, in f32.
+    pub latents: &'a Latents,
+    /// The timestep, in [0, 1000].
+    pub timestep: f64,
+    /// The tensor of [`Family::encode_image`].
+    pub image: Option<&'a Tensor>,
+}
+
+/// What of a transformer works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// All of it.
+    Whole,
+    /// Some blocks do not look around (spatio-temporal guidance, Hyung et al. 2024).
+    Perturbed,
+    /// Pictures and sound do not see each other.
+    Isolated,
+}
+
 /// A loaded transformer.
 pub trait Denoiser {
-    /// The velocity that it predicts, (1, C, T, H, W), in f32.
-    ///
-    /// `latents` is (1, C, T, H, W) in f32, `timestep` in [0, 1000], `text` an embedding of [`Family::encode_text`], `image`
-    /// the tensor of [`Family::encode_image`].
+    /// The velocity that it predicts, of the shape of the latents, in f32.
     ///
     /// # Errors
     /// Shapes that do not fit, and those of candle.
-    fn velocity(&self, latents: &Tensor, timestep: f64, text: &Tensor, image: Option<&Tensor>) -> Result<Tensor>;
+    fn velocity(&self, at: Point<'_>, text: &Embedding, pass: Pass) -> Result<Latents>;
+}
+
+/// A picture as one frame, (1, 3, 1, height, width) in [-1, 1]: what the encoders of all families take.
+///
+/// # Errors
+/// Those of candle.
+pub fn frame(image: &Rgb, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = image.data.iter().map(|&byte| 2.0 * (f32::from(byte) / 255.0) - 1.0).collect();
+    let frame = Tensor::from_vec(values, (1, 1, image.height as usize, image.width as usize, 3), device)?;
+    Ok(frame.permute((0, 4, 1, 2, 3))?.contiguous()?)
 }

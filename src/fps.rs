@@ -60,6 +60,13 @@ impl Fps {
     pub fn seconds(self, frames: usize) -> f64 {
         frames as f64 * f64::from(self.denominator) / f64::from(self.numerator)
     }
+
+    /// How many samples, `rate` of them in a second, last as long as `frames` frames: to the nearest whole one.
+    pub fn samples(self, frames: usize, rate: u32) -> usize {
+        let (numerator, denominator) = (u128::from(self.numerator), u128::from(self.denominator));
+        let samples = (frames as u128 * u128::from(rate) * denominator * 2 + numerator) / (numerator * 2);
+        usize::try_from(samples).unwrap_or(usize::MAX)
+    }
 }
 
 /// A whole rate prints as `16`, another as `30000/1001`: both can be parsed again.

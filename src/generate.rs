@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::families;
 use crate::family::{Compute, Family};
 use crate::guidance::Conditioning;
-use crate::latents;
+use crate::latents::{self, Latents};
 use crate::media;
 use crate::model::Model;
 use crate::output::{Film, Output};
@@ -95,12 +95,12 @@ impl Pipeline {
         }
         let compute = compute(&plan)?;
         let latents = match run.latents()? {
-            Some(latents) if latents.dims() == plan.shape.latents => latents,
+            Some(latents) if fits(&latents, &plan) => latents,
             Some(_) => return Err(not_of_this_film(&run)),
             None => self.denoise(&plan, &mut run, &compute, &mut progress)?,
         };
         if let Some(path) = &plan.request.save_latents {
-            latents::save(path, &[("video".to_owned(), latents.clone())], run.words()?)?;
+            latents::save(path, &latents.pack(), run.words()?)?;
         }
         let film = self.film(&plan, &latents, &run.words()?, &compute, &mut progress)?;
         match plan.request.keep {
@@ -115,17 +115,17 @@ impl Pipeline {
     /// # Errors
     /// A file that holds no latents of this model, weights that do not load, a full disk, a stop from the callback.
     pub fn decode(&self, path: &Path, request: &Request, on_event: OnEvent<'_>) -> Result<Film> {
-        let latents = latents::load_video(path)?;
+        let latents = latents::load_latents(path)?;
         let words = latents::metadata(path)?;
         let geometry = self.family.geometry()?;
-        let plan = Plan::of_latents(request, &geometry, latents.dims(), &words)?.with_files(&self.model);
+        let plan = Plan::of_latents(request, &geometry, latents.video.dims(), &words)?.with_files(&self.model);
         let plan = plan.with_memory(&geometry, &|shape, tiling| self.family.memory(shape, tiling))?;
         Output::check(&plan)?;
         self.film(&plan, &latents, &words, &compute(&plan)?, &mut Progress::new(on_event))
     }
 
     /// Prompt and noise to latents, kept in the run's folder before anything else is done with them.
-    fn denoise(&self, plan: &Plan, run: &mut Run, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
+    fn denoise(&self, plan: &Plan, run: &mut Run, compute: &Compute, progress: &mut Progress<'_>) -> Result<Latents> {
         let recipe = std::thread::spawn({
             let plan = plan.clone();
             move || Recipe::of(&plan)?.to_json()
@@ -155,7 +155,11 @@ impl Pipeline {
         let mut embeddings = progress
             .stage(Stage::Text, 0, |progress| self.family.encode_text(&prompts, plan, compute, progress))?
             .into_iter()
-            .map(|embedding| check_finite("the prompt's embedding", "text_encoder", &embedding).map(|()| embedding))
+            .map(|embedding| {
+                let all = std::iter::once(&embedding.video).chain(&embedding.audio);
+                all.into_iter().try_for_each(|part| check_finite("the prompt's embedding", "text_encoder", part))?;
+                Ok(embedding)
+            })
             .collect::<Result<Vec<_>>>()?
             .into_iter();
         let text = embeddings.next().ok_or_else(|| Error::failed("the text encoder made no embedding"))?;
@@ -178,14 +182,18 @@ impl Pipeline {
     fn film(
         &self,
         plan: &Plan,
-        latents: &Tensor,
+        latents: &Latents,
         words: &HashMap<String, String>,
         compute: &Compute,
         progress: &mut Progress<'_>,
     ) -> Result<Film> {
         let recipe = words.get("recipe").map_or("", String::as_str);
-        let mut output = Output::create(plan, recipe)?;
         let (family, frames) = (self.family.as_ref(), plan.shape.frames);
+        let sound = match latents.audio.as_ref().filter(|_| !plan.request.no_sound) {
+            Some(audio) => family.decode_sound(audio, compute)?,
+            None => None,
+        };
+        let mut output = Output::create(plan, recipe, sound, progress)?;
         let decode = Decode { family, compute, tiling: plan.tiling, frames };
         progress.stage(Stage::Decode, frames as u64, |progress| {
             decode.run(latents, progress, &mut |picture| output.push(picture))
@@ -197,6 +205,12 @@ impl Pipeline {
 fn compute(plan: &Plan) -> Result<Compute> {
     let device = device::open(&plan.device)?;
     Ok(Compute { dtype: device::dtype(&plan.dtype, &device)?, device })
+}
+
+/// Whether latents are those of a plan's film.
+fn fits(latents: &Latents, plan: &Plan) -> bool {
+    let sound = plan.sound.as_ref().map(|sound| sound.latents.as_slice());
+    latents.has_shapes(&plan.shape.latents, sound)
 }
 
 fn not_of_this_film(run: &Run) -> Error {
@@ -224,11 +238,26 @@ fn check_finite(what: &str, part: &str, values: &Tensor) -> Result<()> {
 
 /// The picture that the film begins with, at the film's size.
 fn first_picture(path: &Path, plan: &Plan, progress: &mut Progress<'_>) -> Result<media::Rgb> {
-    let (width, height) = (plan.shape.width as u32, plan.shape.height as u32);
-    let picture = media::read_image(path)?;
+    let shape = plan.stage_shape(0);
+    let (width, height) = (shape.width as u32, shape.height as u32);
+    let picture = compressed(media::read_image(path)?, plan.image_crf, progress)?;
     if (picture.width, picture.height) != (width, height) {
         let (w, h) = (picture.width, picture.height);
         progress.note(format!("the picture has {w}x{h} pixels: it is scaled and cropped to {width}x{height}"))?;
     }
     Ok(media::fit(&picture, width, height))
+}
+
+/// The picture with the traces of compression that the model was trained on.
+#[cfg(feature = "ffmpeg")]
+fn compressed(picture: media::Rgb, crf: u8, _: &mut Progress<'_>) -> Result<media::Rgb> {
+    if crf == 0 { Ok(picture) } else { media::recompress(&picture, crf) }
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn compressed(picture: media::Rgb, crf: u8, progress: &mut Progress<'_>) -> Result<media::Rgb> {
+    if crf > 0 {
+        progress.note("the first picture is not compressed as the model knows it: this talkie has no FFmpeg")?;
+    }
+    Ok(picture)
 }

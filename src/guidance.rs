@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::family::Denoiser;
+use crate::family::{Denoiser, Embedding, Pass, Point};
+use crate::latents::Latents;
+use crate::plan::{Scales, Step};
 
 /// What the predictions are conditioned on.
 pub struct Conditioning {
     /// The embedding of the prompt.
-    pub text: Tensor,
+    pub text: Embedding,
     /// The embedding of the negative prompt, where there is guidance.
-    pub negative: Option<Tensor>,
+    pub negative: Option<Embedding>,
     /// The first picture.
     pub image: Option<Tensor>,
 }
@@ -20,7 +22,14 @@ pub struct Conditioning {
 impl Conditioning {
     /// By name, as a run's folder keeps it.
     pub fn pack(&self) -> Vec<(String, Tensor)> {
-        let named = [("text", Some(&self.text)), ("negative", self.negative.as_ref()), ("image", self.image.as_ref())];
+        let negative = self.negative.as_ref();
+        let named = [
+            ("text", Some(&self.text.video)),
+            ("text_audio", self.text.audio.as_ref()),
+            ("negative", negative.map(|negative| &negative.video)),
+            ("negative_audio", negative.and_then(|negative| negative.audio.as_ref())),
+            ("image", self.image.as_ref()),
+        ];
         named.into_iter().filter_map(|(name, tensor)| Some((name.to_owned(), tensor?.clone()))).collect()
     }
 
@@ -29,29 +38,74 @@ impl Conditioning {
     /// # Errors
     /// No embedding of the prompt.
     pub fn unpack(mut tensors: HashMap<String, Tensor>) -> Result<Self> {
-        let text = tensors.remove("text").ok_or_else(|| {
+        let mut embedding = |video: &str, audio: &str| {
+            let audio = tensors.remove(audio);
+            tensors.remove(video).map(|video| Embedding { video, audio })
+        };
+        let text = embedding("text", "text_audio").ok_or_else(|| {
             Error::failed("the run's folder holds no embedding of the prompt")
                 .hint("start the run again with `talkie generate`")
         })?;
-        Ok(Self { text, negative: tensors.remove("negative"), image: tensors.remove("image") })
+        let negative = embedding("negative", "negative_audio");
+        Ok(Self { text, negative, image: tensors.remove("image") })
     }
 }
 
-/// The velocity under classifier-free guidance (Ho and Salimans, 2022): `n + scale·(p − n)` of the predictions p with the
-/// prompt and n with the negative one. A scale of 1 and less takes p alone, at half the cost.
+/// The velocity of a step under all its kinds of guidance.
+///
+/// From the prediction p come the differences to that with the negative prompt (classifier-free guidance, Ho and Salimans
+/// 2022), to that of perturbed attention (Hyung et al. 2024) and to that in which pictures and sound do not see each other
+/// (LTX-2), each as often as its scale says. A prediction that no scale asks for is not made. The mixture may be rescaled
+/// towards the deviation of p (Lin et al. 2023, section 3.4), as predictions of x₀.
 ///
 /// # Errors
 /// Those of the transformer.
-pub fn velocity(
-    model: &dyn Denoiser,
-    latents: &Tensor,
-    timestep: f64,
-    scale: f64,
-    on: &Conditioning,
-) -> Result<Tensor> {
-    let image = on.image.as_ref();
-    let positive = model.velocity(latents, timestep, &on.text, image)?;
-    let Some(negative) = on.negative.as_ref().filter(|_| scale > 1.0) else { return Ok(positive) };
-    let negative = model.velocity(latents, timestep, negative, image)?;
-    Ok((&negative + ((positive - &negative)? * scale)?)?)
+pub fn velocity(model: &dyn Denoiser, at: Point<'_>, step: &Step, on: &Conditioning) -> Result<Latents> {
+    let plain = model.velocity(at, &on.text, Pass::Whole)?;
+    let mut others = Vec::new();
+    let any = |asks: fn(&Scales) -> bool| asks(&step.guidance) || step.audio_guidance.as_ref().is_some_and(asks);
+    if let Some(negative) = on.negative.as_ref().filter(|_| any(Scales::uses_text)) {
+        others.push((Scales::of_text as fn(&Scales) -> f64, model.velocity(at, negative, Pass::Whole)?));
+    }
+    if any(Scales::uses_stg) {
+        others.push((Scales::of_stg, model.velocity(at, &on.text, Pass::Perturbed)?));
+    }
+    if any(Scales::uses_modality) {
+        others.push((Scales::of_modality, model.velocity(at, &on.text, Pass::Isolated)?));
+    }
+    if others.is_empty() {
+        return Ok(plain);
+    }
+    let videos: Vec<_> = others.iter().map(|(scale, other)| (scale(&step.guidance), &other.video)).collect();
+    let video = mix(&at.latents.video, &plain.video, &videos, (step.guidance.rescale, step.sigma))?;
+    let audio = match (&at.latents.audio, &plain.audio, &step.audio_guidance) {
+        (Some(x), Some(plain), Some(scales)) => {
+            let audios = others.iter().filter_map(|(scale, other)| Some((scale(scales), other.audio.as_ref()?)));
+            Some(mix(x, plain, &audios.collect::<Vec<_>>(), (scales.rescale, step.sigma))?)
+        }
+        _ => plain.audio.clone(),
+    };
+    Ok(Latents { video, audio })
+}
+
+/// `plain + Σ scale·(plain − other)`, rescaled.
+fn mix(x: &Tensor, plain: &Tensor, others: &[(f64, &Tensor)], (rescale, sigma): (f64, f64)) -> Result<Tensor> {
+    let mut mixed = plain.clone();
+    for (scale, other) in others {
+        mixed = (mixed + ((plain - *other)? * *scale)?)?;
+    }
+    if rescale <= 0.0 {
+        return Ok(mixed);
+    }
+    let x0 = |velocity: &Tensor| x - (velocity * sigma)?;
+    let (plain, mixed) = (x0(plain)?, x0(&mixed)?);
+    let ratio = deviation(&plain)? / deviation(&mixed)?;
+    let rescaled = (mixed * (rescale * ratio + (1.0 - rescale)))?;
+    Ok(((x - rescaled)? / sigma)?)
+}
+
+/// The standard deviation of all values, summed in f64.
+fn deviation(values: &Tensor) -> Result<f64> {
+    let values = values.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
+    Ok(values.var(0)?.to_scalar::<f64>()?.sqrt())
 }

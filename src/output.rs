@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::audio::{Waveform, check};
 use crate::error::Result;
 use crate::fps::Fps;
-use crate::media::{self, FilmSpec, Rgb};
+use crate::media::{self, FilmSpec, Format, Rgb};
 use crate::part;
 use crate::plan::Plan;
 use crate::progress::{Event, Progress};
@@ -22,19 +23,11 @@ pub struct Film {
     pub fps: Fps,
     /// Seconds that it lasts.
     pub seconds: f64,
-    /// What the file was written with, such as `H.264 (libx264)`.
+    /// What the file was written with, such as `H.264 (libx264), AAC (aac)`.
     pub codec: Option<String>,
-    /// The soundtrack, where the model makes one: samples in [-1, 1], a channel after the other.
+    /// The soundtrack, where the model makes one and no file was asked for. It is as long as the model made it: in a file it
+    /// is as long as the film ([`Waveform::fitted`], [`Fps::samples`]).
     pub waveform: Option<Waveform>,
-}
-
-/// A soundtrack.
-#[derive(Debug, Clone)]
-pub struct Waveform {
-    /// Samples in [-1, 1] of each channel.
-    pub channels: Vec<Vec<f32>>,
-    /// Samples per second.
-    pub rate: u32,
 }
 
 /// Where the frames of a run go.
@@ -47,7 +40,7 @@ pub struct Output<'a> {
 enum Sink {
     /// A file, or a folder of pictures.
     File(Box<media::Film>),
-    Memory(Vec<Rgb>),
+    Memory(Vec<Rgb>, Option<Waveform>),
 }
 
 impl<'a> Output<'a> {
@@ -56,16 +49,29 @@ impl<'a> Output<'a> {
     /// # Errors
     /// A film that could not be written.
     pub fn check(plan: &Plan) -> Result<()> {
-        Output::create(plan, "").map(drop)
+        Output::begin(plan, "", None).map(drop)
     }
 
-    /// Begins the film of a plan. Nothing is under its name before [`Output::finish`].
+    /// Begins the film of a plan, with its sound, and says what is wrong with that. Nothing is under the film's name before
+    /// [`Output::finish`].
     ///
     /// # Errors
-    /// A film that cannot be written there.
-    pub fn create(plan: &'a Plan, recipe: &'a str) -> Result<Self> {
+    /// A film that cannot be written there, samples that are no sound, a stop.
+    pub fn create(
+        plan: &'a Plan,
+        recipe: &'a str,
+        sound: Option<Waveform>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Self> {
+        for note in sound.as_ref().map(|sound| notes(plan, sound)).transpose()?.unwrap_or_default() {
+            progress.note(note)?;
+        }
+        Self::begin(plan, recipe, sound)
+    }
+
+    fn begin(plan: &'a Plan, recipe: &'a str, sound: Option<Waveform>) -> Result<Self> {
         let Some(path) = &plan.request.output else {
-            return Ok(Self { plan, recipe, sink: Sink::Memory(Vec::new()) });
+            return Ok(Self { plan, recipe, sink: Sink::Memory(Vec::new(), sound) });
         };
         let spec = FilmSpec {
             width: plan.shape.width as u32,
@@ -75,7 +81,7 @@ impl<'a> Output<'a> {
             recipe: recipe.to_owned(),
             encoder: None,
         };
-        Ok(Self { plan, recipe, sink: Sink::File(Box::new(media::Film::create(path, &spec)?)) })
+        Ok(Self { plan, recipe, sink: Sink::File(Box::new(media::Film::create(path, &spec, sound.as_ref())?)) })
     }
 
     /// Adds a frame.
@@ -85,7 +91,7 @@ impl<'a> Output<'a> {
     pub fn push(&mut self, frame: Rgb) -> Result<()> {
         match &mut self.sink {
             Sink::File(film) => film.push(&frame.data),
-            Sink::Memory(frames) => {
+            Sink::Memory(frames, _) => {
                 frames.push(frame);
                 Ok(())
             }
@@ -115,9 +121,9 @@ impl<'a> Output<'a> {
                     waveform: None,
                 }
             }
-            Sink::Memory(frames) => {
+            Sink::Memory(frames, waveform) => {
                 let (count, seconds) = (frames.len(), fps.seconds(frames.len()));
-                Film { path: None, frames, count, fps, seconds, codec: None, waveform: None }
+                Film { path: None, frames, count, fps, seconds, codec: None, waveform }
             }
         };
         if let Some(path) = film.path.clone() {
@@ -133,6 +139,28 @@ impl<'a> Output<'a> {
         let same = || matches!(media::comment(path), Ok(Some(recipe)) if recipe == self.recipe);
         (!self.plan.replaces && part::is_taken(path) && !same()).then(|| free_name(path))
     }
+}
+
+/// The longest silence that is put at the end of a sound without a word, in seconds: models make whole blocks of sound, not
+/// whole frames.
+const TAIL: f64 = 0.25;
+
+/// What a listener of the film should know beforehand.
+///
+/// # Errors
+/// Samples that are no sound.
+fn notes(plan: &Plan, sound: &Waveform) -> Result<Vec<String>> {
+    sound.check()?;
+    let format = plan.request.output.as_deref().map(Format::of).transpose()?;
+    if format.is_some_and(|format| !format.has_sound()) {
+        return Ok(vec!["a GIF has no sound: the soundtrack is left out".to_owned()]);
+    }
+    let mut notes = check::notes(sound);
+    let (film, sounds) = (plan.fps.seconds(plan.shape.frames), sound.seconds());
+    if film - sounds > TAIL {
+        notes.push(format!("the sound ends after {sounds:.2} of {film:.2} seconds: the rest is silent"));
+    }
+    Ok(notes)
 }
 
 fn moved(path: &Path) -> String {

@@ -1,12 +1,13 @@
 //! What the user asked for: plain data that the command, a server and the library share.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::fps::Fps;
 use crate::schedule::Sampler;
 
@@ -23,6 +24,12 @@ pub const MAX_PROMPT: usize = 100_000;
 pub struct Request {
     /// What should be seen, in at most [`MAX_PROMPT`] bytes.
     pub prompt: String,
+    /// What is said, in order. Each family puts it into the words that its models were trained with.
+    pub dialogue: Vec<Line>,
+    /// What is heard besides: `rain on a tin roof`, `a dog barks twice`.
+    pub sounds: Vec<String>,
+    /// The music, where there is some: `slow solo piano`.
+    pub music: Option<String>,
     /// What should not be seen. The model's own negative prompt where it is left out; empty for none.
     pub negative: Option<String>,
     /// A catalogue name, a hub repository `org/name`, or a folder.
@@ -31,6 +38,8 @@ pub struct Request {
     pub output: Option<PathBuf>,
     /// The seed of the noise. A new one where it is left out.
     pub seed: Option<u64>,
+    /// A way of sampling that the model knows by name, such as `distilled`. The model's own where it is left out.
+    pub preset: Option<String>,
     /// Denoising steps, 1 to 1000.
     pub steps: Option<usize>,
     /// Scale of classifier-free guidance. 1 and less switch it off.
@@ -49,7 +58,7 @@ pub struct Request {
     pub fps: Option<Fps>,
     /// A picture that the film begins with.
     pub image: Option<PathBuf>,
-    /// A safetensors file with the noise to begin with, as `video` (1, C, T, H, W), instead of a seed's.
+    /// A safetensors file with the noise to begin with, as `video` (1, C, T, H, W) and `audio` (1, T, C), instead of a seed's.
     pub noise: Option<PathBuf>,
     /// Where the final latents are kept, besides the film.
     pub save_latents: Option<PathBuf>,
@@ -67,10 +76,88 @@ pub struct Request {
     pub device: Option<String>,
     /// The type that it computes in: `f32`, `bf16`, `f16`.
     pub dtype: Option<String>,
+    /// Whether the film is written without its soundtrack.
+    pub no_sound: bool,
     /// Whether events carry a small picture of the latents every few steps.
     pub preview: bool,
     /// Whether the folder of the run stays when the film is whole.
     pub keep: bool,
+}
+
+/// A line of dialogue.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Who speaks: `the old man`.
+    pub speaker: String,
+    /// The words.
+    pub text: String,
+    /// How they are spoken: `in a low, tired voice`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voice: Option<String>,
+}
+
+/// A prompt with structure, as a prompt file in TOML holds it.
+///
+/// ```
+/// let file = talkie::request::PromptFile::parse(r#"
+/// prompt = "An old man stands on a pier at dawn"
+/// sounds = ["waves", "a gull cries once"]
+/// music = "slow solo cello"
+///
+/// [[dialogue]]
+/// speaker = "the old man"
+/// text = "She always came back with the tide."
+/// voice = "in a low, tired voice"
+/// "#).unwrap();
+/// assert_eq!(file.dialogue.len(), 1);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromptFile {
+    /// What is seen.
+    pub prompt: String,
+    /// What should not be seen.
+    pub negative: Option<String>,
+    /// What is said.
+    pub dialogue: Vec<Line>,
+    /// What is heard besides.
+    pub sounds: Vec<String>,
+    /// The music.
+    pub music: Option<String>,
+}
+
+impl PromptFile {
+    /// The largest prompt file, in bytes.
+    const MOST: u64 = 1 << 20;
+
+    /// Reads a prompt file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is larger than a prompt can be, or is not a prompt file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let failed = || format!("cannot read the prompt file {}", path.display());
+        let mut text = String::new();
+        let file = std::fs::File::open(path).context(failed)?;
+        file.take(Self::MOST + 1).read_to_string(&mut text).context(failed)?;
+        if text.len() as u64 > Self::MOST {
+            return Err(Error::usage(format!("the prompt file is larger than a megabyte: {}", path.display()))
+                .hint("keep what is seen, said and heard in it, and nothing else"));
+        }
+        Self::parse(&text).map_err(|cause| Error::usage(failed()).because(cause).hint(Self::HINT))
+    }
+
+    const HINT: &str =
+        "it is TOML with `prompt`, `negative`, `sounds`, `music` and `[[dialogue]]` of `speaker`, `text`, `voice`";
+
+    /// Reads the text of a prompt file.
+    ///
+    /// # Errors
+    /// Text that is not TOML, or a field that prompt files do not have.
+    pub fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text)
+            .map_err(|cause| Error::usage("the prompt file does not parse").because(cause).hint(Self::HINT))
+    }
 }
 
 /// Width and height in pixels, written `832x480`.

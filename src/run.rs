@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 
 use crate::error::{Context, Error, Result};
-use crate::latents;
+use crate::latents::{self, Latents};
 use crate::part;
 use crate::plan::Plan;
 
@@ -211,18 +211,18 @@ impl Run {
     ///
     /// # Errors
     /// A full disk.
-    pub fn save_latents(&self, video: &Tensor, metadata: HashMap<String, String>) -> Result<()> {
-        latents::save(&self.folder.join(LATENTS), &[("video".to_owned(), video.clone())], metadata)
+    pub fn save_latents(&self, made: &Latents, metadata: HashMap<String, String>) -> Result<()> {
+        latents::save(&self.folder.join(LATENTS), &made.pack(), metadata)
     }
 
     /// The final latents, where the denoising is done.
     ///
     /// # Errors
     /// A damaged file.
-    pub fn latents(&self) -> Result<Option<Tensor>> {
+    pub fn latents(&self) -> Result<Option<Latents>> {
         let path = self.folder.join(LATENTS);
         if path.is_file() {
-            latents::load_video(&path).map(Some).map_err(|cause| damaged(&path, cause))
+            latents::load_latents(&path).map(Some).map_err(|cause| damaged(&path, cause))
         } else {
             Ok(None)
         }

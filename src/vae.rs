@@ -1,4 +1,8 @@
-//! What the families' video autoencoders share: overlapping tiles, and the blending of their seams.
+//! What the families' video autoencoders share: overlapping tiles and the blending of their seams, patches of pixels, and
+//! the memory of a stream.
+
+pub mod cache;
+pub mod patch;
 
 mod waiting;
 
@@ -66,6 +70,21 @@ impl Axis {
             length: scaled(size),
         }
     }
+
+    fn without_slivers(mut self, least: usize) -> Self {
+        while let [.., before, last] = self.ranges.as_slice()
+            && last.len() < least
+            && before.end >= last.end
+        {
+            self.ranges.pop();
+        }
+        self
+    }
+
+    /// How much of the output of the tile at `index` is its own: all that is left, for the last one.
+    fn own(&self, index: usize) -> usize {
+        if index + 1 == self.ranges.len() { self.length } else { self.stride }
+    }
 }
 
 impl Tiling {
@@ -129,6 +148,13 @@ impl Tiling {
 }
 
 impl Grid {
+    /// The same grid without tiles at the end of an axis that are shorter than `least`, in units of the input, where the
+    /// tile before sees all that they do: for networks that cannot work on so little.
+    #[must_use]
+    pub fn without_slivers(self, least: usize) -> Self {
+        Self { rows: self.rows.without_slivers(least), columns: self.columns.without_slivers(least) }
+    }
+
     /// How many tiles there are.
     pub fn tiles(&self) -> usize {
         self.rows.ranges.len() * self.columns.ranges.len()
@@ -164,7 +190,8 @@ impl Grid {
         let mut bands = Vec::with_capacity(self.rows.ranges.len());
         let mut above: Vec<Tensor> = Vec::new();
         let mut tiles = tiles.into_iter();
-        for _ in &self.rows.ranges {
+        for index in 0..self.rows.ranges.len() {
+            let own_rows = self.rows.own(index);
             let mut row: Vec<Tensor> = Vec::with_capacity(self.columns.ranges.len());
             let mut band = Vec::with_capacity(self.columns.ranges.len());
             for mut tile in tiles.by_ref().take(self.columns.ranges.len()) {
@@ -175,7 +202,7 @@ impl Grid {
                 if let Some(left) = row.last() {
                     tile = blend(left, &tile, column_axis, self.columns.blend)?;
                 }
-                band.push(first(&first(&tile, row_axis, self.rows.stride)?, column_axis, self.columns.stride)?);
+                band.push(first(&first(&tile, row_axis, own_rows)?, column_axis, self.columns.own(row.len()))?);
                 row.push(tile);
             }
             bands.push(Tensor::cat(&band, candle_core::D::Minus1)?);

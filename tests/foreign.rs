@@ -17,7 +17,7 @@ use talkie::request::{Request, Size};
 use talkie::run::Run;
 use talkie::schedule::{Sampler, Schedule, SchedulerConfig};
 use talkie::text::clean::clean;
-use talkie::text::tokenize::Tokenizer;
+use talkie::text::tokenize::{Tokenizer, Vocabulary};
 use talkie::weights::Header;
 use talkie::{device, error, latents, request};
 
@@ -100,7 +100,7 @@ fn read(path: &Path) -> Value {
 /// Reads a file in every way in which tensors are read.
 fn read_tensors(path: &Path) {
     let _ = latents::load(path, &Device::Cpu);
-    let _ = latents::load_video(path);
+    let _ = latents::load_latents(path);
     let _ = latents::metadata(path);
 }
 
@@ -295,7 +295,7 @@ proptest! {
             false => damaged(&fs::read(&path).expect("a tokenizer"), &damages),
         };
         fs::write(folder.path().join("tokenizer.json"), bytes).expect("a file");
-        if let Ok(tokenizer) = Tokenizer::open(folder.path()) {
+        if let Ok(tokenizer) = Tokenizer::open(folder.path(), Vocabulary::T5) {
             let tokens = tokenizer.encode("a red fox, “walking” ½ 猫 \u{0}", 16);
             prop_assert!(tokens.map_or(true, |tokens| (1..=16).contains(&tokens.ids.len())));
         }
@@ -303,7 +303,7 @@ proptest! {
 
     #[test]
     fn any_prompt_is_cleaned_and_tokenized(prompt in prompt(), length in 1..40_usize) {
-        thread_local!(static TOKENIZER: Tokenizer = Tokenizer::open(&fixture("wan21-t2v/tokenizer")).expect("a tokenizer"));
+        thread_local!(static TOKENIZER: Tokenizer = Tokenizer::open(&fixture("wan21-t2v/tokenizer"), Vocabulary::T5).expect("a tokenizer"));
         let cleaned = clean(&prompt);
         let tokens = TOKENIZER.with(|tokenizer| tokenizer.encode(&cleaned, length)).expect("tokens");
         prop_assert!((1..=length).contains(&tokens.ids.len()));

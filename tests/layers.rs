@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use talkie::nn::channel_norm::ChannelNorm;
-use talkie::nn::conv::{CausalConv3d, Conv2d};
+use talkie::nn::conv::{Conv2d, Conv3d, Edges};
 use talkie::weights::Weights;
 
 use crate::support::relative_l2;
@@ -46,6 +46,31 @@ fn fast_convolutions_agree_with_plain_ones_in_parts() {
     }
 }
 
+/// Mirrored edges are those of an image that was mirrored beforehand, on every way of computing it.
+#[test]
+fn convolutions_mirror_their_edges() {
+    for (h, w) in [(2, 2), (2, 3), (3, 2), (5, 4), (4, 5), (9, 14), (60, 50)] {
+        let xs = noise(&[1, 3, h, w]);
+        let mirrored = |length: usize| {
+            let ids: Vec<u32> = [1].into_iter().chain(0..length as u32).chain([length as u32 - 2]).collect();
+            Tensor::new(ids, &Device::Cpu).expect("rows")
+        };
+        let large = xs.index_select(&mirrored(h), 2).and_then(|xs| xs.index_select(&mirrored(w), 3)).expect("a frame");
+        let conv = || Conv2d::new(noise(&[4, 3, 3, 3]), noise(&[4])).expect("a convolution");
+        let expected = conv().plain(WHOLE).forward(&large).expect("expected");
+        let reflecting = conv().padding(1).edges(Edges::Reflect);
+        for conv in [reflecting.clone(), reflecting.clone().plain(WHOLE), reflecting.plain(300)] {
+            let error = relative_l2(&conv.forward(&xs).expect("a frame"), &expected);
+            assert!(error < 1e-6, "{h}x{w}: {error:e}");
+        }
+    }
+    let conv = Conv2d::new(noise(&[4, 3, 3, 3]), noise(&[4])).expect("a convolution").padding(1).edges(Edges::Reflect);
+    for (h, w) in [(1, 4), (4, 1)] {
+        let refusal = conv.forward(&noise(&[1, 3, h, w])).expect_err("too small").to_string();
+        assert!(refusal.contains("mirrored"), "{refusal}");
+    }
+}
+
 #[test]
 fn plain_convolutions_agree_in_bands_of_rows() {
     let xs = noise(&[1, 4, 11, 9]);
@@ -65,7 +90,7 @@ fn plain_convolutions_agree_in_bands_of_rows() {
 
 /// The definition: a sum over the kernel's frames, each a convolution of the frame that many places before.
 #[test]
-fn a_causal_convolution_adds_up_its_frames() {
+fn a_convolution_over_time_adds_up_its_frames() {
     let (inputs, outputs) = (3, 4);
     for kernel in [[3, 3, 3], [3, 1, 1], [1, 1, 1], [2, 3, 3]] {
         let [frames, rows, columns] = kernel;
@@ -76,8 +101,8 @@ fn a_causal_convolution_adds_up_its_frames() {
         let tensors = [("weight".to_owned(), weight.clone()), ("bias".to_owned(), bias.clone())];
         candle_core::safetensors::save(&tensors.into(), &file).expect("a file");
         let weights = Weights::open(&[file], &Device::Cpu, DType::F32).expect("weights");
-        let fast = CausalConv3d::load(&weights, inputs, outputs, kernel).expect("a convolution");
-        let plain = CausalConv3d::load(&weights, inputs, outputs, kernel).expect("a convolution").plain(WHOLE);
+        let fast = Conv3d::load(&weights, inputs, outputs, kernel).expect("a convolution");
+        let plain = Conv3d::load(&weights, inputs, outputs, kernel).expect("a convolution").plain(WHOLE);
         assert_eq!(fast.frames(), frames);
 
         let film: Vec<Tensor> = (0..frames).map(|_| noise(&[1, inputs, 5, 6])).collect();
@@ -106,6 +131,15 @@ fn norm_and_silu_in_one_go_agree_with_one_after_the_other() {
         let xs = noise(&[1, dim, h, w]);
         let (fast, plain) = (norm.forward_silu(&xs).expect("fast"), norm.plain().forward_silu(&xs).expect("plain"));
         assert!(relative_l2(&fast, &plain) < 1e-6, "{dim} channels, {h}x{w}");
+    }
+    for (dim, eps) in [(3, 0.5), (48, 1e-8)] {
+        let xs = noise(&[1, dim, 4, 5]);
+        let root = (xs.sqr().unwrap().mean_keepdim(1).unwrap() + eps).unwrap().sqrt().unwrap();
+        let expected = xs.broadcast_div(&root).unwrap();
+        let norm = ChannelNorm::pixel(dim, eps, &Device::Cpu).expect("a norm");
+        assert!(relative_l2(&norm.forward(&xs).expect("a norm"), &expected) < 1e-6);
+        let expected = candle_nn::ops::silu(&expected).unwrap();
+        assert!(relative_l2(&norm.forward_silu(&xs).expect("fast"), &expected) < 1e-6);
     }
     let zeros = Tensor::zeros((1, 4, 2, 2), DType::F32, &Device::Cpu).expect("zeros");
     let norm = ChannelNorm::new(&noise(&[4])).expect("a norm");

@@ -3,8 +3,11 @@
 mod fps;
 mod pictures;
 mod support;
+mod wav;
 mod yuv;
 
 #[cfg(feature = "ffmpeg")]
 mod films;
 mod frames;
+#[cfg(feature = "ffmpeg")]
+mod sound;

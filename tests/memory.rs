@@ -5,9 +5,12 @@ use std::process::Child;
 use std::time::Duration;
 
 use candle_core::{DType, Device};
+use talkie::ltx::vae::{Config, Decoder};
+use talkie::weights::Weights;
 use talkie::{latents, noise};
 
 use crate::support::command::Bench;
+use crate::support::fixture;
 
 /// Bytes that a process had in memory at its peak: the kernel's own count, read until the process ends.
 fn peak(child: &mut Child) -> u64 {
@@ -73,6 +76,48 @@ fn of_the_autoencoder_of_wan_2_1_does_not_grow() {
 #[cfg(target_os = "linux")]
 fn of_the_autoencoder_of_wan_2_2_does_not_grow() {
     does_not_grow("wan22-ti2v-5b", [48, 20, 20], &[FILM, TILES, WEB]);
+}
+
+/// The variable that tells the test binary to decode, as a process of its own, and how many latent frames.
+const LATENT_FRAMES: &str = "TALKIE_TEST_LATENT_FRAMES";
+
+/// Not a test of its own: what [`of_the_stream_of_ltx_does_not_grow`] weighs.
+#[test]
+fn a_stream_of_ltx_decodes() {
+    let Some(count) = std::env::var(LATENT_FRAMES).ok().and_then(|count| count.parse::<usize>().ok()) else { return };
+    let folder = fixture("ltx2/vae");
+    let file = folder.join("diffusion_pytorch_model.safetensors");
+    let weights = Weights::open(&[file], &Device::Cpu, DType::F32).expect("weights");
+    let config = Config::read(&folder.join("config.json")).expect("a configuration");
+    let decoder = Decoder::load(&config, &weights).expect("a decoder");
+    let latent = noise::randn(vec![1, config.latent_channels, 1, 12, 12], 7).expect("noise");
+    let latent = latent.to_dtype(DType::F32).and_then(|latent| latent.to_device(&Device::Cpu)).expect("noise");
+    let mut stream = decoder.stream(None);
+    let mut frames = 0;
+    for _ in 0..count {
+        frames += stream.push(&latent).expect("frames").map_or(0, |frames| frames.dim(2).expect("time"));
+    }
+    while let Some(rest) = stream.finish().expect("the rest") {
+        frames += rest.dim(2).expect("time");
+    }
+    assert_eq!(frames, 8 * (count - 1) + 1);
+}
+
+/// The decoder looks ahead, and gives most of a short film at its end: that must not be all at once.
+#[test]
+#[cfg(target_os = "linux")]
+fn of_the_stream_of_ltx_does_not_grow() {
+    let decode = |count: usize| {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("this test"));
+        command.args(["--exact", "memory::a_stream_of_ltx_decodes", "--quiet"]).env(LATENT_FRAMES, count.to_string());
+        let mut child = command.stdout(std::process::Stdio::null()).spawn().expect("a process");
+        let peak = peak(&mut child);
+        assert!(child.wait().expect("an end").success());
+        peak
+    };
+    let (short, long) = (decode(9), decode(17));
+    println!("{} and {} MB", short / 1_000_000, long / 1_000_000);
+    assert!(long as f64 / (short as f64) < 1.1, "{short} and {long} bytes");
 }
 
 #[test]

@@ -3,14 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use candle_core::Tensor;
 use serde_json::Value;
 
+use crate::support::frames::same_frames;
 use crate::support::{fixture, reference, relative_l2, tensors};
-
-/// Every 8-bit value within so many levels, and the share of those within one.
-const LEVELS: i32 = 2;
-const WITHIN_ONE: f64 = 0.999;
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("no `{key}`"))
@@ -56,30 +52,8 @@ fn check(folder: &str) {
         let made = candle_core::safetensors::load(&latents, &candle_core::Device::Cpu).unwrap();
         let error = relative_l2(&made["video"], &expected[&format!("pipeline.{name}.latents")]);
         assert!(error < 1e-3, "{folder}/{name}: latents {error:e}");
-        compare(&frames, &expected[&format!("pipeline.{name}.frames")], &format!("{folder}/{name}"));
+        same_frames(&frames, 1, &expected[&format!("pipeline.{name}.frames")], &format!("{folder}/{name}"));
     }
-}
-
-fn compare(folder: &Path, expected: &Tensor, name: &str) {
-    let expected: Vec<Vec<u8>> = expected.flatten_from(1).unwrap().to_vec2().unwrap();
-    let files = std::fs::read_dir(folder)
-        .unwrap()
-        .flatten()
-        .filter(|entry| entry.path().extension().is_some_and(|e| e == "png"));
-    assert_eq!(files.count(), expected.len(), "{name}: number of frames");
-    let (mut all, mut near) = (0usize, 0usize);
-    for (index, expected) in expected.iter().enumerate() {
-        let frame = image::open(folder.join(format!("frame-{index:05}.png"))).unwrap().into_rgb8().into_raw();
-        assert_eq!(frame.len(), expected.len(), "{name}: size of frame {index}");
-        for (made, expected) in frame.iter().zip(expected) {
-            let difference = (i32::from(*made) - i32::from(*expected)).abs();
-            assert!(difference <= LEVELS, "{name}: frame {index} differs by {difference} levels");
-            all += 1;
-            near += usize::from(difference <= 1);
-        }
-    }
-    let share = near as f64 / all as f64;
-    assert!(share >= WITHIN_ONE, "{name}: only {share} of the values are within one level");
 }
 
 #[test]

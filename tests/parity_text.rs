@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use talkie::error::Kind;
 use talkie::text::clean::clean;
-use talkie::text::tokenize::{MAX_BYTES, Tokenizer};
+use talkie::text::tokenize::{MAX_BYTES, Tokenizer, Vocabulary};
 use talkie::text::umt5::{Config, Umt5};
 use talkie::weights::Weights;
 use talkie::{Error, Result};
@@ -90,7 +90,7 @@ fn reference_ids(reference: &HashMap<String, Tensor>, prefix: &str) -> Vec<u32> 
 #[test]
 fn prompts_become_the_ids_of_the_reference() {
     for folder in FOLDERS {
-        let tokenizer = Tokenizer::open(&fixture(folder).join("tokenizer")).expect("tokenizer");
+        let tokenizer = Tokenizer::open(&fixture(folder).join("tokenizer"), Vocabulary::T5).expect("tokenizer");
         let reference = tensors(&format!("{folder}/reference.safetensors"));
         for (prompt, prefix) in cases(folder) {
             let tokens = tokenizer.encode(&clean(&prompt), LENGTH).expect("tokens");
@@ -106,7 +106,7 @@ fn prompts_become_the_ids_of_the_reference() {
 
 #[test]
 fn a_cut_prompt_still_ends() {
-    let tokenizer = Tokenizer::open(&fixture("wan21-t2v/tokenizer")).expect("tokenizer");
+    let tokenizer = Tokenizer::open(&fixture("wan21-t2v/tokenizer"), Vocabulary::T5).expect("tokenizer");
     let whole = tokenizer.encode("A red fox walks", 512).expect("tokens");
     assert_eq!((whole.cut, whole.ids.last()), (0, Some(&1)));
     for length in 1..=whole.ids.len() {
@@ -130,7 +130,7 @@ fn changed_tokenizer(change: impl Fn(&mut Value)) -> tempfile::TempDir {
 
 #[test]
 fn the_length_and_padding_saved_with_a_tokenizer_do_not_count() {
-    let plain = Tokenizer::open(&fixture("wan21-t2v/tokenizer")).expect("tokenizer");
+    let plain = Tokenizer::open(&fixture("wan21-t2v/tokenizer"), Vocabulary::T5).expect("tokenizer");
     let folder = changed_tokenizer(|json| {
         json["truncation"] = json!(
             {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
@@ -138,18 +138,18 @@ fn the_length_and_padding_saved_with_a_tokenizer_do_not_count() {
             {"strategy": {"Fixed": 64}, "direction": "Left", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0,
              "pad_token": "<pad>"});
     });
-    let tokenizer = Tokenizer::open(folder.path()).expect("tokenizer");
+    let tokenizer = Tokenizer::open(folder.path(), Vocabulary::T5).expect("tokenizer");
     let text = "A red fox walks through the snow";
     assert_eq!(tokenizer.encode(text, LENGTH).expect("tokens"), plain.encode(text, LENGTH).expect("tokens"));
     let folder = changed_tokenizer(|json| json["post_processor"] = Value::Null);
-    let tokenizer = Tokenizer::open(folder.path()).expect("tokenizer");
+    let tokenizer = Tokenizer::open(folder.path(), Vocabulary::T5).expect("tokenizer");
     assert_eq!(tokenizer.encode(text, LENGTH).expect("tokens"), plain.encode(text, LENGTH).expect("tokens"));
 }
 
 #[test]
 fn a_tokenizer_that_is_none_is_an_error() {
     let folder = tempfile::tempdir().expect("folder");
-    let report = |path: &Path| Tokenizer::open(path).err().expect("an error").report();
+    let report = |path: &Path| Tokenizer::open(path, Vocabulary::T5).err().expect("an error").report();
     assert!(report(folder.path()).contains("there is no `tokenizer.json`"));
     std::fs::write(folder.path().join("spiece.model"), b"\n\x0e").expect("written");
     assert!(report(folder.path()).contains("`spiece.model` alone is not enough"));
@@ -166,7 +166,7 @@ fn a_tokenizer_that_is_none_is_an_error() {
 }
 
 /// Puts each of `values` in the place of each part of `json` (of a list only the first three), and shows the result.
-fn each_change(json: &Value, path: &str, values: &[Value], show: &mut dyn FnMut(&str, Value)) {
+pub fn each_change(json: &Value, path: &str, values: &[Value], show: &mut dyn FnMut(&str, Value)) {
     let mut parts: Vec<(String, Value)> = match json {
         Value::Object(map) => map.iter().map(|(key, part)| (key.clone(), part.clone())).collect(),
         Value::Array(list) => list.iter().enumerate().map(|(index, part)| (index.to_string(), part.clone())).collect(),
@@ -209,7 +209,9 @@ fn a_damaged_tokenizer_is_an_error_or_works() {
     let (mut works, mut refused) = (0, Vec::new());
     each_change(&json, "", &values, &mut |path, json| {
         std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).expect("written");
-        match Tokenizer::open(folder.path()).and_then(|tokenizer| tokenizer.encode("A red fox, 漢字 é ﬁ", 8)) {
+        match Tokenizer::open(folder.path(), Vocabulary::T5)
+            .and_then(|tokenizer| tokenizer.encode("A red fox, 漢字 é ﬁ", 8))
+        {
             Ok(_) => works += 1,
             Err(error) => refused.push(format!("{path}: {}", error.report())),
         }
@@ -221,7 +223,7 @@ fn a_damaged_tokenizer_is_an_error_or_works() {
 
 #[test]
 fn a_prompt_without_end_is_wrong_usage() {
-    let tokenizer = Tokenizer::open(&fixture("wan21-t2v/tokenizer")).expect("tokenizer");
+    let tokenizer = Tokenizer::open(&fixture("wan21-t2v/tokenizer"), Vocabulary::T5).expect("tokenizer");
     assert_eq!(tokenizer.encode(&"x".repeat(MAX_BYTES + 1), LENGTH).expect_err("too long").kind(), Kind::Usage);
     assert!(tokenizer.encode(&"fox ".repeat(MAX_BYTES / 4), LENGTH).is_ok());
 }

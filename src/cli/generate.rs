@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use talkie::error::{Error, Result};
 use talkie::generate::Pipeline;
 use talkie::output;
-use talkie::request::{Request, Size};
+use talkie::request::{PromptFile, Request, Size};
 use talkie::schedule::Sampler;
 
 use super::common::Common;
@@ -13,8 +13,12 @@ use super::show::Show;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What should be seen
-    prompt: String,
+    /// What should be seen, and heard
+    #[arg(required_unless_present = "prompt_file")]
+    prompt: Option<String>,
+    /// A TOML file with `prompt`, `dialogue`, `sounds` and `music`, instead of a prompt
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    prompt_file: Option<PathBuf>,
     /// A name from `talkie models`, a hub repository `org/name`, or a folder
     #[arg(short, long)]
     model: Option<String>,
@@ -27,6 +31,9 @@ pub(super) struct Args {
     /// The seed of the noise: the same seed makes the same film
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     seed: Option<u64>,
+    /// A way of sampling that the model knows by name, such as `dev` or `distilled` [default: the model's own]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
     /// Denoising steps
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     steps: Option<usize>,
@@ -65,6 +72,9 @@ pub(super) struct Args {
     /// Where to keep the final latents, for `talkie decode`
     #[arg(long, value_name = "FILE")]
     save_latents: Option<PathBuf>,
+    /// Write the film without its soundtrack
+    #[arg(long)]
+    no_sound: bool,
     /// A small picture of the latents, renewed every few steps
     #[arg(long, value_name = "FILE.png")]
     preview: Option<PathBuf>,
@@ -98,9 +108,18 @@ fn request(args: &Args) -> Result<Request> {
     };
     let bad = |cause| Error::usage("a path cannot be made absolute").because(cause);
     let [output, image, transformer, text_encoder, vae, noise, save_latents] = paths().map_err(bad)?;
+    let written = match &args.prompt_file {
+        Some(path) => PromptFile::read(path)?,
+        None => PromptFile { prompt: args.prompt.clone().unwrap_or_default(), ..PromptFile::default() },
+    };
     Ok(Request {
-        prompt: args.prompt.clone(),
-        negative: args.negative.clone(),
+        prompt: written.prompt,
+        dialogue: written.dialogue,
+        sounds: written.sounds,
+        music: written.music,
+        negative: args.negative.clone().or(written.negative),
+        preset: args.preset.clone(),
+        no_sound: args.no_sound,
         model: args.model.as_deref().map(absolute_model),
         output: trailing(output.map_err(bad)?, args.output.as_ref()),
         seed: args.seed,

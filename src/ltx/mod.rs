@@ -1,1 +1,166 @@
 //! LTX-2 (Lightricks, 2026): pictures and sound from one denoising, in the releases 2.0 and 2.3.
+
+mod attention;
+pub mod audio_vae;
+mod block;
+pub mod config;
+pub mod connectors;
+mod denoiser;
+mod memory;
+pub mod pack;
+pub mod positions;
+pub mod prompt;
+pub mod rope;
+mod stages;
+mod time;
+pub mod transformer;
+pub mod upsampler;
+pub mod vae;
+pub mod vocoder;
+
+use crate::catalogue::{self, Entry};
+use crate::error::{Error, Result};
+use crate::model::{Component, Model};
+use crate::plan::{Geometry, ImageUse, SoundGeometry};
+use crate::text::gemma3;
+
+/// Tokens that the text encoders read: the prompt is padded to them, and registers take the padding's place.
+const TEXT_LENGTH: usize = 1024;
+
+/// The class of diffusers that this family stands for.
+const PIPELINES: [&str; 2] = ["LTX2Pipeline", "LTX2ImageToVideoPipeline"];
+
+/// Channels of the audio autoencoder of every release.
+const AUDIO_CHANNELS: usize = 8;
+
+/// An LTX-2 model: its configurations and where its weights are.
+#[derive(Debug)]
+pub struct Ltx {
+    model: Model,
+    transformer: config::Config,
+    connectors: connectors::Config,
+    text: gemma3::Config,
+    vae: vae::Config,
+    /// None where the folder has no parts for it: the film is silent then.
+    sound: Option<(audio_vae::Config, vocoder::Config)>,
+    upsampler: Option<upsampler::Config>,
+    /// The recipes, the model's own first.
+    presets: Vec<(&'static str, Entry)>,
+    named: bool,
+}
+
+impl Ltx {
+    /// Whether a folder holds a model of this family.
+    pub fn knows(model: &Model) -> bool {
+        PIPELINES.contains(&model.pipeline.as_str())
+    }
+
+    /// Reads the configurations. `entry` is the catalogue's, where the model was asked for by name.
+    ///
+    /// # Errors
+    /// A part that is missing or does not belong to the others.
+    pub fn open(model: Model, entry: Option<&Entry>) -> Result<Self> {
+        let part = |name: &str, class: &str| model.component(name)?.of_class(class);
+        let transformer: config::Config = part("transformer", "LTX2VideoTransformer3DModel")?.config()?;
+        transformer.check()?;
+        let connectors: connectors::Config = part("connectors", "LTX2TextConnectors")?.config()?;
+        connectors.check()?;
+        let text = gemma3::Config::from_json(&model.component("text_encoder")?.config)?;
+        connectors.check_encoder(&text)?;
+        let vae = vae::Config::parse(&json(part("vae", "AutoencoderKLLTX2Video")?))?;
+        let sound = match (model.find("audio_vae"), model.find("vocoder")) {
+            (Some(autoencoder), Some(vocoder)) => {
+                let pair = (audio_vae::Config::parse(&json(autoencoder))?, vocoder::Config::parse(&json(vocoder))?);
+                vocoder::check_pair(&pair.0, &pair.1)?;
+                Some(pair)
+            }
+            _ => None,
+        };
+        let upsampler = model.find("latent_upsampler").map(Component::config).transpose()?;
+        let presets = presets(&transformer, &model, entry)?;
+        let ltx = Self { model, transformer, connectors, text, vae, sound, upsampler, presets, named: entry.is_some() };
+        ltx.check_channels()?;
+        Ok(ltx)
+    }
+
+    fn check_channels(&self) -> Result<()> {
+        let config = &self.transformer;
+        let audio = self.sound.as_ref().map_or(config.audio_in_channels, |(autoencoder, _)| autoencoder.width());
+        if (config.in_channels, config.audio_in_channels) == (self.vae.latent_channels, audio) {
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "the parts do not fit together: the transformer takes {} channels of pictures and {} of sound, the autoencoders \
+             have {} and {audio}, in {}",
+            config.in_channels,
+            config.audio_in_channels,
+            self.vae.latent_channels,
+            self.model.folder.display()
+        ))
+        .hint("take all parts from one model; `talkie models` lists those that talkie runs"))
+    }
+
+    fn geometry(&self) -> Result<Geometry> {
+        let (_, own) = &self.presets[0];
+        let config = &self.transformer;
+        let channels = self.sound.as_ref().map_or(AUDIO_CHANNELS, |(autoencoder, _)| autoencoder.latent_channels);
+        let width = config.audio_in_channels;
+        let name = self.model.folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        Ok(Geometry {
+            title: if self.named { own.title.clone() } else { name.unwrap_or_else(|| "this model".into()) },
+            spatial: self.vae.spatial_factor(),
+            temporal: self.vae.temporal_factor(),
+            patch: [1, 1, 1],
+            longest: usize::MAX,
+            channels: self.vae.latent_channels,
+            text_length: TEXT_LENGTH,
+            image: ImageUse::Optional,
+            boundary: None,
+            scheduler: self.model.component("scheduler")?.config()?,
+            render: prompt::render,
+            sound: Some(SoundGeometry {
+                rate: config.audio_sampling_rate as f64
+                    / config.audio_hop_length as f64
+                    / config.audio_scale_factor as f64,
+                channels: if width.is_multiple_of(channels) { channels } else { 1 },
+                width,
+            }),
+            silent: self.sound.is_none().then(|| self.missing_sound()),
+            upsamples: self.upsampler.is_some(),
+            even_sigmas: true,
+            film: own.geometry.clone(),
+            presets: self.presets.iter().map(|(name, entry)| ((*name).to_owned(), entry.sampling.clone())).collect(),
+            own_shift: false,
+        })
+    }
+
+    fn missing_sound(&self) -> String {
+        let missing: Vec<&str> =
+            ["audio_vae", "vocoder"].into_iter().filter(|name| self.model.find(name).is_none()).collect();
+        format!("the film will be silent: the model's folder has no {}", missing.join(" and no "))
+    }
+}
+
+/// The configuration of a part as the text that it was read from.
+fn json(component: &Component) -> String {
+    component.config.to_string()
+}
+
+/// How to sample, by name: the recipe that the model was made for comes first.
+fn presets(transformer: &config::Config, model: &Model, entry: Option<&Entry>) -> Result<Vec<(&'static str, Entry)>> {
+    let release = if transformer.prompt_modulated() { "ltx-2.3" } else { "ltx-2" };
+    let dev = catalogue::find(release)?;
+    let distilled = catalogue::find(&format!("{release}-distilled"))?;
+    let name = entry.map_or_else(
+        || model.folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        |entry| entry.name.clone(),
+    );
+    let mut presets = vec![("dev", dev), ("distilled", distilled)];
+    if name.to_lowercase().contains("distilled") {
+        presets.reverse();
+    }
+    if let Some(entry) = entry {
+        presets[0].1 = entry.clone();
+    }
+    Ok(presets)
+}

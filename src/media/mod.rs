@@ -1,7 +1,8 @@
 //! Films and pictures: the only files that mention FFmpeg.
 //!
-//! [`Film`] takes frames one by one and writes what the ending of the name asks for. [`read`] finds the recipe in a
-//! film again, [`image`] reads and writes single pictures. Without the feature `ffmpeg` a film is a folder of frames.
+//! [`Film`] takes a sound, then frames one by one, and writes what the ending of the name asks for. [`read`] finds the
+//! recipe in a film again, [`image`] reads and writes single pictures. Without the feature `ffmpeg` a film is a folder of
+//! frames.
 
 pub mod image;
 pub mod palette;
@@ -15,28 +16,42 @@ mod frames;
 mod gif;
 #[cfg(feature = "ffmpeg")]
 mod mux;
+#[cfg(feature = "ffmpeg")]
+mod picture;
+#[cfg(feature = "ffmpeg")]
+mod recompress;
 mod resize;
+#[cfg(feature = "ffmpeg")]
+mod sound;
+#[cfg(feature = "ffmpeg")]
+mod track;
+mod wav;
+#[cfg(feature = "ffmpeg")]
+mod webm;
 
 use std::path::{Path, PathBuf};
 
 pub use image::{Rgb, fit, read_image, write_png};
+#[cfg(feature = "ffmpeg")]
+pub use recompress::recompress;
 pub use read::{EncoderInfo, comment, encoders, ffmpeg_version};
 
+use crate::audio::Waveform;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 
 /// What a film is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// H.264 in `.mp4`.
+    /// H.264 and AAC in `.mp4`.
     Mp4,
-    /// H.264 in `.mov`.
+    /// H.264 and AAC in `.mov`.
     Mov,
-    /// VP9 in `.webm`.
+    /// VP9 and Opus in `.webm`.
     Webm,
-    /// An animation of 256 colours a frame that repeats for ever.
+    /// An animation of 256 colours a frame that repeats for ever, without sound.
     Gif,
-    /// A folder of numbered PNG files.
+    /// A folder of numbered PNG files, and `audio.wav`.
     Frames,
 }
 
@@ -61,6 +76,11 @@ impl Format {
             Some(other) => Err(Error::usage(format!("no film can be written as `.{other}`: {}", path.display()))
                 .hint("end the name in .mp4, .mov, .webm or .gif, or in / for a folder of PNG frames")),
         }
+    }
+
+    /// Whether there is a place for sound in it.
+    pub fn has_sound(self) -> bool {
+        self != Self::Gif
     }
 }
 
@@ -90,7 +110,7 @@ pub struct Written {
     pub frames: usize,
     /// How long it lasts.
     pub seconds: f64,
-    /// Codec and encoder, as `H.264 (libx264)`; `PNG` for a folder of frames.
+    /// Codecs and encoders, as `H.264 (libx264), AAC (aac)`; `PNG` or `PNG, WAV` for a folder of frames.
     pub codec: String,
 }
 
@@ -117,18 +137,23 @@ enum Writer {
 impl Film {
     /// Begins a film at `path`, whose ending decides the [`Format`].
     ///
-    /// Proves before any frame is computed that the folder is there and can be written, and that an encoder opens:
+    /// `sound` is its soundtrack, the first sample with the first frame. It is cut, or goes on in silence, to where the
+    /// last frame ends; a format without sound leaves it out.
+    ///
+    /// Proves before any frame is computed that the folder is there and can be written, and that the encoders open:
     /// create and drop one to check a request.
     ///
     /// # Errors
     /// A usage error for an unknown ending, a size or rate that the format cannot have, or a folder that is not there.
-    /// A failure when nothing can be written there or FFmpeg has no encoder for it.
-    pub fn create(path: &Path, spec: &FilmSpec) -> Result<Self> {
+    /// A failure when nothing can be written there, FFmpeg has no encoder for it, or `sound` is none
+    /// ([`Waveform::check`]).
+    pub fn create(path: &Path, spec: &FilmSpec, sound: Option<&Waveform>) -> Result<Self> {
         let format = Format::of(path)?;
         check(format, spec)?;
+        let sound = sound.filter(|_| format.has_sound()).map(|sound| fitted(sound, spec)).transpose()?;
         let writer = match format {
-            Format::Frames => Writer::Frames(frames::Folder::create(path, &spec.recipe)?),
-            _ => container(path, format, spec)?,
+            Format::Frames => Writer::Frames(frames::Folder::create(path, &spec.recipe, sound.as_ref())?),
+            _ => container(path, format, spec, sound)?,
         };
         Ok(Self { writer, path: path.to_owned(), spec: spec.clone(), pushed: 0, broken: false })
     }
@@ -179,7 +204,7 @@ impl Film {
             return Err(Error::failed(what));
         }
         let codec = match self.writer {
-            Writer::Frames(folder) => folder.finish(&self.path).map(|()| "PNG".to_owned()),
+            Writer::Frames(folder) => folder.finish(&self.path),
             #[cfg(feature = "ffmpeg")]
             Writer::Container(mux) => mux.finish(&self.path),
         }?;
@@ -224,12 +249,53 @@ fn check(format: Format, spec: &FilmSpec) -> Result<()> {
     }
 }
 
+/// A sound as long as the film, to the nearest sample.
+fn fitted(sound: &Waveform, spec: &FilmSpec) -> Result<Waveform> {
+    sound.check()?;
+    check_channels(sound.channels.len())?;
+    Ok(sound.fitted(spec.fps.samples(spec.frames, sound.rate)))
+}
+
+/// Tries a sound of so many samples a second and channels: whether a film at `path` can carry it. For a plan, before any
+/// sound is made. A format without sound takes everything.
+///
+/// # Errors
+/// A usage error for a rate or a number of channels that the film cannot have, a failure when FFmpeg has no encoder for it.
+pub fn check_sound(path: &Path, rate: u32, channels: usize) -> Result<()> {
+    let format = Format::of(path)?;
+    if !format.has_sound() {
+        return Ok(());
+    }
+    Waveform { rate, channels: vec![Vec::new(); channels] }.check()?;
+    check_channels(channels)?;
+    encode_sound(format, rate, channels)
+}
+
+fn check_channels(channels: usize) -> Result<()> {
+    match channels {
+        1 | 2 => Ok(()),
+        _ => Err(Error::usage(format!("a film here is mono or stereo: it cannot have {channels} channels of sound"))
+            .hint("`--no-sound`")),
+    }
+}
+
 #[cfg(feature = "ffmpeg")]
-fn container(path: &Path, format: Format, spec: &FilmSpec) -> Result<Writer> {
-    mux::Mux::create(path, format, spec).map(Writer::Container)
+fn encode_sound(format: Format, rate: u32, channels: usize) -> Result<()> {
+    encoder::prepare();
+    sound::encoder(format).map_or(Ok(()), |encoder| encoder.open(rate, channels, true).map(drop))
 }
 
 #[cfg(not(feature = "ffmpeg"))]
-fn container(path: &Path, _: Format, _: &FilmSpec) -> Result<Writer> {
+fn encode_sound(_: Format, _: u32, _: usize) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "ffmpeg")]
+fn container(path: &Path, format: Format, spec: &FilmSpec, sound: Option<Waveform>) -> Result<Writer> {
+    mux::Mux::create(path, format, spec, sound).map(Writer::Container)
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn container(path: &Path, _: Format, _: &FilmSpec, _: Option<Waveform>) -> Result<Writer> {
     Err(read::without_ffmpeg(&format!("cannot write {}", path.display())))
 }

@@ -107,17 +107,15 @@ pub(super) fn without_ffmpeg(what: &str) -> Error {
 /// That one is compiled in does not prove that it opens: hardware may be missing.
 #[cfg(feature = "ffmpeg")]
 pub fn encoders() -> Vec<EncoderInfo> {
-    use super::{Format, encoder::candidates};
+    use super::{Format, encoder::candidates, sound};
 
     let groups = [(Format::Mp4, vec![".mp4", ".mov"]), (Format::Webm, vec![".webm"]), (Format::Gif, vec![".gif"])];
     let present = |(format, endings): (Format, Vec<&'static str>)| {
-        candidates(format).iter().filter_map(move |candidate| {
-            Some(EncoderInfo {
-                name: candidate.name.to_owned(),
-                codec: candidate.codec.to_owned(),
-                description: candidate.find()?.description().to_owned(),
-                endings: endings.clone(),
-            })
+        let pictures = candidates(format).iter().map(|candidate| (candidate.name, candidate.codec, candidate.find()));
+        let sound = sound::encoder(format).map(|encoder| (encoder.name, encoder.codec, encoder.find()));
+        pictures.chain(sound).filter_map(move |(name, codec, found)| {
+            let description = found?.description().to_owned();
+            Some(EncoderInfo { name: name.to_owned(), codec: codec.to_owned(), description, endings: endings.clone() })
         })
     };
     groups.into_iter().flat_map(present).collect()

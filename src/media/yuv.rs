@@ -45,6 +45,15 @@ pub fn from_rgb(rgb: &[u8], width: usize) -> Yuv420 {
     picture
 }
 
+/// One pixel of Y′CbCr as RGB: the way back, without filtering.
+pub fn to_rgb(pixel: [u8; 3]) -> [u8; 3] {
+    let luma = (f32::from(pixel[0]) - 16.0) / LUMA;
+    let [blue, red] = [pixel[1], pixel[2]].map(|chroma| (f32::from(chroma) - 128.0) / CHROMA);
+    let (r, b) = (luma + 1.5748 * red, luma + 1.8556 * blue);
+    let g = (luma - KR * r - KB * b) / KG;
+    [r, g, b].map(|value| (value + 0.5).clamp(0.0, 255.0) as u8)
+}
+
 /// Luma of any number of pixels.
 fn luma(rgb: &[u8], y: &mut [u8]) {
     for (y, rgb) in y.iter_mut().zip(rgb.chunks_exact(3)) {

@@ -16,6 +16,15 @@ const FETCH: &str = "fetch the model again: `talkie models pull NAME`";
 /// Names of the weights of a part, the way diffusers and transformers write them.
 const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
 
+/// Parts that are named in an index and have no use in making a film.
+const UNUSED: [&str; 3] = ["processor", "prompt_enhancer", "duration_head"];
+
+/// Parts that may be missing: a model without them makes silent films.
+const OPTIONAL: [&str; 2] = ["audio_vae", "vocoder"];
+
+/// The part that enlarges latents between two stages.
+const UPSAMPLER: &str = "latent_upsampler";
+
 pub(super) fn open(folder: &Path) -> Result<Model> {
     if !folder.is_dir() {
         return Err(Error::usage(format!("no model folder at {}", folder.display()))
@@ -32,11 +41,16 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
         .as_object()
         .ok_or_else(|| Error::failed(format!("{} is not a JSON object", path.display())).hint(FETCH))?;
     let pipeline = entries.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let components = entries
+    let mut components = entries
         .iter()
-        .filter_map(|(name, entry)| Some((name, entry.as_array()?.get(1)?.as_str()?)))
+        .filter_map(|(name, entry)| Some((name.as_str(), entry.as_array()?.get(1)?.as_str()?)))
+        .filter(|(name, _)| !UNUSED.contains(name) && !(OPTIONAL.contains(name) && !folder.join(name).is_dir()))
         .map(|(name, class)| component(&subfolder(folder, name)?, name, class))
         .collect::<Result<Vec<_>>>()?;
+    // No pipeline of diffusers names it: it is loaded by itself.
+    if folder.join(UPSAMPLER).is_dir() && components.iter().all(|part| part.name != UPSAMPLER) {
+        components.push(component(&folder.join(UPSAMPLER), UPSAMPLER, "LTX2LatentUpsamplerModel")?);
+    }
     Ok(Model { folder: folder.to_owned(), pipeline, index, components })
 }
 

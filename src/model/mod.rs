@@ -1,13 +1,14 @@
 //! A model on disk: what the folder that diffusers writes holds, before any weight is read.
 
 mod folder;
+mod licence;
 mod source;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::catalogue::{Described, Entry, Parameters};
+use crate::catalogue::{Described, Entry};
 use crate::error::{Error, Result};
 pub use folder::read_json;
 pub use source::{Repository, Source};
@@ -60,25 +61,18 @@ impl Model {
 
     /// A released model as the catalogue describes it, before its files are here.
     ///
-    /// The sizes of the weights are guesses from the numbers of parameters: two bytes each, four in the autoencoder.
+    /// The sizes of the weights are guesses from the numbers of parameters: two bytes each, but four in the autoencoders of
+    /// Wan, whose files hold f32.
     pub fn from_entry(entry: &Entry) -> Self {
-        let guess = |name: &str| {
-            let Parameters { transformer, transformer_2, text_encoder, vae } = entry.parameters;
-            match name {
-                "transformer" => 2 * transformer,
-                "transformer_2" => 2 * transformer_2.unwrap_or(0),
-                "text_encoder" => 2 * text_encoder,
-                "vae" => 4 * vae,
-                _ => 0,
-            }
-        };
         let component = |(name, described): (&String, &Described)| {
-            let bytes = guess(name);
-            let file = WeightFile { path: format!("{}/{name}", entry.repo).into(), bytes };
+            let width = if entry.family == "wan" && name == "vae" { 4 } else { 2 };
+            let bytes = width * entry.parameters.of(name);
+            let folder = PathBuf::from(format!("{}/{name}", described.repo.as_ref().unwrap_or(&entry.repo)));
+            let file = WeightFile { path: folder.clone(), bytes };
             Component {
                 name: name.clone(),
                 class: described.class.clone(),
-                folder: format!("{}/{name}", entry.repo).into(),
+                folder,
                 config: Value::Object(described.config.clone()),
                 files: if bytes > 0 { vec![file] } else { Vec::new() },
             }
@@ -107,6 +101,16 @@ impl Model {
         self.components.iter().find(|component| component.name == name)
     }
 
+    /// Puts a part in the place of the one of its name, or adds it.
+    fn set(&mut self, component: Component) {
+        self.components.retain(|other| other.name != component.name);
+        self.components.push(component);
+    }
+
+    fn take(self, name: &str) -> Option<Component> {
+        self.components.into_iter().find(|component| component.name == name)
+    }
+
     /// Puts other weights in the place of a part's: a safetensors file, or a folder like the part's own.
     ///
     /// # Errors
@@ -127,6 +131,23 @@ impl Model {
 }
 
 impl Component {
+    /// Itself, where it is of that class.
+    ///
+    /// # Errors
+    /// Another class.
+    pub fn of_class(&self, class: &str) -> Result<&Self> {
+        if self.class == class {
+            return Ok(self);
+        }
+        Err(Error::failed(format!(
+            "`{}` is a `{}`, where a `{class}` belongs, in {}",
+            self.name,
+            self.class,
+            self.folder.display()
+        ))
+        .hint("the folder is of a variant that talkie does not run: `talkie models` lists those that it does"))
+    }
+
     /// Bytes of all its weights.
     pub fn bytes(&self) -> u64 {
         self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::Model;
-use crate::catalogue::{self, Entry};
-use crate::error::{Error, Result};
-use crate::hub::Hub;
+use super::{Component, Model, folder, licence};
+use crate::catalogue::{self, Described, Entry};
+use crate::error::{Error, Kind, Result};
+use crate::hub::{FileState, Hub};
 use crate::plan::PlannedFile;
 use crate::progress::Progress;
 
 /// The files of a diffusers folder that talkie reads, for a repository that the catalogue does not know.
 const DIFFUSERS: [&str; 4] = ["model_index.json", "*/*.json", "*.safetensors", "tokenizer/*"];
+
+/// The revision of a part that is in a repository of its own.
+const REVISION: &str = "main";
 
 /// Where a model is.
 #[derive(Debug, Clone)]
@@ -70,55 +73,116 @@ impl Source {
         }
     }
 
-    /// The model, with files that are missing fetched first.
+    /// The model, with files that are missing fetched first. Before the first time, its licence is said.
     ///
     /// # Errors
     /// A folder that is not a model, a download that fails.
     pub fn fetch(&self, progress: &mut Progress<'_>) -> Result<Model> {
         match self {
             Self::Folder(folder) => Model::open(folder),
-            Self::Hub(repository) => {
-                let files: Vec<&str> = repository.files.iter().map(String::as_str).collect();
-                let folder = Hub::from_env()?.fetch(&repository.repo, &repository.revision, &files, progress)?;
-                Model::open(&folder)
-            }
+            Self::Hub(repository) => repository.fetch(progress),
         }
     }
 
-    /// The model as far as it is known without a download, and the files that are missing.
+    /// The model as far as it is known without a download, and its files where some are missing.
     ///
     /// # Errors
     /// A folder that is not a model; a repository that neither the cache nor the catalogue knows.
     pub fn look(&self) -> Result<(Model, Vec<PlannedFile>)> {
-        let repository = match self {
-            Self::Folder(folder) => return Ok((Model::open(folder)?, Vec::new())),
-            Self::Hub(repository) => repository,
-        };
-        let Repository { repo, revision, files, entry } = repository;
+        match self {
+            Self::Folder(folder) => Ok((Model::open(folder)?, Vec::new())),
+            Self::Hub(repository) => repository.look(),
+        }
+    }
+}
+
+impl Repository {
+    fn fetch(&self, progress: &mut Progress<'_>) -> Result<Model> {
+        if let Some(entry) = &self.entry {
+            licence::say_once(entry, progress)?;
+        }
         let hub = Hub::from_env()?;
-        let patterns: Vec<&str> = files.iter().map(String::as_str).collect();
-        let states = hub.survey(repo, revision, &patterns);
-        if let Ok(states) = &states {
-            let whole = !states.is_empty() && states.iter().all(|state| state.whole);
-            if let Some(index) = hub.cached(repo, revision, "model_index.json").filter(|_| whole) {
-                return Ok((Model::open(index.parent().unwrap_or(&index))?, Vec::new()));
+        let mut model = Model::open(&hub.fetch(&self.repo, &self.revision, &self.patterns(), progress)?)?;
+        for part in self.apart() {
+            match part.fetch(&hub, progress) {
+                Ok(component) => model.set(component),
+                Err(error) if error.kind() == Kind::Stopped => return Err(error),
+                Err(error) => progress.note(format!("the model does without its `{}`: {error}", part.name))?,
             }
         }
-        let Some(entry) = entry else {
-            return Err(Error::failed(format!("nothing is known of {repo} before it is fetched"))
-                .hint(format!("fetch it first: `talkie models pull {repo}`")));
-        };
-        let planned = |name: &str, bytes: Option<u64>, present: bool| PlannedFile {
-            component: name.split_once('/').map_or("", |(folder, _)| folder).to_owned(),
-            path: name.into(),
-            bytes,
-            present,
-        };
-        // Out of reach of the hub the plan goes on with what the catalogue knows: it says which files, not how large.
-        let files = match states {
-            Ok(states) if !states.is_empty() => states.iter().map(|s| planned(&s.name, s.size, s.whole)).collect(),
-            _ => files.iter().map(|name| planned(name, None, false)).collect(),
-        };
-        Ok((Model::from_entry(entry), files))
+        Ok(model)
     }
+
+    fn look(&self) -> Result<(Model, Vec<PlannedFile>)> {
+        let hub = Hub::from_env()?;
+        let states = hub.survey(&self.repo, &self.revision, &self.patterns()).unwrap_or_default();
+        let index = hub.cached(&self.repo, &self.revision, "model_index.json").filter(|_| whole(&states));
+        let mut model = match (&index, &self.entry) {
+            (Some(index), _) => Model::open(index.parent().unwrap_or(index))?,
+            (None, Some(entry)) => Model::from_entry(entry),
+            (None, None) => {
+                return Err(Error::failed(format!("nothing is known of {} before it is fetched", self.repo))
+                    .hint(format!("fetch it first: `talkie models pull {}`", self.repo)));
+            }
+        };
+        let mut files = planned(&states, &self.patterns());
+        for part in self.apart() {
+            let states = hub.survey(part.repo, REVISION, &[&part.pattern()]).unwrap_or_default();
+            files.extend(planned(&states, &[&part.pattern()]));
+            let config = hub.cached(part.repo, REVISION, &format!("{}/config.json", part.name));
+            if let Some(folder) = config.as_ref().filter(|_| whole(&states)).and_then(|config| config.parent()) {
+                model.set(folder::component(folder, part.name, &part.described.class)?);
+            } else if let Some(guess) = self.entry.as_ref().and_then(|entry| Model::from_entry(entry).take(part.name)) {
+                model.set(guess);
+            }
+        }
+        let here = files.iter().all(|file| file.present);
+        Ok((model, if here { Vec::new() } else { files }))
+    }
+
+    fn patterns(&self) -> Vec<&str> {
+        self.files.iter().map(String::as_str).collect()
+    }
+
+    /// The parts that are in other repositories.
+    fn apart(&self) -> impl Iterator<Item = Apart<'_>> {
+        let components = self.entry.iter().flat_map(|entry| &entry.components);
+        components.filter_map(|(name, described)| Some(Apart { name, described, repo: described.repo.as_deref()? }))
+    }
+}
+
+/// A part in a repository that is not the model's.
+struct Apart<'a> {
+    name: &'a str,
+    described: &'a Described,
+    repo: &'a str,
+}
+
+impl Apart<'_> {
+    fn pattern(&self) -> String {
+        format!("{}/*", self.name)
+    }
+
+    fn fetch(&self, hub: &Hub, progress: &mut Progress<'_>) -> Result<Component> {
+        let folder = hub.fetch(self.repo, REVISION, &[&self.pattern()], progress)?;
+        folder::component(&folder.join(self.name), self.name, &self.described.class)
+    }
+}
+
+fn whole(states: &[FileState]) -> bool {
+    !states.is_empty() && states.iter().all(|state| state.whole)
+}
+
+/// Out of reach of the hub the plan goes on with what the catalogue knows: it says which files, not how large.
+fn planned(states: &[FileState], patterns: &[&str]) -> Vec<PlannedFile> {
+    let file = |name: &str, bytes: Option<u64>, present: bool| PlannedFile {
+        component: name.split_once('/').map_or("", |(folder, _)| folder).to_owned(),
+        path: name.into(),
+        bytes,
+        present,
+    };
+    if states.is_empty() {
+        return patterns.iter().map(|name| file(name, None, false)).collect();
+    }
+    states.iter().map(|state| file(&state.name, state.size, state.whole)).collect()
 }

@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation over the channels of an image.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::activation::silu;
@@ -14,6 +14,8 @@ const SHORTEST: f32 = 1e-12;
 pub struct ChannelNorm {
     /// The learned scale times √channels: (1, dim, 1, 1), f32.
     scale: Tensor,
+    /// Added to the sum of squares.
+    added: f64,
     plain: bool,
 }
 
@@ -33,7 +35,15 @@ impl ChannelNorm {
     /// Those of candle.
     pub fn new(gamma: &Tensor) -> Result<Self> {
         let dim = gamma.elem_count();
-        Ok(Self { scale: (gamma.reshape((1, dim, 1, 1))? * (dim as f64).sqrt())?, plain: false })
+        Ok(Self { scale: (gamma.reshape((1, dim, 1, 1))? * (dim as f64).sqrt())?, added: 0.0, plain: false })
+    }
+
+    /// A normalisation of `dim` channels by their root mean square, √(mean of squares + `eps`), with nothing learned.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn pixel(dim: usize, eps: f64, device: &Device) -> Result<Self> {
+        Ok(Self { added: eps * dim as f64, ..Self::new(&Tensor::ones(dim, DType::F32, device)?)? })
     }
 
     /// The same normalisation by candle's own operations only, on every device.
@@ -50,7 +60,7 @@ impl ChannelNorm {
     /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let wide = xs.to_dtype(DType::F32)?;
-        let length = wide.sqr()?.sum_keepdim(1)?.sqrt()?.maximum(SHORTEST)?;
+        let length = (wide.sqr()?.sum_keepdim(1)? + self.added)?.sqrt()?.maximum(SHORTEST)?;
         wide.broadcast_div(&length)?.broadcast_mul(&self.scale)?.to_dtype(xs.dtype())
     }
 
@@ -68,7 +78,7 @@ impl ChannelNorm {
             return silu(&self.forward(xs)?);
         }
         let scale = self.scale.flatten_all()?.to_vec1()?;
-        xs.contiguous()?.apply_op1_no_bwd(&NormSilu { scale })
+        xs.contiguous()?.apply_op1_no_bwd(&NormSilu { scale, added: self.added as f32 })
     }
 }
 
@@ -76,6 +86,7 @@ impl ChannelNorm {
 struct NormSilu {
     /// One per channel.
     scale: Vec<f32>,
+    added: f32,
 }
 
 impl CustomOp1 for NormSilu {
@@ -89,7 +100,7 @@ impl CustomOp1 for NormSilu {
         };
         let values = &values[start..end];
         let pixels = values.len() / self.scale.len();
-        let inverse = inverse_lengths(values, pixels);
+        let inverse = inverse_lengths(values, pixels, self.added);
         let mut ys = vec![0f32; values.len()];
         let planes = ys.par_chunks_mut(pixels).zip(values.par_chunks(pixels)).zip(&self.scale);
         planes.for_each(|((ys, xs), scale)| {
@@ -102,8 +113,8 @@ impl CustomOp1 for NormSilu {
     }
 }
 
-/// One over the length of each pixel's channels, from an image of (channels, pixels).
-fn inverse_lengths(values: &[f32], pixels: usize) -> Vec<f32> {
+/// One over the length of each pixel's channels, from an image of (channels, pixels), `added` under the root.
+fn inverse_lengths(values: &[f32], pixels: usize, added: f32) -> Vec<f32> {
     // Few enough to stay in the nearest cache while the channels go by.
     const PIXELS: usize = 2048;
     let mut squares = vec![0f32; pixels];
@@ -113,7 +124,7 @@ fn inverse_lengths(values: &[f32], pixels: usize) -> Vec<f32> {
                 *sum += x * x;
             }
         }
-        squares.iter_mut().for_each(|sum| *sum = 1.0 / sum.sqrt().max(SHORTEST));
+        squares.iter_mut().for_each(|sum| *sum = 1.0 / (*sum + added).sqrt().max(SHORTEST));
     });
     squares
 }

@@ -6,7 +6,18 @@ use candle_core::{DType, Result, Tensor};
 
 use crate::weights::Weights;
 
-/// A convolution over rows and columns, with zeros beyond the edges.
+/// What a convolution sees beyond the edges of an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Edges {
+    /// Nothing.
+    #[default]
+    Zeros,
+    /// The image in a mirror that stands on its outermost pixels. It has to be larger than the padding.
+    Reflect,
+}
+
+/// A convolution over rows and columns.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     /// (out, in, kernel, kernel), contiguous: candle convolves wrongly with a view on some devices.
@@ -15,6 +26,7 @@ pub struct Conv2d {
     bias: Tensor,
     stride: usize,
     padding: usize,
+    edges: Edges,
     plain: bool,
     /// Values that candle may unroll at a time.
     unrolled: usize,
@@ -39,7 +51,8 @@ impl Conv2d {
     /// Those of candle.
     pub fn new(weight: Tensor, bias: Tensor) -> crate::Result<Self> {
         let bias = bias.reshape((1, (), 1, 1))?;
-        Ok(Self { weight: weight.contiguous()?, bias, stride: 1, padding: 0, plain: false, unrolled: UNROLLED })
+        let (weight, edges) = (weight.contiguous()?, Edges::Zeros);
+        Ok(Self { weight, bias, stride: 1, padding: 0, edges, plain: false, unrolled: UNROLLED })
     }
 
     /// The same convolution that moves by `stride` rows and columns.
@@ -48,10 +61,16 @@ impl Conv2d {
         Self { stride, ..self }
     }
 
-    /// The same convolution with `padding` rows and columns of zeros on every side.
+    /// The same convolution with `padding` rows and columns on every side: zeros, unless [`Conv2d::edges`] says other.
     #[must_use]
     pub fn padding(self, padding: usize) -> Self {
         Self { padding, ..self }
+    }
+
+    /// The same convolution with these edges.
+    #[must_use]
+    pub fn edges(self, edges: Edges) -> Self {
+        Self { edges, ..self }
     }
 
     /// The same convolution by candle's own operation only, on every device, which unrolls at most `unrolled` values at a
@@ -66,7 +85,7 @@ impl Conv2d {
     /// - output: (1, out, h', w') where h' = (h + 2·padding − kernel) / stride + 1
     ///
     /// # Errors
-    /// Those of candle.
+    /// Those of candle; an image that is too small for its mirror.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.stacked(std::slice::from_ref(xs))
     }
@@ -77,31 +96,40 @@ impl Conv2d {
         let (_, inputs, rows, columns) = self.weight.dims4()?;
         let known = images.iter().map(|image| image.dim(1)).sum::<Result<usize>>()?;
         let missing = inputs.checked_sub(known).ok_or_else(|| candle_core::Error::msg("more images than kernel"))?;
+        if self.edges == Edges::Reflect
+            && images.iter().any(|image| image.dims()[2..].iter().min() <= Some(&self.padding))
+        {
+            candle_core::bail!("an image of {:?} cannot be mirrored {} pixels deep", images[0].shape(), self.padding);
+        }
         let kernel = (rows, columns, self.stride, self.padding);
         let fast = !self.plain && self.weight.device().is_cpu() && self.weight.dtype() == DType::F32;
         if kernel == (3, 3, 1, 1) && fast && images.iter().all(|image| image.elem_count() > 0) {
             let images = images.iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
-            return winograd::convolve(&images, &self.weight, &self.bias);
+            return winograd::convolve(&images, &self.weight, &self.bias, self.edges);
         }
         let xs = if let [image] = images { image.clone() } else { Tensor::cat(images, 1)? };
         let weight = self.weight.narrow(1, missing, known)?.contiguous()?;
         if kernel == (1, 1, 1, 0) {
             return self.pointwise(&weight, &xs);
         }
-        self.in_bands(&weight, &xs)?.broadcast_add(&self.bias)
+        let ys = match self.edges {
+            Edges::Zeros => self.in_bands(&weight, &xs, self.padding),
+            Edges::Reflect => self.in_bands(&weight, &mirrored(&mirrored(&xs, 2, self.padding)?, 3, self.padding)?, 0),
+        };
+        ys?.broadcast_add(&self.bias)
     }
 
     /// The convolution, some rows at a time where the image is large: on a GPU without cuDNN candle unrolls the image into
     /// a column of the kernel's size per pixel, and computes nonsense once that has more than 2³¹ values.
-    fn in_bands(&self, weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
+    fn in_bands(&self, weight: &Tensor, xs: &Tensor, padding: usize) -> Result<Tensor> {
         let (_, inputs, kernel, columns) = weight.dims4()?;
         let (_, _, h, w) = xs.dims4()?;
-        let out = |length: usize| (length + 2 * self.padding).saturating_sub(kernel) / self.stride + 1;
+        let out = |length: usize| (length + 2 * padding).saturating_sub(kernel) / self.stride + 1;
         let rows = (self.unrolled / (inputs * kernel * columns * out(w))).max(1);
         if rows >= out(h) {
-            return xs.conv2d(weight, self.padding, self.stride, 1, 1);
+            return xs.conv2d(weight, padding, self.stride, 1, 1);
         }
-        let xs = xs.pad_with_zeros(2, self.padding, self.padding)?.pad_with_zeros(3, self.padding, self.padding)?;
+        let xs = xs.pad_with_zeros(2, padding, padding)?.pad_with_zeros(3, padding, padding)?;
         let bands = (0..out(h)).step_by(rows).map(|first| {
             let rows = rows.min(out(h) - first);
             let band = xs.narrow(2, first * self.stride, (rows - 1) * self.stride + kernel)?;
@@ -119,19 +147,31 @@ impl Conv2d {
     }
 }
 
-/// A convolution over time, rows and columns that sees no future: an output frame depends on the input frame at its own
-/// place in time and on those before it.
+/// `xs` with `padding` more entries at both ends of `axis`, mirrored at its first and last.
+fn mirrored(xs: &Tensor, axis: usize, padding: usize) -> Result<Tensor> {
+    if padding == 0 {
+        return Ok(xs.clone());
+    }
+    let length = xs.dim(axis)?;
+    let before = (1..=padding).rev();
+    let after = (1..=padding).map(|i| length - 1 - i);
+    let ids: Vec<u32> = before.chain(0..length).chain(after).map(|i| i as u32).collect();
+    xs.contiguous()?.index_select(&Tensor::new(ids, xs.device())?, axis)
+}
+
+/// A convolution over time, rows and columns, of a window of frames that the caller gives: those before an output frame
+/// make it causal, those on both sides symmetric.
 ///
 /// The kernel's frames lie side by side as input channels, so that one frame of output is one convolution in two
 /// dimensions, with one accumulation.
 #[derive(Debug, Clone)]
-pub struct CausalConv3d {
+pub struct Conv3d {
     /// Its weight is (out, frames·in, rows, columns), oldest frame first.
     conv: Conv2d,
     frames: usize,
 }
 
-impl CausalConv3d {
+impl Conv3d {
     /// Takes `weight` (out, in, frames, rows, columns) and `bias` (out) from `weights`. `kernel` is (frames, rows,
     /// columns), with as much padding in rows and columns as keeps the size; rows and columns are odd and equal.
     ///
@@ -145,6 +185,12 @@ impl CausalConv3d {
         Ok(Self { conv, frames })
     }
 
+    /// The same convolution with these edges of rows and columns.
+    #[must_use]
+    pub fn edges(self, edges: Edges) -> Self {
+        Self { conv: self.conv.edges(edges), ..self }
+    }
+
     /// How many frames one output frame depends on.
     pub fn frames(&self) -> usize {
         self.frames
@@ -153,7 +199,7 @@ impl CausalConv3d {
     /// One frame of output.
     ///
     /// # Shapes
-    /// - `window`: from 1 to [`CausalConv3d::frames`] frames of (1, in, h, w), the newest last; those that are missing
+    /// - `window`: from 1 to [`Conv3d::frames`] frames of (1, in, h, w), the newest last; those that are missing
     ///   before the first are zeros
     /// - output: (1, out, h, w)
     ///

@@ -57,6 +57,14 @@ impl RmsNorm {
         Ok(Self { weight: weights.f32("weight", dim)?, eps })
     }
 
+    /// One that scales by `1 + weight`, as Gemma's do.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub fn centred(weights: &Weights, dim: usize, eps: f64) -> crate::Result<Self> {
+        Ok(Self { weight: (weights.f32("weight", dim)? + 1.0)?, eps })
+    }
+
     /// # Shapes
     /// - `xs`: (…, dim)
     /// - output: (…, dim), in the type of `xs`
@@ -64,9 +72,56 @@ impl RmsNorm {
     /// # Errors
     /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let wide = xs.to_dtype(DType::F32)?;
-        let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
-        let scale = (mean + self.eps)?.sqrt()?.recip()?;
-        wide.broadcast_mul(&scale)?.broadcast_mul(&self.weight)?.to_dtype(xs.dtype())
+        rms_norm(xs, self.eps)?.broadcast_mul(&self.weight)?.to_dtype(xs.dtype())
+    }
+}
+
+/// Root-mean-square normalisation over the last dimension, without learned parameters.
+///
+/// # Shapes
+/// - `xs`: (…, dim), of any float type
+/// - output: (…, dim), f32
+///
+/// # Errors
+/// Those of candle.
+pub fn rms_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
+    let wide = xs.to_dtype(DType::F32)?;
+    let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
+    let scale = (mean + eps)?.sqrt()?.recip()?;
+    wide.broadcast_mul(&scale)
+}
+
+/// Group normalisation (Wu and He, 2018), over the channels of a group and everything that comes after them.
+#[derive(Debug, Clone)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: usize,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// Takes `weight` and `bias` (dim) from `weights`. `groups` divides `dim`.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub fn load(weights: &Weights, groups: usize, dim: usize, eps: f64) -> crate::Result<Self> {
+        Ok(Self { weight: weights.f32("weight", dim)?, bias: weights.f32("bias", dim)?, groups, eps })
+    }
+
+    /// # Shapes
+    /// - `xs`: (1, dim, …)
+    /// - output: the same, in the type of `xs`
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let dim = xs.dim(1)?;
+        let wide = xs.to_dtype(DType::F32)?.contiguous()?.reshape((self.groups, ()))?;
+        let wide = wide.broadcast_sub(&wide.mean_keepdim(1)?)?;
+        let deviation = (wide.sqr()?.mean_keepdim(1)? + self.eps)?.sqrt()?;
+        let ys = wide.broadcast_div(&deviation)?.reshape((dim, ()))?;
+        let ys = ys.broadcast_mul(&self.weight.reshape((dim, 1))?)?.broadcast_add(&self.bias.reshape((dim, 1))?)?;
+        ys.reshape(xs.dims())?.to_dtype(xs.dtype())
     }
 }

@@ -31,9 +31,17 @@ impl Rope {
                 }
             }
         }
+        Self::from_angles(&angles, (tokens, pairs), device)
+    }
+
+    /// Tables of the angles given, in radians, a row of them for each token.
+    ///
+    /// # Errors
+    /// Those of candle: more or fewer angles than `shape`, (tokens, pairs), has.
+    pub fn from_angles(angles: &[f64], shape: (usize, usize), device: &Device) -> Result<Self> {
         let table = |f: fn(f64) -> f64| {
             let values = angles.iter().map(|&angle| f(angle) as f32).collect();
-            Tensor::from_vec::<_, f32>(values, (tokens, pairs), device)
+            Tensor::from_vec::<_, f32>(values, shape, device)
         };
         Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
@@ -49,6 +57,19 @@ impl Rope {
     pub fn interleaved(&self, xs: &Tensor) -> Result<Tensor> {
         let wide = xs.to_dtype(DType::F32)?.contiguous()?;
         candle_nn::rotary_emb::rope_i(&wide, &self.cos, &self.sin)?.to_dtype(xs.dtype())
+    }
+
+    /// Turns pairs of a channel of the first half of a head and its fellow of the second: (0, d/2), (1, d/2 + 1), …
+    ///
+    /// # Shapes
+    /// - `xs`: (b, heads, tokens, dim), of any float type
+    /// - output: the same, turned in f32
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn halves(&self, xs: &Tensor) -> Result<Tensor> {
+        let wide = xs.to_dtype(DType::F32)?.contiguous()?;
+        candle_nn::rotary_emb::rope(&wide, &self.cos, &self.sin)?.to_dtype(xs.dtype())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What will happen, settled before a tensor exists: sizes, sigmas, files, memory, refusals.
 
+mod guidance;
 mod memory;
 mod parameters;
 mod print;
@@ -20,6 +21,7 @@ use crate::progress::Stage;
 use crate::request::{MAX_PROMPT, Request, Size};
 use crate::schedule::{MAX_STEPS, Sampling, Schedule, SchedulerConfig};
 use crate::vae::Tiling;
+pub use guidance::Scales;
 pub use memory::free as free_memory;
 pub use print::{human_bytes, one_line};
 pub use shape::Shape;
@@ -47,13 +49,60 @@ pub struct Geometry {
     pub boundary: Option<f64>,
     /// The folder's scheduler.
     pub scheduler: SchedulerConfig,
+    /// What the text encoder reads of a request: its prompt, with what is said and heard in the family's own words.
+    pub render: fn(&Request) -> String,
+    /// The soundtrack that comes with the film.
+    pub sound: Option<SoundGeometry>,
+    /// Why there will be no sound all the same, as a note.
+    pub silent: Option<String>,
+    /// Whether a film of twice the sides can be made from latents, in a second stage.
+    pub upsamples: bool,
+    /// Whether Euler's sigmas are evenly spaced before they are shifted, as far as the number of tokens says (LTX).
+    pub even_sigmas: bool,
     /// Sizes, frames and rate where the user says nothing.
     pub film: catalogue::Geometry,
-    /// How to sample where the user says nothing.
-    pub defaults: catalogue::Sampling,
-    /// Whether the shift of the schedule is the one in `defaults` rather than the folder's: the folders of some released
+    /// How to sample where the user says nothing: by name, the default first.
+    pub presets: Vec<(String, catalogue::Sampling)>,
+    /// Whether the shift of the schedule is the one in `presets` rather than the folder's: the folders of some released
     /// models carry a shift that their authors do not use.
     pub own_shift: bool,
+}
+
+/// The soundtrack of a model.
+#[derive(Debug, Clone, Copy)]
+pub struct SoundGeometry {
+    /// Latents a second.
+    pub rate: f64,
+    /// Channels of the audio autoencoder.
+    pub channels: usize,
+    /// Channels times bins of frequency: the width of a token.
+    pub width: usize,
+}
+
+impl SoundGeometry {
+    /// The latents of a soundtrack as long as a film.
+    fn settle(&self, shape: &Shape, fps: Fps) -> Sound {
+        let length = (fps.seconds(shape.frames) * self.rate).round_ties_even().max(1.0);
+        Sound { latents: [1, length as usize, self.width], channels: self.channels }
+    }
+}
+
+impl Geometry {
+    /// How to sample: as the preset of the request says, or as the model's own.
+    ///
+    /// # Errors
+    /// A preset that the model does not have.
+    fn sampling(&self, request: &Request) -> Result<catalogue::Sampling> {
+        let name = request.preset.as_deref();
+        let found = self.presets.iter().find(|(preset, _)| name.is_none_or(|name| name == preset));
+        if let Some((_, sampling)) = found {
+            return Ok(sampling.clone());
+        }
+        let names: Vec<&str> =
+            self.presets.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty()).collect();
+        let hint = if names.is_empty() { "leave it out".into() } else { format!("it has {}", names.join(" and ")) };
+        Err(Error::usage(format!("{} has no preset `{}`", self.title, name.unwrap_or_default())).hint(hint))
+    }
 }
 
 /// Whether a film can begin with a picture.
@@ -76,8 +125,23 @@ pub struct Step {
     pub timestep: f64,
     /// The transformer that works: 0, or 1 for the second of two.
     pub expert: usize,
-    /// The scale of guidance; 1 and less mean none.
-    pub guidance: f64,
+    /// The stage that it belongs to: 0, or 1 for the second of two, on a film of twice the sides.
+    #[serde(default)]
+    pub stage: usize,
+    /// The guidance of the pictures.
+    pub guidance: Scales,
+    /// The guidance of the sound.
+    #[serde(default)]
+    pub audio_guidance: Option<Scales>,
+}
+
+/// The soundtrack as latents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sound {
+    /// The latents, as tokens: (1, T, C).
+    pub latents: [usize; 3],
+    /// Channels of the audio autoencoder; each has C / `channels` bins of frequency.
+    pub channels: usize,
 }
 
 /// A file that the run reads.
@@ -130,6 +194,12 @@ pub struct Plan {
     pub seed: u64,
     /// Sides, frames, latents and tokens.
     pub shape: Shape,
+    /// The shape that the first of two stages works on.
+    #[serde(default)]
+    pub first_shape: Option<Shape>,
+    /// The soundtrack, where the model makes one.
+    #[serde(default)]
+    pub sound: Option<Sound>,
     /// Frames per second.
     pub fps: Fps,
     /// The sampler with its settings, the user's and the model's put together.
@@ -138,8 +208,15 @@ pub struct Plan {
     pub flow_shift: f64,
     /// The steps.
     pub steps: Vec<Step>,
-    /// The last sigma, after the last step.
-    pub final_sigma: f64,
+    /// Blocks of the transformer that do not look around under spatio-temporal guidance.
+    #[serde(default)]
+    pub stg_blocks: Vec<usize>,
+    /// Whether pictures and sound are told each other's timestep where they see each other, rather than their own.
+    #[serde(default)]
+    pub cross_timestep: bool,
+    /// How much a first picture is compressed with H.264 before it is encoded, as a CRF; 0 for not at all.
+    #[serde(default)]
+    pub image_crf: u8,
     /// Tokens that a prompt may have.
     pub text_length: usize,
     /// Every sampling parameter that `--set` reaches, with its value.
@@ -174,13 +251,21 @@ impl Plan {
             None => geometry.film.fps.to_string().parse()?,
         };
         let shape = Shape::settle(request, geometry, fps, &mut notes)?;
-        let set = parameters::Parameters::read(request, geometry, &shape)?;
-        let schedule = set.schedule(request, geometry)?;
-        let steps = set.steps(&schedule, geometry);
-        let guided = steps.iter().any(|step| step.guidance > 1.0);
-        let negative = request.negative.clone().unwrap_or_else(|| geometry.defaults.negative_prompt.clone());
+        let defaults = geometry.sampling(request)?;
+        let set = parameters::Parameters::read(request, geometry, &defaults)?;
+        let (shape, first_shape) = set.shapes(shape, geometry, &mut notes)?;
+        let schedules = set.schedules(request, geometry, &defaults, first_shape.as_ref().unwrap_or(&shape))?;
+        let steps = set.steps(&schedules, geometry);
+        let asks = |scales: &Scales| scales.uses_text();
+        let guided = steps.iter().any(|step| asks(&step.guidance) || step.audio_guidance.as_ref().is_some_and(asks));
+        let negative = request.negative.clone().unwrap_or(defaults.negative_prompt);
         if request.negative.is_some() && !guided {
             notes.push("the negative prompt has no effect: guidance is 1 or less throughout".into());
+        }
+        notes.extend(geometry.silent.clone());
+        let heard = !request.dialogue.is_empty() || !request.sounds.is_empty() || request.music.is_some();
+        if heard && geometry.sound.is_none() {
+            notes.push("this model makes silent films: dialogue, sounds and music are left out".into());
         }
         let replaces = request.output.as_deref().is_some_and(part::is_taken);
         if let Some(output) = request.output.as_deref().filter(|_| replaces) {
@@ -190,16 +275,20 @@ impl Plan {
         Ok(Self {
             model: geometry.title.clone(),
             folder: PathBuf::new(),
-            prompt: request.prompt.clone(),
+            prompt: (geometry.render)(request),
             negative: guided.then_some(negative),
             seed: request.seed.unwrap_or_else(fresh_seed),
             shape,
             fps,
-            parameters: set.listed(&schedule),
+            parameters: set.listed(&schedules, geometry),
             sampling: set.sampling,
-            flow_shift: set.flow_shift,
+            flow_shift: schedules.flow_shift,
             steps,
-            final_sigma: schedule.sigmas.last().copied().unwrap_or(0.0),
+            stg_blocks: set.stg_blocks,
+            cross_timestep: set.cross_timestep,
+            image_crf: set.image_crf,
+            sound: geometry.sound.as_ref().map(|sound| sound.settle(&shape, fps)),
+            first_shape,
             text_length: set.text_length,
             tiling: set.tiling,
             dtype: request.dtype.clone().unwrap_or_else(|| if device == "cpu" { "f32" } else { "bf16" }.to_owned()),
@@ -277,22 +366,35 @@ impl Plan {
     /// A shape, a step or a tile that is not of this model.
     pub fn check(&self, geometry: &Geometry) -> Result<()> {
         let experts = 1 + usize::from(geometry.boundary.is_some());
-        let sound = self.shape.is_of(geometry)
+        let stages = 1 + usize::from(self.first_shape.is_some());
+        let fits = self.shape.is_of(geometry)
+            && self.first_shape.is_none_or(|first| geometry.upsamples && first.is_half_of(&self.shape, geometry))
+            && self.sound == geometry.sound.map(|sound| sound.settle(&self.shape, self.fps))
+            && self.steps.is_sorted_by_key(|step| step.stage)
+            && self.steps.iter().all(|step| step.stage < stages)
             && (1..=MAX_STEPS).contains(&self.steps.len())
             && self.steps.iter().all(|step| step.expert < experts)
             && (1..=geometry.text_length).contains(&self.text_length)
             && self.tiling.is_none_or(|tiling| tiling.check(geometry.spatial).is_ok());
-        if sound {
+        if fits {
             return Ok(());
         }
         Err(Error::failed(format!("the plan of the run does not fit {}", geometry.title))
             .hint("its folder is damaged, or the model is another one now: start again with `talkie generate`"))
     }
 
-    /// The schedule of the steps.
-    pub fn schedule(&self) -> Schedule {
-        let sigmas = self.steps.iter().map(|step| step.sigma).chain([self.final_sigma]).collect();
-        Schedule { sigmas, timesteps: self.steps.iter().map(|step| step.timestep).collect() }
+    /// The schedule of the steps of a stage.
+    pub fn schedule(&self, stage: usize) -> Schedule {
+        let steps = || self.steps.iter().filter(move |step| step.stage == stage);
+        Schedule {
+            sigmas: steps().map(|step| step.sigma).chain([0.0]).collect(),
+            timesteps: steps().map(|step| step.timestep).collect(),
+        }
+    }
+
+    /// The shape that a stage works on.
+    pub fn stage_shape(&self, stage: usize) -> &Shape {
+        self.first_shape.as_ref().filter(|_| stage == 0).unwrap_or(&self.shape)
     }
 
     /// Length of the film in seconds.

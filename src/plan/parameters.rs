@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::{Geometry, Shape, Step};
+use super::{Geometry, Scales, Shape, Step};
+use crate::catalogue::{self, AvSampling};
 use crate::error::{Error, Result, nearest};
 use crate::request::Request;
 use crate::schedule::{Sampler, Sampling, Schedule, TRAIN_TIMESTEPS, check_flow_shift};
@@ -23,32 +24,52 @@ const KEYS: [(&str, &str); 8] = [
     ("tile_stride", "distance from one tile to the next in pixels, less than `tile`"),
 ];
 
+/// The keys of models that make pictures and sound at once.
+const SOUND_KEYS: [(&str, &str); 13] = [
+    ("audio_guidance", "guidance of the sound"),
+    ("audio_modality_scale", "modality_scale of the sound"),
+    ("audio_rescale", "rescale of the sound"),
+    ("audio_stg_scale", "stg_scale of the sound"),
+    ("cross_timestep", "whether pictures and sound are told each other's timestep: true or false"),
+    ("image_crf", "how much a first picture is compressed before it is encoded, 0 (not at all) to 51"),
+    ("modality_scale", "guidance away from pictures and sound that do not see each other, 1 for none"),
+    ("refine_sigmas", "the sigmas of the second stage, separated by commas"),
+    ("rescale", "how far the guided prediction goes back to the deviation of the plain one, 0 to 1"),
+    ("shift_terminal", "the last sigma before 0 that the schedule is stretched to, 0 for no stretching"),
+    ("stages", "1, or 2 for a second stage on a film of twice the sides"),
+    ("stg_blocks", "numbers of the blocks that spatio-temporal guidance perturbs, separated by commas"),
+    ("stg_scale", "spatio-temporal guidance, 0 for none"),
+];
+
+/// The sigmas of a second stage where the preset names none: those of LTX-2's distilled models.
+const REFINE_SIGMAS: [f64; 3] = [0.909375, 0.725, 0.421875];
+
 const OWN: &str = "leave it out to have the model's own value";
 
 /// The parameters, read and checked.
 pub(super) struct Parameters {
     pub sampling: Sampling,
-    pub flow_shift: f64,
     pub text_length: usize,
     pub tiling: Option<Tiling>,
-    guidance: f64,
+    pub stg_blocks: Vec<usize>,
+    pub cross_timestep: bool,
+    pub image_crf: u8,
+    guidance: Scales,
     guidance_2: f64,
+    audio_guidance: Option<Scales>,
     boundary: Option<f64>,
+    shift_terminal: f64,
     sigmas: Option<Vec<f64>>,
+    refine_sigmas: Vec<f64>,
 }
 
 impl Parameters {
-    pub(super) fn read(request: &Request, geometry: &Geometry, shape: &Shape) -> Result<Self> {
+    pub(super) fn read(request: &Request, geometry: &Geometry, defaults: &catalogue::Sampling) -> Result<Self> {
         check_keys(request, geometry)?;
-        let defaults = &geometry.defaults;
-        let guidance = finite("guidance", request.guidance.unwrap_or(defaults.guidance), 0.0, 1000.0)?;
+        let text = finite("guidance", request.guidance.unwrap_or(defaults.guidance), 0.0, 1000.0)?;
         // As in the reference: a guidance of the user's own holds for both transformers unless the second's is given.
         let fallback = if request.guidance.is_some() { None } else { defaults.guidance_2 };
-        let guidance_2 = value(request, "guidance_2")?.or(fallback).unwrap_or(guidance);
-        let boundary = match value(request, "boundary_ratio")? {
-            Some(boundary) => Some(finite("boundary_ratio", boundary, 0.0, 1.0)?),
-            None => geometry.boundary,
-        };
+        let guidance_2 = value(request, "guidance_2")?.or(fallback).unwrap_or(text);
         let text_length = value(request, "text_length")?.unwrap_or(geometry.text_length);
         if !(1..=geometry.text_length).contains(&text_length) {
             return Err(Error::usage(format!(
@@ -57,61 +78,122 @@ impl Parameters {
             ))
             .hint(OWN));
         }
+        let av = defaults.av.as_ref().filter(|_| geometry.sound.is_some());
+        let own = |pick: fn(&AvSampling) -> f64, none: f64| av.map_or(none, pick);
+        let scale = |key: &str, own: f64, most: f64| finite(key, value(request, key)?.unwrap_or(own), 0.0, most);
+        let guidance = Scales {
+            text,
+            stg: scale("stg_scale", own(|av| av.stg_scale, 0.0), 1000.0)?,
+            modality: scale("modality_scale", own(|av| av.modality_scale, 1.0), 1000.0)?,
+            rescale: scale("rescale", own(|av| av.rescale, 0.0), 1.0)?,
+        };
+        let audio_guidance = Scales {
+            text: scale("audio_guidance", own(|av| av.audio_guidance, text), 1000.0)?,
+            stg: scale("audio_stg_scale", own(|av| av.audio_stg_scale, 0.0), 1000.0)?,
+            modality: scale("audio_modality_scale", own(|av| av.audio_modality_scale, 1.0), 1000.0)?,
+            rescale: scale("audio_rescale", own(|av| av.audio_rescale, 0.0), 1.0)?,
+        };
+        let image_crf = value(request, "image_crf")?.unwrap_or(av.map_or(0, |av| av.image_crf));
+        Ok(Self {
+            sampling: sampling(request, geometry)?,
+            text_length,
+            tiling: tiling(request, geometry)?,
+            stg_blocks: list(request, "stg_blocks")?.unwrap_or(av.map_or_else(Vec::new, |av| av.stg_blocks.clone())),
+            cross_timestep: value(request, "cross_timestep")?.unwrap_or(av.is_some_and(|av| av.cross_timestep)),
+            image_crf: finite("image_crf", f64::from(image_crf), 0.0, 51.0)? as u8,
+            guidance,
+            guidance_2: finite("guidance_2", guidance_2, 0.0, 1000.0)?,
+            audio_guidance: geometry.sound.is_some().then_some(audio_guidance),
+            boundary: match value(request, "boundary_ratio")? {
+                Some(boundary) => Some(finite("boundary_ratio", boundary, 0.0, 1.0)?),
+                None => geometry.boundary,
+            },
+            shift_terminal: scale("shift_terminal", geometry.scheduler.shift_terminal.unwrap_or(0.0), 0.999)?,
+            sigmas: list(request, "sigmas")?,
+            refine_sigmas: refine_sigmas(request, geometry, defaults)?,
+        })
+    }
+
+    /// The shape of the film and, where there are two stages, of the first: half the sides.
+    pub(super) fn shapes(
+        &self,
+        shape: Shape,
+        geometry: &Geometry,
+        notes: &mut Vec<String>,
+    ) -> Result<(Shape, Option<Shape>)> {
+        if self.refine_sigmas.is_empty() {
+            return Ok((shape, None));
+        }
+        shape.in_two(geometry, notes).map(|(shape, first)| (shape, Some(first)))
+    }
+
+    /// The sigmas and timesteps of each stage: the user's own, the preset's, or those of so many steps.
+    pub(super) fn schedules(
+        &self,
+        request: &Request,
+        geometry: &Geometry,
+        defaults: &catalogue::Sampling,
+        shape: &Shape,
+    ) -> Result<Schedules> {
+        let sampler = self.sampling.sampler;
         let flow_shift = match request.flow_shift {
             // Even where sigmas are given and it shifts nothing: the recipe tells it.
             Some(shift) => check_flow_shift(shift).map(|()| shift)?,
             None if geometry.own_shift => defaults.flow_shift_at(shape.width as u32, shape.height as u32),
-            None => geometry.scheduler.flow_shift()?,
+            None => geometry.scheduler.flow_shift_at(shape.tokens)?,
         };
-        Ok(Self {
-            sampling: sampling(request, geometry)?,
-            flow_shift,
-            text_length,
-            tiling: tiling(request, geometry)?,
-            guidance,
-            guidance_2: finite("guidance_2", guidance_2, 0.0, 1000.0)?,
-            boundary,
-            sigmas: request.set.get("sigmas").map(|text| sigmas(text)).transpose()?,
-        })
-    }
-
-    /// The sigmas and timesteps: the user's own, or those of so many steps.
-    pub(super) fn schedule(&self, request: &Request, geometry: &Geometry) -> Result<Schedule> {
-        match &self.sigmas {
+        let steps = request.steps.unwrap_or(defaults.steps as usize);
+        let given = self.sigmas.as_ref().or(Some(&defaults.sigmas).filter(|sigmas| !sigmas.is_empty()));
+        let first = match given {
             Some(sigmas) => {
-                let schedule = Schedule::from_sigmas(self.sampling.sampler, sigmas)?;
-                match request.steps {
-                    Some(steps) if steps != schedule.timesteps.len() => Err(Error::usage(format!(
-                        "`--steps {steps}` and the {} steps of `--set sigmas` disagree",
-                        schedule.timesteps.len()
+                let schedule = Schedule::from_sigmas(sampler, sigmas)?;
+                if request.steps.is_some_and(|steps| steps != schedule.steps()) {
+                    return Err(Error::usage(format!(
+                        "`--steps {steps}` and the {} steps of the sigmas disagree",
+                        schedule.steps()
                     ))
-                    .hint("leave `--steps` out: the sigmas say how many there are")),
-                    _ => Ok(schedule),
+                    .hint("leave `--steps` out, or give as many sigmas: `--set sigmas=1,0.75,0.5,0.25`"));
                 }
+                schedule
             }
-            None => Schedule::new(
-                self.sampling.sampler,
-                self.flow_shift,
-                request.steps.unwrap_or(geometry.defaults.steps as usize),
-            ),
-        }
+            None if geometry.even_sigmas && sampler == Sampler::Euler => {
+                Schedule::even(flow_shift, self.shift_terminal, steps)?
+            }
+            None => Schedule::new(sampler, flow_shift, steps)?,
+        };
+        let second = match self.refine_sigmas.as_slice() {
+            [] => None,
+            sigmas => Some(Schedule::from_sigmas(sampler, sigmas)?),
+        };
+        Ok(Schedules { flow_shift, stages: std::iter::once(first).chain(second).collect() })
     }
 
-    pub(super) fn steps(&self, schedule: &Schedule, geometry: &Geometry) -> Vec<Step> {
+    /// The steps of every stage. A second stage is not guided: it only refines.
+    pub(super) fn steps(&self, schedules: &Schedules, geometry: &Geometry) -> Vec<Step> {
         let boundary = self.boundary.filter(|_| geometry.boundary.is_some()).map(|ratio| ratio * TRAIN_TIMESTEPS);
-        let steps = schedule.timesteps.iter().zip(&schedule.sigmas).map(|(&timestep, &sigma)| {
+        let step = |stage: usize, timestep: f64, sigma: f64| {
             let expert = usize::from(boundary.is_some_and(|boundary| timestep < boundary));
-            Step { sigma, timestep, expert, guidance: [self.guidance, self.guidance_2][expert] }
+            let (guidance, audio_guidance) = match (stage, expert) {
+                (0, 0) => (self.guidance, self.audio_guidance),
+                (0, _) => (Scales { text: self.guidance_2, ..self.guidance }, self.audio_guidance),
+                _ => (Scales::text(1.0), self.audio_guidance.map(|_| Scales::text(1.0))),
+            };
+            Step { sigma, timestep, expert, stage, guidance, audio_guidance }
+        };
+        let stages = schedules.stages.iter().enumerate();
+        let steps = stages.flat_map(|(stage, schedule)| {
+            let points = schedule.timesteps.iter().zip(&schedule.sigmas);
+            points.map(move |(&timestep, &sigma)| step(stage, timestep, sigma)).collect::<Vec<_>>()
         });
         steps.collect()
     }
 
     /// Every key with its value, for the plan and the recipe.
-    pub(super) fn listed(&self, schedule: &Schedule) -> BTreeMap<String, Value> {
+    pub(super) fn listed(&self, schedules: &Schedules, geometry: &Geometry) -> BTreeMap<String, Value> {
         let mut listed = BTreeMap::from([
-            ("guidance".to_owned(), json!(self.guidance)),
-            ("flow_shift".to_owned(), json!(self.flow_shift)),
-            ("sigmas".to_owned(), json!(schedule.sigmas)),
+            ("guidance".to_owned(), json!(self.guidance.text)),
+            ("flow_shift".to_owned(), json!(schedules.flow_shift)),
+            ("sigmas".to_owned(), json!(schedules.stages[0].sigmas)),
             ("solver_order".to_owned(), json!(self.sampling.order)),
             ("text_length".to_owned(), json!(self.text_length)),
             ("tile".to_owned(), json!(self.tiling.map_or(0, |tiling| tiling.min_height))),
@@ -124,13 +206,71 @@ impl Parameters {
             listed.insert("guidance_2".into(), json!(self.guidance_2));
             listed.insert("boundary_ratio".into(), json!(boundary));
         }
+        if let Some(audio) = &self.audio_guidance {
+            listed.extend(self.listed_sound(audio, schedules));
+        }
+        if geometry.even_sigmas {
+            listed.insert("shift_terminal".into(), json!(self.shift_terminal));
+        }
         listed
+    }
+
+    fn listed_sound(&self, audio: &Scales, schedules: &Schedules) -> impl Iterator<Item = (String, Value)> {
+        let values = [
+            ("audio_guidance", json!(audio.text)),
+            ("audio_modality_scale", json!(audio.modality)),
+            ("audio_rescale", json!(audio.rescale)),
+            ("audio_stg_scale", json!(audio.stg)),
+            ("cross_timestep", json!(self.cross_timestep)),
+            ("image_crf", json!(self.image_crf)),
+            ("modality_scale", json!(self.guidance.modality)),
+            ("refine_sigmas", json!(schedules.stages.get(1).map_or(&[][..], |stage| &stage.sigmas))),
+            ("rescale", json!(self.guidance.rescale)),
+            ("stages", json!(schedules.stages.len())),
+            ("stg_blocks", json!(self.stg_blocks)),
+            ("stg_scale", json!(self.guidance.stg)),
+        ];
+        values.into_iter().map(|(key, value)| (key.to_owned(), value))
+    }
+}
+
+/// The schedules of all stages.
+pub(super) struct Schedules {
+    pub flow_shift: f64,
+    pub stages: Vec<Schedule>,
+}
+
+/// The sigmas of a second stage; none where there is one stage.
+fn refine_sigmas(request: &Request, geometry: &Geometry, defaults: &catalogue::Sampling) -> Result<Vec<f64>> {
+    let given = list(request, "refine_sigmas")?;
+    let stages = value::<usize>(request, "stages")?;
+    match (stages, geometry.upsamples) {
+        (Some(1), _) if given.is_some() => {
+            Err(Error::usage("`refine_sigmas` has no use with one stage").hint("leave one of the two out"))
+        }
+        (Some(1), _) => Ok(Vec::new()),
+        (None | Some(2), true) => Ok(given.unwrap_or_else(|| match stages {
+            Some(_) if defaults.refine_sigmas.is_empty() => REFINE_SIGMAS.to_vec(),
+            _ => defaults.refine_sigmas.clone(),
+        })),
+        (None, false) if given.is_none() => Ok(Vec::new()),
+        (None | Some(2), false) => {
+            Err(Error::usage(format!("{} has no latent upsampler for a second stage", geometry.title))
+                .hint("put one into its folder `latent_upsampler`, or use one stage: `--set stages=1`"))
+        }
+        (Some(stages), _) => Err(Error::usage(format!("`stages` is {stages}, where 1 or 2 belongs")).hint(OWN)),
     }
 }
 
 fn check_keys(request: &Request, geometry: &Geometry) -> Result<()> {
-    let names: Vec<&str> = KEYS.iter().map(|(name, _)| *name).collect();
+    let sound = SOUND_KEYS.iter().filter(|_| geometry.sound.is_some());
+    let names: Vec<&str> = KEYS.iter().chain(sound).map(|(name, _)| *name).collect();
     for key in request.set.keys() {
+        if geometry.sound.is_none() && SOUND_KEYS.iter().any(|(name, _)| name == key) && !names.contains(&key.as_str())
+        {
+            return Err(Error::usage(format!("`--set {key}` has no use here: {} makes no sound", geometry.title))
+                .hint("leave it out"));
+        }
         if !names.contains(&key.as_str()) {
             let near = nearest(key, &names);
             let list = if near.is_empty() { names.join(", ") } else { near.join(", ") };
@@ -147,7 +287,9 @@ fn check_keys(request: &Request, geometry: &Geometry) -> Result<()> {
 
 /// The folder's sampler, or the user's with its usual settings, and the user's settings over them.
 fn sampling(request: &Request, geometry: &Geometry) -> Result<Sampling> {
-    let mut sampling = match (request.sampler, geometry.scheduler.sampling()) {
+    let scheduler = &geometry.scheduler;
+    let own = if geometry.even_sigmas { scheduler.even_sampling() } else { scheduler.sampling() };
+    let mut sampling = match (request.sampler, own) {
         (Some(sampler), Ok(own)) if own.sampler == sampler => own,
         (Some(sampler), _) => sampler.into(),
         (None, own) => own?,
@@ -200,21 +342,28 @@ fn tiling(request: &Request, geometry: &Geometry) -> Result<Option<Tiling>> {
     tiling.check(unit).map(|()| Some(tiling))
 }
 
-fn sigmas(text: &str) -> Result<Vec<f64>> {
+/// Numbers separated by commas.
+fn list<T: FromStr>(request: &Request, key: &str) -> Result<Option<Vec<T>>> {
+    let Some(text) = request.set.get(key) else { return Ok(None) };
     let parse = |part: &str| {
         let part = part.trim();
-        part.parse::<f64>().map_err(|_| {
-            Error::usage(format!("`{part}` in `--set sigmas` is not a number"))
-                .hint("write them as `--set sigmas=1,0.8,0.5,0.2`")
+        part.parse::<T>().map_err(|_| {
+            let example = if key == "stg_blocks" { "28,29" } else { "1,0.8,0.5,0.2" };
+            Error::usage(format!("`{part}` in `--set {key}` is not a number"))
+                .hint(format!("write them as `--set {key}={example}`"))
         })
     };
-    text.split(',').map(parse).collect()
+    // No block is a list of blocks; no sigma is none.
+    if text.trim().is_empty() && key == "stg_blocks" {
+        return Ok(Some(Vec::new()));
+    }
+    text.split(',').map(parse).collect::<Result<_>>().map(Some)
 }
 
 /// A key's value, in its type.
 fn value<T: FromStr>(request: &Request, key: &str) -> Result<Option<T>> {
     let Some(text) = request.set.get(key) else { return Ok(None) };
-    let what = KEYS.iter().find(|(name, _)| *name == key).map_or("", |(_, what)| what);
+    let what = KEYS.iter().chain(&SOUND_KEYS).find(|(name, _)| *name == key).map_or("", |(_, what)| what);
     let parsed = text
         .trim()
         .parse()

@@ -60,7 +60,7 @@ impl Plan {
         let list = |value: fn(&Step) -> f64| {
             self.steps.iter().map(|step| format!("{:.4}", value(step))).collect::<Vec<_>>().join(" ")
         };
-        writeln!(f, "sigmas    {} {:.4}", list(|step| step.sigma), self.final_sigma)?;
+        writeln!(f, "sigmas    {} 0.0000", list(|step| step.sigma))?;
         writeln!(f, "timesteps {}", list(|step| step.timestep))?;
         if let Some(guidance) = self.parameters.get("guidance") {
             writeln!(f, "guidance  {guidance}")?;

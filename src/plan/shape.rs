@@ -52,6 +52,22 @@ impl Shape {
             && *self == Self::new(self.width, self.height, self.frames, geometry)
     }
 
+    /// Whether this is the shape of the first of two stages.
+    pub(super) fn is_half_of(&self, whole: &Self, geometry: &Geometry) -> bool {
+        whole.width % 2 == 0
+            && whole.height % 2 == 0
+            && *self == Self::new(whole.width / 2, whole.height / 2, whole.frames, geometry)
+    }
+
+    /// The shape for two stages, rounded once more, and that of the first: half the sides.
+    pub(super) fn in_two(&self, geometry: &Geometry, notes: &mut Vec<String>) -> Result<(Self, Self)> {
+        let [_, rows, columns] = geometry.patch;
+        let width = round_side("width", self.width, 2 * geometry.spatial * columns, notes)?;
+        let height = round_side("height", self.height, 2 * geometry.spatial * rows, notes)?;
+        let shape = |width, height| Self::new(width, height, self.frames, geometry);
+        Ok((shape(width, height), shape(width / 2, height / 2)))
+    }
+
     /// What was asked for, rounded, and the reasons as notes.
     pub(super) fn settle(request: &Request, geometry: &Geometry, fps: Fps, notes: &mut Vec<String>) -> Result<Self> {
         let default =

@@ -19,6 +19,18 @@ pub struct SchedulerConfig {
     pub flow_shift: Option<f64>,
     /// Shift of flow Euler; 1 by default.
     pub shift: Option<f64>,
+    /// Euler: whether the shift grows with the number of tokens.
+    pub use_dynamic_shifting: Option<bool>,
+    /// Euler: the last sigma before 0 that the schedule is stretched to.
+    pub shift_terminal: Option<f64>,
+    /// Euler: the logarithms of the shift at the numbers of tokens that follow; 0.5 and 1.15 by default.
+    pub base_shift: Option<f64>,
+    /// The second of them.
+    pub max_shift: Option<f64>,
+    /// Numbers of tokens; 256 and 4096 by default.
+    pub base_image_seq_len: Option<f64>,
+    /// The second of them.
+    pub max_image_seq_len: Option<f64>,
     /// Timesteps of training; 1000 by default.
     pub num_train_timesteps: Option<f64>,
     /// Order of the multistep samplers; 2 by default.
@@ -73,9 +85,32 @@ impl SchedulerConfig {
     /// # Errors
     /// A shift that is not above 0 and at most 100.
     pub fn flow_shift(&self) -> Result<f64> {
-        let euler = self.class_name == "FlowMatchEulerDiscreteScheduler";
-        let shift = if euler { self.shift } else { self.flow_shift }.unwrap_or(1.0);
+        let shift = if self.class_name == EULER { self.shift } else { self.flow_shift }.unwrap_or(1.0);
         check_flow_shift(shift).map(|()| shift)
+    }
+
+    /// The shift for so many tokens: [`Self::flow_shift`], or where it is dynamic, e to the power of a line through the two
+    /// given points.
+    ///
+    /// # Errors
+    /// As [`Self::flow_shift`].
+    pub fn flow_shift_at(&self, tokens: usize) -> Result<f64> {
+        if !self.is_dynamic() {
+            return self.flow_shift();
+        }
+        let (low, high) = (self.base_image_seq_len.unwrap_or(256.0), self.max_image_seq_len.unwrap_or(4096.0));
+        let (base, max) = (self.base_shift.unwrap_or(0.5), self.max_shift.unwrap_or(1.15));
+        let slope = (max - base) / (high - low);
+        let logarithm = tokens as f64 * slope + (base - slope * low);
+        let shift = match self.text("time_shift_type", "exponential").as_str() {
+            "linear" => logarithm,
+            _ => logarithm.exp(),
+        };
+        check_flow_shift(shift).map(|()| shift)
+    }
+
+    fn is_dynamic(&self) -> bool {
+        self.use_dynamic_shifting == Some(true) && self.class_name == EULER
     }
 
     /// The sampler that this configuration asks for, with its settings.
@@ -84,6 +119,22 @@ impl SchedulerConfig {
     /// An unknown class, or a setting that would change the result and that talkie does not do: the error names the
     /// field, its value and what is supported.
     pub fn sampling(&self) -> Result<Sampling> {
+        for (name, value) in [
+            ("use_dynamic_shifting", self.use_dynamic_shifting.map(Value::from)),
+            ("shift_terminal", self.shift_terminal.map(Value::from)),
+        ] {
+            if let Some(value) = value.filter(|value| !off(value)) {
+                return Err(unsupported(name, value, "false"));
+            }
+        }
+        self.even_sampling()
+    }
+
+    /// The same for a model whose pipeline hands evenly spaced sigmas to the scheduler, with a shift for the number of tokens.
+    ///
+    /// # Errors
+    /// As [`Self::sampling`].
+    pub fn even_sampling(&self) -> Result<Sampling> {
         let sampler = match self.class_name.as_str() {
             "UniPCMultistepScheduler" => Sampler::UniPc,
             "FlowMatchEulerDiscreteScheduler" => Sampler::Euler,
@@ -163,6 +214,10 @@ impl SchedulerConfig {
         if self.rest.get("predict_x0").is_some_and(|value| value == false) {
             return Err(unsupported("predict_x0", false, "true"));
         }
+        let kind = self.text("time_shift_type", "exponential");
+        if !["exponential", "linear"].contains(&kind.as_str()) {
+            return Err(unsupported("time_shift_type", kind, "`exponential` or `linear`"));
+        }
         match self.num_train_timesteps {
             Some(count) if count != TRAIN_TIMESTEPS => Err(unsupported("num_train_timesteps", count, TRAIN_TIMESTEPS)),
             _ => Ok(()),
@@ -182,16 +237,16 @@ impl SchedulerConfig {
     }
 }
 
+const EULER: &str = "FlowMatchEulerDiscreteScheduler";
+
 const CLASSES: &str = "`UniPCMultistepScheduler`, `FlowMatchEulerDiscreteScheduler` or `DPMSolverMultistepScheduler`";
 
 /// Settings of any of the classes that change sigmas or steps, and that are left out, null, false or 0 here.
-const SWITCHES_OFF: [&str; 10] = [
+const SWITCHES_OFF: [&str; 8] = [
     "use_karras_sigmas",
     "use_exponential_sigmas",
     "use_beta_sigmas",
     "use_lu_lambdas",
-    "use_dynamic_shifting",
-    "shift_terminal",
     "invert_sigmas",
     "stochastic_sampling",
     "thresholding",

@@ -120,6 +120,29 @@ impl Schedule {
         })
     }
 
+    /// Euler's grid of evenly spaced sigmas, shifted towards noise and stretched so that the last one before 0 is `terminal`;
+    /// a terminal of 0 stretches nothing. It is LTX's, computed in f32 as the reference does.
+    ///
+    /// # Errors
+    /// `steps` outside 1 to 1000, a `flow_shift` that is not above 0 and at most 100, a `terminal` that is not at least 0 and
+    /// below 1.
+    pub fn even(flow_shift: f64, terminal: f64, steps: usize) -> Result<Self> {
+        check_steps(steps)?;
+        check_flow_shift(flow_shift)?;
+        if !(0.0..1.0).contains(&terminal) {
+            return Err(Error::usage(format!("the last sigma cannot be {terminal:?}")).hint(SIGMAS_HINT));
+        }
+        let shift = flow_shift as f32;
+        let grid = linspace(1.0, 1.0 / steps as f64, steps);
+        let mut sigmas: Vec<f32> = grid.iter().map(|&sigma| shift / (shift + (1.0 / sigma as f32 - 1.0))).collect();
+        let last = 1.0 - sigmas[steps - 1];
+        if terminal > 0.0 && last > 0.0 {
+            let scale = last / (1.0 - terminal as f32);
+            sigmas.iter_mut().for_each(|sigma| *sigma = 1.0 - (1.0 - *sigma) / scale);
+        }
+        Self::finish(Sampler::Euler, sigmas.into_iter().map(f64::from).collect())
+    }
+
     /// A schedule of given sigmas: n values in (0, 1], strictly decreasing, with or without a 0 behind them.
     ///
     /// They are used as they are: no shift is applied. A first sigma of 1 becomes 1 − 10⁻⁶ for the multistep samplers,

@@ -22,6 +22,12 @@ pub fn clean(prompt: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// A prompt without the white space around it, as Python's `str.strip` leaves it: all that the LTX-2 pipelines do.
+pub fn strip(prompt: &str) -> &str {
+    // Python also counts U+001C to U+001F as white space.
+    prompt.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}'))
+}
+
 /// What `ftfy.fix_text` does: each line by itself.
 fn repair(text: &str) -> String {
     let mut references = true;

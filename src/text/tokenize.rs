@@ -16,30 +16,54 @@ pub const MAX_BYTES: usize = 4 * MAX_PROMPT;
 /// The longest `tokenizer.json` that is read, in bytes. UMT5's has 17 million.
 const MAX_FILE: u64 = 256 << 20;
 
-/// The token that ends every text of a T5 vocabulary.
-const END: &str = "</s>";
+/// Whose tokens they are. It decides the one token that is put to every text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vocabulary {
+    /// T5 and its sisters: `</s>` after the text.
+    T5,
+    /// Gemma: `<bos>` before the text.
+    Gemma,
+}
+
+impl Vocabulary {
+    fn name(self) -> &'static str {
+        match self {
+            Self::T5 => "T5",
+            Self::Gemma => "Gemma",
+        }
+    }
+
+    fn mark(self) -> &'static str {
+        match self {
+            Self::T5 => "</s>",
+            Self::Gemma => "<bos>",
+        }
+    }
+}
 
 /// The tokens of one text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// Their ids, the end of the text included, not padded.
+    /// Their ids, the token of the vocabulary at the end or the beginning included, not padded: the encoders pad, T5's after
+    /// the text and Gemma's before it.
     pub ids: Vec<u32>,
     /// How many tokens of the text did not fit and are left out.
     pub cut: usize,
 }
 
-/// A SentencePiece tokenizer in the `tokenizer.json` form, as the Wan repositories have it.
+/// A SentencePiece tokenizer in the `tokenizer.json` form, as the models' repositories have it.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    end: u32,
+    vocabulary: Vocabulary,
+    mark: u32,
 }
 
 impl Tokenizer {
     /// Opens the `tokenizer.json` of a folder.
     ///
     /// # Errors
-    /// There is none, it is broken, or it has no `</s>`.
-    pub fn open(folder: &Path) -> Result<Self> {
+    /// There is none, it is broken, or it has not the token that its vocabulary needs.
+    pub fn open(folder: &Path, vocabulary: Vocabulary) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let bytes = read(folder, &path)?;
         let broken = |cause| {
@@ -55,14 +79,16 @@ impl Tokenizer {
             Ok(inner)
         };
         let inner = guarded(open).map_err(broken)?;
-        let end = inner.token_to_id(END).ok_or_else(|| {
-            Error::failed(format!("the tokenizer has no `{END}`, so it is none of T5's: {}", path.display()))
+        let mark = inner.token_to_id(vocabulary.mark()).ok_or_else(|| {
+            let (mark, name) = (vocabulary.mark(), vocabulary.name());
+            Error::failed(format!("the tokenizer has no `{mark}`, so it is none of {name}'s: {}", path.display()))
                 .hint("take the folder `tokenizer` from the model's own repository")
         })?;
-        Ok(Self { inner, end })
+        Ok(Self { inner, vocabulary, mark })
     }
 
-    /// Turns a text into at most `max_length` tokens, the last of them the end of the text.
+    /// Turns a text into at most `max_length` tokens, one of them the beginning or the end of the text. What does not fit is
+    /// cut from the end of the text.
     ///
     /// # Errors
     /// A text of more than [`MAX_BYTES`], no room for a single token, or a text that the tokenizer fails on.
@@ -72,9 +98,9 @@ impl Tokenizer {
                 .hint("shorten it: of a long prompt only the first few hundred words are read"));
         }
         if max_length == 0 {
-            return Err(Error::failed("no tokens are asked for: the end of the text alone takes one"));
+            return Err(Error::failed("no tokens are asked for: the mark of the text alone takes one"));
         }
-        // Without the file's own special tokens: the one that T5 has is added here, after the cut.
+        // Without the file's own special tokens: the one that the vocabulary has is added here, after the cut.
         let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(|cause| {
             Error::failed("the tokenizer failed on the prompt")
                 .because(cause)
@@ -82,7 +108,11 @@ impl Tokenizer {
         })?;
         let found = encoding.get_ids();
         let kept = found.len().min(max_length - 1);
-        let ids = found[..kept].iter().copied().chain([self.end]).collect();
+        let text = &found[..kept];
+        let ids = match self.vocabulary {
+            Vocabulary::T5 => [text, &[self.mark]].concat(),
+            Vocabulary::Gemma => [&[self.mark], text].concat(),
+        };
         Ok(Tokens { ids, cut: found.len() - kept })
     }
 }

@@ -1,63 +1,15 @@
 //! One block of the Wan transformer: attention among the tokens, attention to the text, feed-forward.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::config::Config;
 use crate::nn::Linear;
 use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
+use crate::nn::modulation::Modulation;
 use crate::nn::norm::{LayerNorm, RmsNorm};
 use crate::nn::rope::Rope;
 use crate::weights::Weights;
-
-/// Vectors that shift, scale and gate the tokens, one set for each run of tokens that share a timestep.
-///
-/// Text to video has one run. Where the first frame is given, its tokens are at time 0 and form a run of their own.
-pub(super) struct Modulation {
-    /// Tokens of each run, in order.
-    pub runs: Vec<usize>,
-    /// (runs, k, dim), f32.
-    pub vectors: Tensor,
-}
-
-impl Modulation {
-    /// The same runs with the learned `table` (1, k, dim) added.
-    pub(super) fn with(&self, table: &Tensor) -> Result<Self> {
-        Ok(Self { runs: self.runs.clone(), vectors: self.vectors.broadcast_add(table)? })
-    }
-
-    /// `xs·(1 + scale) + shift`, the vectors taken by their place among the k.
-    ///
-    /// # Shapes
-    /// - `xs` and output: (1, tokens, dim), f32
-    pub(super) fn shift_scale(&self, xs: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
-        self.each_run(xs, |xs, vectors| {
-            let scale = (vectors.narrow(0, scale, 1)? + 1.0)?;
-            xs.broadcast_mul(&scale)?.broadcast_add(&vectors.narrow(0, shift, 1)?)
-        })
-    }
-
-    /// `xs·gate`.
-    ///
-    /// # Shapes
-    /// - `xs` and output: (1, tokens, dim), f32
-    pub(super) fn gate(&self, xs: &Tensor, gate: usize) -> Result<Tensor> {
-        self.each_run(xs, |xs, vectors| xs.broadcast_mul(&vectors.narrow(0, gate, 1)?))
-    }
-
-    fn each_run(&self, xs: &Tensor, f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
-        if self.runs.len() == 1 {
-            return f(xs, &self.vectors.get(0)?);
-        }
-        let mut start = 0;
-        let parts = self.runs.iter().enumerate().map(|(run, &tokens)| {
-            let part = xs.narrow(1, start, tokens)?;
-            start += tokens;
-            f(&part, &self.vectors.get(run)?)
-        });
-        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)
-    }
-}
 
 /// Attention of the tokens to themselves or to the text.
 struct Attention {
@@ -148,7 +100,7 @@ impl Block {
 
         let hs = time.shift_scale(&self.norm1.forward(xs)?, 0, 1)?.to_dtype(dtype)?;
         let hs = self.attn1.forward(&hs, &hs, Some(rope))?;
-        let xs = add_gated(xs, &hs, &time, 2)?;
+        let xs = time.add_gated(xs, &hs, 2)?;
 
         let hs = match &self.norm2 {
             Some(norm) => norm.forward(&xs)?.to_dtype(dtype)?,
@@ -158,12 +110,6 @@ impl Block {
 
         let hs = time.shift_scale(&self.norm3.forward(&xs)?, 3, 4)?.to_dtype(dtype)?;
         let hs = self.ffn_out.forward(&gelu_tanh(&self.ffn_in.forward(&hs)?)?)?;
-        add_gated(&xs, &hs, &time, 5)
+        time.add_gated(&xs, &hs, 5)
     }
-}
-
-/// `xs + hs·gate`, summed in f32.
-fn add_gated(xs: &Tensor, hs: &Tensor, time: &Modulation, gate: usize) -> Result<Tensor> {
-    let gated = time.gate(&hs.to_dtype(DType::F32)?, gate)?;
-    (xs.to_dtype(DType::F32)? + gated)?.to_dtype(xs.dtype())
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::catalogue::{self, Entry};
 use crate::error::{Error, Result};
-use crate::model::{Component, Model};
+use crate::model::Model;
 use crate::plan::{Geometry, ImageUse};
 use crate::text::umt5;
 
@@ -46,7 +46,7 @@ impl Wan {
     /// # Errors
     /// A part that is missing or does not belong to this family.
     pub fn open(model: Model, entry: Option<Entry>) -> Result<Self> {
-        let part = |name: &str, class: &str| check_class(model.component(name)?, class);
+        let part = |name: &str, class: &str| model.component(name)?.of_class(class);
         let transformer: config::Config = part("transformer", "WanTransformer3DModel")?.config()?;
         transformer.check()?;
         let vae: vae::Config = part("vae", "AutoencoderKLWan")?.config()?;
@@ -54,8 +54,7 @@ impl Wan {
         let text: umt5::Config = part("text_encoder", "UMT5EncoderModel")?.config()?;
         text.check()?;
         let boundary = model.index.get("boundary_ratio").and_then(Value::as_f64);
-        let second =
-            model.find("transformer_2").map(|second| check_class(second, "WanTransformer3DModel")).transpose()?;
+        let second = model.find("transformer_2").map(|second| second.of_class("WanTransformer3DModel")).transpose()?;
         if boundary.is_some() != second.is_some() {
             return Err(Error::failed(format!(
                 "`model_index.json` must name both `transformer_2` and `boundary_ratio`, or neither, in {}",
@@ -126,7 +125,12 @@ impl Wan {
             boundary: self.boundary,
             scheduler: self.model.component("scheduler")?.config()?,
             film: self.defaults.geometry.clone(),
-            defaults: self.defaults.sampling.clone(),
+            render: |request| request.prompt.clone(),
+            sound: None,
+            silent: None,
+            upsamples: false,
+            even_sigmas: false,
+            presets: vec![(String::new(), self.defaults.sampling.clone())],
             own_shift: self.named,
         })
     }
@@ -141,17 +145,4 @@ fn likeness(transformer: &config::Config, boundary: Option<f64>, expand_timestep
         _ if transformer.num_layers >= 40 => "wan2.1-t2v-14b",
         _ => "wan2.1-t2v-1.3b",
     }
-}
-
-fn check_class<'a>(part: &'a Component, class: &str) -> Result<&'a Component> {
-    if part.class == class {
-        return Ok(part);
-    }
-    Err(Error::failed(format!(
-        "`{}` is a `{}`, where a `{class}` belongs, in {}",
-        part.name,
-        part.class,
-        part.folder.display()
-    ))
-    .hint("the folder is of a variant that talkie does not run: `talkie models` lists those that it does"))
 }

@@ -1,17 +1,18 @@
 //! The stages of a Wan run: each loads what it needs, uses it and drops it.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::transformer::Transformer;
 use super::{Wan, vae};
 use crate::error::{Error, Result};
-use crate::family::{Compute, Denoiser, Family, FrameSink};
+use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink, Pass, Point};
+use crate::latents::Latents;
 use crate::media::Rgb;
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
 use crate::progress::{Progress, Stage};
 use crate::run;
 use crate::text::clean::clean;
-use crate::text::tokenize::Tokenizer;
+use crate::text::tokenize::{Tokenizer, Vocabulary};
 use crate::text::umt5::Umt5;
 use crate::vae::Tiling;
 use crate::weights::Weights;
@@ -31,8 +32,8 @@ impl Family for Wan {
         plan: &Plan,
         compute: &Compute,
         progress: &mut Progress<'_>,
-    ) -> Result<Vec<Tensor>> {
-        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder)?;
+    ) -> Result<Vec<Embedding>> {
+        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::T5)?;
         let mut tokens = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             let found = tokenizer.encode(&clean(prompt), plan.text_length)?;
@@ -50,14 +51,14 @@ impl Family for Wan {
                 progress.advance(Stage::Text, before + done as u64, total)
             });
             before += self.text.num_layers as u64;
-            embedding
+            embedding.map(|video| Embedding { video, audio: None })
         });
         embed.collect()
     }
 
     fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
         let encoder = vae::Encoder::load(&self.vae, &self.weights("vae", compute)?)?;
-        let first = picture(image, &compute.device)?;
+        let first = family::frame(image, &compute.device)?;
         // The film after the picture is grey, as in training: a black would be a picture too.
         let grey = first.zeros_like()?;
         let count = if self.reads_mask() { plan.shape.frames } else { 1 };
@@ -71,17 +72,14 @@ impl Family for Wan {
         Ok(Tensor::cat(&[mask(&latents, self.vae.temporal_factor())?, latents], 1)?)
     }
 
-    fn denoiser(&self, expert: usize, compute: &Compute) -> Result<Box<dyn Denoiser>> {
+    fn begins_with_image(&self) -> bool {
+        self.expand_timesteps
+    }
+
+    fn denoiser(&self, expert: usize, _: &Plan, compute: &Compute) -> Result<Box<dyn Denoiser>> {
         let name = ["transformer", "transformer_2"][expert];
         let transformer = Transformer::load(&self.weights(name, compute)?, &self.transformer)?;
         Ok(Box::new(Expert { transformer, expand_timesteps: self.expand_timesteps }))
-    }
-
-    fn finish(&self, latents: &Tensor, image: Option<&Tensor>) -> Result<Tensor> {
-        match image {
-            Some(image) if self.expand_timesteps => begin_with(latents, image),
-            _ => Ok(latents.clone()),
-        }
     }
 
     fn decode(
@@ -122,29 +120,22 @@ struct Expert {
 }
 
 impl Denoiser for Expert {
-    fn velocity(&self, latents: &Tensor, timestep: f64, text: &Tensor, image: Option<&Tensor>) -> Result<Tensor> {
-        match image {
-            None => self.transformer.forward(latents, &[timestep], text),
-            Some(image) if self.expand_timesteps => {
+    fn velocity(&self, at: Point<'_>, text: &Embedding, _: Pass) -> Result<Latents> {
+        let (latents, text) = (&at.latents.video, &text.video);
+        let velocity = match at.image {
+            None => self.transformer.forward(latents, &[at.timestep], text),
+            Some(_) if self.expand_timesteps => {
                 let (_, _, frames, height, width) = latents.dims5()?;
                 let [_, ph, pw] = self.transformer.config().patch_size;
                 let per_frame = height / ph * (width / pw);
-                let mut timesteps = vec![timestep; frames * per_frame];
+                let mut timesteps = vec![at.timestep; frames * per_frame];
                 timesteps[..per_frame].fill(0.0);
-                self.transformer.forward(&begin_with(latents, image)?, &timesteps, text)
+                self.transformer.forward(latents, &timesteps, text)
             }
-            Some(image) => self.transformer.forward(&Tensor::cat(&[latents, image], 1)?, &[timestep], text),
-        }
+            Some(image) => self.transformer.forward(&Tensor::cat(&[latents, image], 1)?, &[at.timestep], text),
+        };
+        velocity.map(Latents::from)
     }
-}
-
-/// The latents with the picture's in the place of their first frame.
-fn begin_with(latents: &Tensor, image: &Tensor) -> Result<Tensor> {
-    let frames = latents.dim(2)?;
-    if frames == 1 {
-        return Ok(image.clone());
-    }
-    Ok(Tensor::cat(&[image, &latents.narrow(2, 1, frames - 1)?], 2)?)
 }
 
 /// Which frames are given: 1 for the first, 0 for the others, the frames of a latent frame as channels. The first latent
@@ -157,11 +148,4 @@ fn mask(latents: &Tensor, temporal: usize) -> Result<Tensor> {
     }
     let others = Tensor::zeros((1, temporal, frames - 1, height, width), DType::F32, latents.device())?;
     Ok(Tensor::cat(&[first, others], 2)?)
-}
-
-/// A picture as one frame, (1, 3, 1, height, width) in [-1, 1].
-fn picture(image: &Rgb, device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = image.data.iter().map(|&byte| 2.0 * (f32::from(byte) / 255.0) - 1.0).collect();
-    let frame = Tensor::from_vec(values, (1, 1, image.height as usize, image.width as usize, 3), device)?;
-    Ok(frame.permute((0, 4, 1, 2, 3))?.contiguous()?)
 }

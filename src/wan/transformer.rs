@@ -2,12 +2,13 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::block::{Block, Modulation};
+use super::block::Block;
 use super::config::Config;
 use crate::error::Error;
 use crate::nn::Linear;
 use crate::nn::activation::{gelu_tanh, silu};
 use crate::nn::embed::sinusoid;
+use crate::nn::modulation::{Modulation, Runs};
 use crate::nn::norm::LayerNorm;
 use crate::nn::rope::Rope;
 use crate::weights::Weights;
@@ -123,26 +124,12 @@ impl Transformer {
 
     /// The time's two embeddings, for the head (runs, 1, dim) and for the blocks (runs, 6, dim).
     fn embed_time(&self, timesteps: &[f64], tokens: usize, like: &Tensor) -> Result<(Modulation, Modulation)> {
-        let mut values: Vec<f64> = Vec::new();
-        let mut runs: Vec<usize> = Vec::new();
-        for &timestep in timesteps {
-            match (values.last(), runs.last_mut()) {
-                (Some(&last), Some(run)) if last == timestep => *run += 1,
-                _ => {
-                    values.push(timestep);
-                    runs.push(1);
-                }
-            }
-        }
-        if timesteps.len() == 1 {
-            runs = vec![tokens];
-        }
+        let runs = Runs::new(timesteps, tokens);
         let dim = self.config.dim();
-        let temb = sinusoid(&values, self.config.freq_dim, like.device())?;
+        let temb = sinusoid(&runs.values, self.config.freq_dim, like.device())?;
         let temb = self.time_embedder[1].forward(&silu(&self.time_embedder[0].forward(&temb)?)?)?; // (runs, dim)
-        let vectors = self.time_proj.forward(&silu(&temb)?)?.reshape((values.len(), 6, dim))?;
-        let head = Modulation { runs: runs.clone(), vectors: temb.unsqueeze(1)? };
-        Ok((head, Modulation { runs, vectors }))
+        let vectors = self.time_proj.forward(&silu(&temb)?)?.reshape((runs.values.len(), 6, dim))?;
+        Ok((Modulation::new(&runs, temb.unsqueeze(1)?), Modulation::new(&runs, vectors)))
     }
 
     /// (1, c, t, h, w) → (1, tokens, c · patch), in the compute type. A convolution whose stride is its kernel is a matrix

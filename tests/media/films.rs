@@ -12,7 +12,7 @@ use talkie::media::{self, Film, FilmSpec};
 use super::support::{generator, landscape, mean_error, names, noise, spec, write};
 
 /// `spec` at another rate.
-fn at(fps: &str, spec: FilmSpec) -> FilmSpec {
+pub(super) fn at(fps: &str, spec: FilmSpec) -> FilmSpec {
     FilmSpec { fps: fps.parse().expect("a rate"), ..spec }
 }
 
@@ -28,7 +28,7 @@ fn grainy(width: u32, height: u32, frame: usize, amount: i32) -> Vec<u8> {
 }
 
 /// Runs one of FFmpeg's programs. That it is missing is a failure: nothing here could be proved without it.
-fn run(program: &str, arguments: &[&str]) -> Output {
+pub(super) fn run(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(["-v", "error"]).args(arguments).output();
     let output =
         output.unwrap_or_else(|cause| panic!("these tests need `{program}` (Debian: apt install ffmpeg): {cause}"));
@@ -46,7 +46,7 @@ fn probe(path: &Path) -> (Value, Value) {
     (json["streams"][0].take(), json["format"].take())
 }
 
-fn number(value: &Value) -> f64 {
+pub(super) fn number(value: &Value) -> f64 {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no number"))
 }
 
@@ -56,7 +56,7 @@ fn decode(path: &Path) -> Vec<u8> {
 }
 
 /// Where boxes of ISO 14496-12 §4.2 lie in `data`: name and content.
-fn boxes(mut data: &[u8]) -> Vec<(String, &[u8])> {
+pub(super) fn boxes(mut data: &[u8]) -> Vec<(String, &[u8])> {
     let mut found = Vec::new();
     while data.len() >= 8 {
         let size = match u32::from_be_bytes(data[..4].try_into().expect("four bytes")) as usize {
@@ -221,7 +221,7 @@ fn a_gif_looks_like_the_film() {
     let error = mean_error(&decode(&path), &drawn);
     println!("gif: {error:.2} levels");
     assert!(error <= 6.0, "{error:.2} levels");
-    let fast = Film::create(&path, &at("60", spec(64, 64, 1))).expect_err("too fast");
+    let fast = Film::create(&path, &at("60", spec(64, 64, 1)), None).expect_err("too fast");
     assert!(fast.report().contains("60") && fast.report().contains("50"), "{}", fast.report());
 }
 
@@ -305,7 +305,7 @@ proptest! {
 fn a_film_can_be_sent_to_another_thread() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("film.mp4");
-    let film = Film::create(&path, &spec(32, 32, 1)).expect("a film");
+    let film = Film::create(&path, &spec(32, 32, 1), None).expect("a film");
     let frame = noise(32, 32, 0);
     let written = std::thread::spawn(move || {
         let mut film = film;
@@ -319,7 +319,7 @@ fn an_older_film_is_replaced_only_by_a_whole_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("film.mp4");
     fs::write(&path, "older").expect("a file");
-    let mut film = Film::create(&path, &spec(32, 32, 2)).expect("a film");
+    let mut film = Film::create(&path, &spec(32, 32, 2), None).expect("a film");
     film.push(&noise(32, 32, 0)).expect("a frame");
     assert!(film.finish().is_err());
     assert_eq!(fs::read(&path).expect("the older"), b"older");
@@ -342,7 +342,7 @@ fn strange_names_are_only_names() {
 fn what_a_format_cannot_hold_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let refused = |name: &str, spec: &FilmSpec, word: &str| {
-        let error = Film::create(&folder.path().join(name), spec).expect_err(name);
+        let error = Film::create(&folder.path().join(name), spec, None).expect_err(name);
         assert_eq!(error.kind(), Kind::Usage);
         assert!(error.report().contains(word), "{}", error.report());
     };
@@ -361,7 +361,7 @@ fn encoders_are_passed_over_or_named() {
     let path = folder.path().join("film.mp4");
     let with = |name: &str| FilmSpec { encoder: Some(name.to_owned()), ..spec(64, 64, 5) };
     for name in ["no_such_encoder", "libvpx-vp9", "h264_videotoolbox"] {
-        let error = Film::create(&path, &with(name)).expect_err(name);
+        let error = Film::create(&path, &with(name), None).expect_err(name);
         assert!(error.report().contains(name) && error.report().contains("try:"), "{}", error.report());
         assert_eq!(names(folder.path()), [""; 0]);
     }

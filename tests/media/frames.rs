@@ -65,7 +65,7 @@ fn an_earlier_film_is_replaced_whole() {
     assert_eq!(read_image(&path.join("frame-00001.png")).expect("a frame").data, noise(16, 16, 10));
     assert_eq!(media::comment(&path).expect("a recipe").as_deref(), Some("second"));
     // One that is given up leaves the earlier one as it was.
-    let mut film = Film::create(&path, &spec(16, 16, 2)).expect("a film");
+    let mut film = Film::create(&path, &spec(16, 16, 2), None).expect("a film");
     film.push(&noise(16, 16, 0)).expect("a frame");
     drop(film);
     assert_eq!(names(&path), ["frame-00000.png", "frame-00001.png", "recipe.json"]);
@@ -77,7 +77,7 @@ fn a_folder_with_anything_else_in_it_is_refused() {
     for name in ["notes.txt", "frame-1.png", "frame-0000x.png", "photo.png", ".hidden"] {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join(name), "mine").expect("a file");
-        let error = Film::create(folder.path(), &spec(16, 16, 1)).expect_err(name);
+        let error = Film::create(folder.path(), &spec(16, 16, 1), None).expect_err(name);
         assert_eq!(error.kind(), Kind::Usage);
         assert!(error.report().contains(name), "{}", error.report());
         assert_eq!(names(folder.path()), [name]);
@@ -85,7 +85,7 @@ fn a_folder_with_anything_else_in_it_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("film");
     fs::write(&file, "mine").expect("a file");
-    assert_eq!(Film::create(&file, &spec(16, 16, 1)).expect_err("a file").kind(), Kind::Usage);
+    assert_eq!(Film::create(&file, &spec(16, 16, 1), None).expect_err("a file").kind(), Kind::Usage);
     assert_eq!(fs::read(&file).expect("the file"), b"mine");
 }
 
@@ -99,7 +99,7 @@ fn a_film_that_is_not_whole_leaves_nothing() {
     for name in targets() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(name);
-        let begin = || Film::create(&path, &spec(32, 32, 3)).expect(name);
+        let begin = || Film::create(&path, &spec(32, 32, 3), None).expect(name);
 
         let mut dropped = begin();
         dropped.push(&noise(32, 32, 0)).expect("a frame");
@@ -135,14 +135,14 @@ fn a_folder_that_is_missing_or_closed_is_named() {
     for name in targets() {
         for parent in ["missing", "file"] {
             let path = folder.path().join(parent).join(name);
-            let error = Film::create(&path, &spec(32, 32, 1)).expect_err(name);
+            let error = Film::create(&path, &spec(32, 32, 1), None).expect_err(name);
             assert_eq!(error.kind(), Kind::Usage);
             assert!(error.report().contains(parent) && error.report().contains("mkdir"), "{}", error.report());
         }
         // Not even the superuser creates a file there.
         #[cfg(target_os = "linux")]
         {
-            let error = Film::create(&Path::new("/proc").join(name), &spec(32, 32, 1)).expect_err(name);
+            let error = Film::create(&Path::new("/proc").join(name), &spec(32, 32, 1), None).expect_err(name);
             assert_eq!(error.kind(), Kind::Failed);
             assert!(error.report().contains("/proc") && error.report().contains("try:"), "{}", error.report());
         }
@@ -155,7 +155,7 @@ fn sizes_that_cannot_be_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     for (width, height, frames) in [(0, 16, 1), (16, 0, 1), (16, u32::MAX, 1), (20_000, 16, 1), (16, 16, 0)] {
         for name in targets() {
-            let error = Film::create(&folder.path().join(name), &spec(width, height, frames)).expect_err(name);
+            let error = Film::create(&folder.path().join(name), &spec(width, height, frames), None).expect_err(name);
             assert_eq!(error.kind(), Kind::Usage, "{width}x{height}, {frames}");
         }
     }
@@ -167,7 +167,7 @@ fn sizes_that_cannot_be_are_refused() {
 fn without_ffmpeg_the_error_says_what_works() {
     for name in ["film.mp4", "film.mov", "film.webm", "film.gif"] {
         let folder = tempfile::tempdir().expect("a folder");
-        let error = Film::create(&folder.path().join(name), &spec(32, 32, 1)).expect_err(name);
+        let error = Film::create(&folder.path().join(name), &spec(32, 32, 1), None).expect_err(name);
         assert!(error.report().contains("without FFmpeg") && error.report().contains("frames/"), "{}", error.report());
         assert_eq!(names(folder.path()), [""; 0]);
     }

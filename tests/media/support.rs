@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use talkie::Result;
+use talkie::audio::Waveform;
 use talkie::media::{Film, FilmSpec, Written};
 
 /// What a film of `frames` frames of `width` × `height` pixels at 16 a second is specified as.
@@ -43,9 +44,19 @@ pub fn generator(seed: usize) -> impl FnMut() -> u32 {
     }
 }
 
-/// Writes a film of what `picture` draws.
+/// Writes a silent film of what `picture` draws.
 pub fn write(path: &Path, spec: &FilmSpec, picture: impl Fn(usize) -> Vec<u8>) -> Result<Written> {
-    let mut film = Film::create(path, spec)?;
+    write_with(path, spec, None, picture)
+}
+
+/// Writes a film of what `picture` draws, with a sound.
+pub fn write_with(
+    path: &Path,
+    spec: &FilmSpec,
+    sound: Option<&Waveform>,
+    picture: impl Fn(usize) -> Vec<u8>,
+) -> Result<Written> {
+    let mut film = Film::create(path, spec, sound)?;
     for frame in 0..spec.frames {
         film.push(&picture(frame))?;
     }

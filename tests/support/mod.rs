@@ -1,6 +1,7 @@
 //! What the tests share: fixtures and the measure of closeness.
 
 pub mod command;
+pub mod frames;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -12,6 +12,8 @@
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
 
+use super::Edges;
+
 /// Numbers per square.
 const POINTS: usize = 16;
 
@@ -21,7 +23,7 @@ const IMAGE: usize = 2 << 20;
 /// Values of the turned kernels that exist at one time: 64 MiB.
 const KERNELS: usize = 16 << 20;
 
-/// The convolution of stacked images with zeros around them, stride 1.
+/// The convolution of stacked images, stride 1, with one pixel around them as `edges` says.
 ///
 /// # Shapes
 /// - `images`: one or more of (1, c, h, w), contiguous, f32, on the CPU
@@ -31,7 +33,7 @@ const KERNELS: usize = 16 << 20;
 ///
 /// # Errors
 /// Tensors of another type, device or shape.
-pub(super) fn convolve(images: &[Tensor], weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+pub(super) fn convolve(images: &[Tensor], weight: &Tensor, bias: &Tensor, edges: Edges) -> Result<Tensor> {
     let (_, _, h, w) = images[0].dims4()?;
     let (outputs, inputs, _, _) = weight.dims4()?;
     let known: usize = images.iter().map(|image| image.elem_count() / (h * w)).sum();
@@ -41,7 +43,7 @@ pub(super) fn convolve(images: &[Tensor], weight: &Tensor, bias: &Tensor) -> Res
         let (images, [weight, bias]) = values.split_at(images.len()) else {
             candle_core::bail!("a convolution without a kernel");
         };
-        let image = Image { parts: images, h, w };
+        let image = Image { parts: images, h, w, edges };
         let kernels = weight.chunks(kernels_per_turn * inputs * 9);
         let parts = ys.chunks_mut(kernels_per_turn * h * w).zip(kernels).zip(bias.chunks(kernels_per_turn));
         for ((ys, kernels), bias) in parts {
@@ -93,6 +95,7 @@ struct Image<'a> {
     parts: &'a [&'a [f32]],
     h: usize,
     w: usize,
+    edges: Edges,
 }
 
 impl Image<'_> {
@@ -119,6 +122,18 @@ impl Image<'_> {
     }
 }
 
+impl Image<'_> {
+    /// The row of pixels that stands at `place`, counted from one above the image: `None` where there are zeros.
+    fn row(&self, place: usize) -> Option<usize> {
+        match (place.checked_sub(1), self.edges) {
+            (Some(y), _) if y < self.h => Some(y),
+            (None, Edges::Reflect) => Some(1),
+            (Some(y), Edges::Reflect) if y == self.h => Some(y - 2),
+            _ => None,
+        }
+    }
+}
+
 /// Some rows of squares of an image.
 struct Band<'a> {
     image: &'a Image<'a>,
@@ -135,7 +150,7 @@ impl InplaceOp1 for Band<'_> {
     /// Fills the buffer with the turned squares: (channels, 16, squares).
     fn cpu_fwd(&self, buffer: &mut CpuStorage, _: &Layout) -> Result<()> {
         let CpuStorage::F32(buffer) = buffer else { candle_core::bail!("a convolution wants f32") };
-        let Image { parts, h, w } = self.image;
+        let Image { parts, h, w, .. } = self.image;
         let planes: Vec<&[f32]> = parts.iter().flat_map(|part| part.chunks_exact(h * w)).collect();
         buffer.par_chunks_mut(POINTS * self.rows * self.columns).zip(planes).for_each(|(turned, plane)| {
             let mut scratch = Scratch::new(*w, self.columns);
@@ -147,7 +162,7 @@ impl InplaceOp1 for Band<'_> {
     }
 }
 
-/// One turned row of an image, its odd columns (from −1) apart from its even ones.
+/// One turned row of an image, its odd columns (from −1) apart from its even ones. What nothing is written to is zero.
 struct Scratch {
     zeros: Vec<f32>,
     odd: Vec<f32>,
@@ -166,11 +181,11 @@ impl Band<'_> {
     fn turn(&self, plane: &[f32], row: usize, scratch: &mut Scratch, turned: &mut [f32]) {
         let (w, columns, squares) = (self.image.w, self.columns, self.rows * self.columns);
         let Scratch { zeros, odd, even } = scratch;
-        // The rows of pixels, from one above the output's; those outside are zeros.
+        // The rows of pixels, from one above the output's.
         let top = 2 * (self.first + row);
-        let line = |i: usize| match (top + i).checked_sub(1) {
-            Some(y) if y < self.image.h => &plane[y * w..(y + 1) * w],
-            _ => &zeros[..],
+        let line = |i: usize| match self.image.row(top + i) {
+            Some(y) => &plane[y * w..(y + 1) * w],
+            None => &zeros[..],
         };
         let lines = [line(0), line(1), line(2), line(3)];
         for i in 0..4 {
@@ -179,6 +194,9 @@ impl Band<'_> {
                 1 => split(lines[1], lines[2], |a, b| a + b, odd, even),
                 2 => split(lines[2], lines[1], |a, b| a - b, odd, even),
                 _ => split(lines[1], lines[3], |a, b| a - b, odd, even),
+            }
+            if self.image.edges == Edges::Reflect {
+                mirror(w, odd, even);
             }
             let (left, right) = (&odd[..columns], &odd[1..=columns]);
             let (middle, beyond) = (&even[..columns], &even[1..=columns]);
@@ -233,6 +251,16 @@ fn split(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32, odd: &mut [f32], eve
         && w % 2 == 1
     {
         even[w / 2] = f(*a, *b);
+    }
+}
+
+/// Columns −1 and `w` of a row that [`split`] wrote, as in a mirror.
+#[inline]
+fn mirror(w: usize, odd: &mut [f32], even: &mut [f32]) {
+    odd[0] = odd[1];
+    match w % 2 {
+        0 => even[w / 2] = even[w / 2 - 1],
+        _ => odd[w / 2 + 1] = odd[w / 2],
     }
 }
 

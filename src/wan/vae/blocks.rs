@@ -2,10 +2,11 @@
 
 use candle_core::{Result, Tensor};
 
-use super::cache::{Cache, Slots, StreamedConv};
+use super::cache::StreamedConv;
 use crate::nn::attention::attend;
 use crate::nn::channel_norm::ChannelNorm;
 use crate::nn::conv::Conv2d;
+use crate::vae::cache::{Cache, Slots};
 use crate::weights::Weights;
 
 /// Twice norm, SiLU and convolution, added to the input (He et al., 2016).

@@ -1,47 +1,15 @@
-//! What the layers of an autoencoder remember of the frames that went by.
+//! Convolutions that remember the frames that went by.
 
 use candle_core::{Result, Tensor};
 
-use crate::nn::conv::CausalConv3d;
+use crate::nn::conv::Conv3d;
+use crate::vae::cache::{Cache, Slots};
 use crate::weights::Weights;
-
-/// The memory of one stream: a slot for every layer that looks back.
-///
-/// The layers themselves hold weights only, so one network serves many streams. A slot holds whole frames and no views of
-/// larger tensors, so that what it keeps alive is what it needs.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Cache {
-    slots: Vec<Option<Vec<Tensor>>>,
-}
-
-/// Hands out the slots of a cache, one to each layer that asks, while a network loads.
-#[derive(Debug, Default)]
-pub(super) struct Slots(usize);
-
-impl Slots {
-    /// The next free slot.
-    pub(super) fn take(&mut self) -> usize {
-        self.0 += 1;
-        self.0 - 1
-    }
-
-    /// An empty cache with all the slots that were taken.
-    pub(super) fn cache(&self) -> Cache {
-        Cache { slots: vec![None; self.0] }
-    }
-}
-
-impl Cache {
-    /// What the layer of this slot left there: `None` before its first frame.
-    pub(super) fn slot(&mut self, slot: usize) -> &mut Option<Vec<Tensor>> {
-        &mut self.slots[slot]
-    }
-}
 
 /// A causal convolution with its place in the cache: it takes a frame at a time, and remembers as many as it looks back.
 #[derive(Debug)]
 pub(super) struct StreamedConv {
-    conv: CausalConv3d,
+    conv: Conv3d,
     slot: usize,
 }
 
@@ -57,7 +25,7 @@ impl StreamedConv {
         kernel: [usize; 3],
         slots: &mut Slots,
     ) -> crate::Result<Self> {
-        Ok(Self { conv: CausalConv3d::load(weights, inputs, outputs, kernel)?, slot: slots.take() })
+        Ok(Self { conv: Conv3d::load(weights, inputs, outputs, kernel)?, slot: slots.take() })
     }
 
     /// Whether no frame has come by, nor a mark been left with [`StreamedConv::begin`].

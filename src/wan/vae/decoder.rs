@@ -5,13 +5,14 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use super::blocks::{Head, MidBlock, ResidualBlock, pointwise};
-use super::cache::{Cache, Slots, StreamedConv};
+use super::cache::StreamedConv;
 use super::config::Config;
-use super::patch::unpatchify;
 use super::resample::{RepeatUp, Upsample};
 use crate::error::{Error, Result};
 use crate::family::{FrameSink, Made};
 use crate::nn::conv::Conv2d;
+use crate::vae::cache::{Cache, Slots};
+use crate::vae::patch::unpatchify;
 use crate::vae::{Tiling, Waiting};
 use crate::weights::Weights;
 

@@ -3,12 +3,13 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::blocks::{Head, MidBlock, ResidualBlock, pointwise};
-use super::cache::{Cache, Slots, StreamedConv};
+use super::cache::StreamedConv;
 use super::config::Config;
-use super::patch::patchify;
 use super::resample::{AverageDown, Downsample};
 use crate::error::{Error, Result};
 use crate::nn::conv::Conv2d;
+use crate::vae::cache::{Cache, Slots};
+use crate::vae::patch::patchify;
 use crate::vae::{Grid, Tiling};
 use crate::weights::Weights;
 

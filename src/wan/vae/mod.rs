@@ -9,7 +9,6 @@ mod cache;
 mod config;
 mod decoder;
 mod encoder;
-mod patch;
 mod resample;
 
 use candle_core::{Result, Tensor};

@@ -6,8 +6,9 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::{pixel_shuffle, pixel_unshuffle};
 
-use super::cache::{Cache, Slots, StreamedConv};
+use super::cache::StreamedConv;
 use crate::nn::conv::Conv2d;
+use crate::vae::cache::{Cache, Slots};
 use crate::weights::Weights;
 
 /// The kernel of the convolutions over time alone.

@@ -1,4 +1,4 @@
-//! Patches of pixels as channels: Wan 2.2 sees four pixels at a time.
+//! Patches of pixels as channels: Wan 2.2 sees 2·2 pixels at a time, LTX-2 4·4.
 
 use candle_core::{Result, Tensor};
 
@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor};
 ///
 /// # Errors
 /// Those of candle.
-pub(super) fn patchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
+pub fn patchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
     if patch == 1 {
         return Ok(xs.clone());
     }
@@ -27,7 +27,7 @@ pub(super) fn patchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// Those of candle.
-pub(super) fn unpatchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
+pub fn unpatchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
     if patch == 1 {
         return Ok(xs.clone());
     }

@@ -1,0 +1,113 @@
+//! The attention of LTX-2: rotary positions for queries and keys separately, and a gate for each head.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::rope::Rope;
+use crate::nn::Linear;
+use crate::nn::attention::attend;
+use crate::nn::norm::RmsNorm;
+use crate::weights::Weights;
+
+/// Epsilon of the norms of queries and keys.
+const EPS: f64 = 1e-6;
+
+/// The shape of an [`Attention`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttentionShape {
+    /// Width of the tokens that attend, and of the output.
+    pub query: usize,
+    /// Width of the tokens that are attended to.
+    pub context: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Channels of a head.
+    pub head_dim: usize,
+    /// Whether each head is gated.
+    pub gated: bool,
+}
+
+/// diffusers' `LTX2Attention`.
+pub(super) struct Attention {
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    norm_q: RmsNorm,
+    norm_k: RmsNorm,
+    to_gate_logits: Option<Linear>,
+    heads: usize,
+}
+
+impl Attention {
+    pub(super) fn load(weights: &Weights, shape: &AttentionShape) -> crate::Result<Self> {
+        let &AttentionShape { query, context, heads, head_dim, gated } = shape;
+        let width = heads * head_dim;
+        let linear = |name: &str, inputs, outputs| Linear::load(&weights.pp(name), inputs, outputs);
+        Ok(Self {
+            to_q: linear("to_q", query, width)?,
+            to_k: linear("to_k", context, width)?,
+            to_v: linear("to_v", context, width)?,
+            to_out: linear("to_out.0", width, query)?,
+            norm_q: RmsNorm::load(&weights.pp("norm_q"), width, EPS)?,
+            norm_k: RmsNorm::load(&weights.pp("norm_k"), width, EPS)?,
+            to_gate_logits: gated.then(|| linear("to_gate_logits", query, heads)).transpose()?,
+            heads,
+        })
+    }
+
+    /// # Shapes
+    /// - `xs`: (1, n, query), where the queries come from
+    /// - `context`: (1, m, context), where keys and values come from
+    /// - `ropes`: the positions of the queries and those of the keys
+    /// - `bias`: broadcast over (1, heads, n, m), added to the scores
+    /// - output: (1, n, query)
+    pub(super) fn forward(
+        &self,
+        xs: &Tensor,
+        context: &Tensor,
+        ropes: Option<(&Rope, &Rope)>,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        // The norm spans all heads, so it comes before they are split.
+        let q = self.norm_q.forward(&self.to_q.forward(xs)?)?;
+        let k = self.norm_k.forward(&self.to_k.forward(context)?)?;
+        let (q, k) = match ropes {
+            Some((queries, keys)) => (queries.turn(&q)?, keys.turn(&k)?),
+            None => (q, k),
+        };
+        let [q, k, v] = [self.split(&q)?, self.split(&k)?, self.split(&self.to_v.forward(context)?)?];
+        let scale = 1.0 / (q.dim(3)? as f64).sqrt();
+        let ys = attend(&q, &k, &v, scale, bias)?; // (1, heads, n, head)
+        self.gate_out(xs, &ys.transpose(1, 2)?)
+    }
+
+    /// Attention in which each token sees itself alone: the values stand for what would have been gathered. The
+    /// perturbation of spatio-temporal guidance (Hyung et al., 2024, arXiv:2411.18664).
+    ///
+    /// # Shapes
+    /// - `xs` and output: (1, n, query)
+    pub(super) fn values_only(&self, xs: &Tensor) -> Result<Tensor> {
+        self.gate_out(xs, &self.split(&self.to_v.forward(xs)?)?.transpose(1, 2)?)
+    }
+
+    /// The gates, `2·sigmoid` so that logits of zero leave everything as it is, and the last layer.
+    ///
+    /// `xs` (1, n, query) is what the attention was given, `ys` (1, n, heads, head) what it gathered.
+    fn gate_out(&self, xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
+        let ys = match &self.to_gate_logits {
+            Some(layer) => {
+                let logits = layer.forward(xs)?.to_dtype(DType::F32)?;
+                let gates = (candle_nn::ops::sigmoid(&logits)? * 2.0)?.to_dtype(ys.dtype())?;
+                ys.broadcast_mul(&gates.unsqueeze(3)?)?
+            }
+            None => ys.clone(),
+        };
+        self.to_out.forward(&ys.flatten_from(2)?)
+    }
+
+    /// (1, n, width) → (1, heads, n, width / heads)
+    fn split(&self, xs: &Tensor) -> Result<Tensor> {
+        let (b, n, width) = xs.dims3()?;
+        xs.reshape((b, n, self.heads, width / self.heads))?.transpose(1, 2)
+    }
+}

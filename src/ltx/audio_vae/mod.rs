@@ -1,0 +1,88 @@
+//! The causal audio autoencoder of LTX-2 (Lightricks, 2026): spectra to latents and back.
+//!
+//! A spectrum is (1, channels, rows, bins), rows being time; a latent row stands for four of them, the first for one. The
+//! transformer works on packed latents, a token per row, whose values have a mean of 0 and a deviation of 1.
+
+mod blocks;
+mod config;
+mod decoder;
+mod encoder;
+
+use candle_core::{DType, Tensor};
+
+pub use self::config::{COMPRESSION, Config};
+pub use self::decoder::Decoder;
+pub use self::encoder::Encoder;
+use crate::error::{Error, Result};
+use crate::weights::Weights;
+
+/// Values of the largest image that exists at one time: 32 MiB in f32, of which a piece needs about five. It is reached by
+/// some five seconds of sound.
+const VALUES: usize = 8 << 20;
+
+/// A token per latent row: its channels, one after the other.
+///
+/// # Shapes
+/// - `latents`: (1, channels, t, bins)
+/// - output: (1, t, channels · bins)
+///
+/// # Errors
+/// Those of candle: latents with other than four axes.
+pub fn pack(latents: &Tensor) -> candle_core::Result<Tensor> {
+    latents.transpose(1, 2)?.flatten_from(2)
+}
+
+/// The way back from [`pack`], for latents of `bins`.
+///
+/// # Shapes
+/// - `tokens`: (1, t, channels · bins)
+/// - output: (1, channels, t, bins)
+///
+/// # Errors
+/// Those of candle: tokens whose width is not a multiple of `bins`.
+pub fn unpack(tokens: &Tensor, bins: usize) -> candle_core::Result<Tensor> {
+    let (batch, rows, _) = tokens.dims3()?;
+    tokens.reshape((batch, rows, (), bins))?.transpose(1, 2)?.contiguous()
+}
+
+/// Mean and deviation of each value of a packed latent, which are stored with the weights.
+#[derive(Debug)]
+struct Statistics {
+    /// (width), f32
+    mean: Tensor,
+    /// (width), f32
+    std: Tensor,
+}
+
+impl Statistics {
+    fn load(config: &Config, weights: &Weights) -> Result<Self> {
+        let (mean, std) = (weights.f32("latents_mean", config.width())?, weights.f32("latents_std", config.width())?);
+        let sound = |values: &Tensor, f: fn(f32) -> bool| Ok::<_, Error>(values.to_vec1::<f32>()?.into_iter().all(f));
+        if !sound(&mean, f32::is_finite)? || !sound(&std, |std| std.is_finite() && std > 0.0)? {
+            return Err(Error::failed(
+                "the audio autoencoder's `latents_mean` and `latents_std` are no mean and deviation",
+            )
+            .hint("the weights are damaged: fetch `audio_vae` again"));
+        }
+        Ok(Self { mean, std })
+    }
+
+    fn normalise(&self, tokens: &Tensor) -> candle_core::Result<Tensor> {
+        tokens.to_dtype(DType::F32)?.broadcast_sub(&self.mean)?.broadcast_div(&self.std)
+    }
+
+    fn denormalise(&self, tokens: &Tensor) -> candle_core::Result<Tensor> {
+        tokens.to_dtype(DType::F32)?.broadcast_mul(&self.std)?.broadcast_add(&self.mean)
+    }
+}
+
+/// Fails on a tensor with a value that is no finite number. `what` is what it is.
+fn check_finite(values: &Tensor, what: &str) -> Result<()> {
+    let values = values.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let bad = values.iter().filter(|value| !value.is_finite()).count();
+    if bad == 0 {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{bad} of the {} values of {what} are no finite numbers", values.len()))
+        .hint("try `--dtype f32`; otherwise the weights, or the file that they come from, are damaged"))
+}

@@ -1,0 +1,90 @@
+//! The transformer as the denoising loop sees it: latents in, velocities out.
+
+use std::cell::RefCell;
+
+use candle_core::{DType, Device};
+
+use super::pack;
+use super::positions::{Grid, Positions};
+use super::transformer::{self, Inputs, Timesteps, Transformer};
+use crate::error::{Error, Result};
+use crate::family::{Compute, Denoiser, Embedding, Pass, Point};
+use crate::latents::Latents;
+use crate::plan::Plan;
+
+/// A loaded transformer, and what of the plan it must know.
+pub(super) struct Expert {
+    transformer: Transformer,
+    fps: f64,
+    stg_blocks: Vec<usize>,
+    cross_timestep: bool,
+    device: Device,
+    dtype: DType,
+    /// The rotary tables of the film at hand. They are the same at every step.
+    positions: RefCell<Option<(Grid, Positions)>>,
+}
+
+impl Expert {
+    pub(super) fn new(transformer: Transformer, plan: &Plan, compute: &Compute) -> Self {
+        Self {
+            transformer,
+            fps: plan.fps.as_f64(),
+            stg_blocks: plan.stg_blocks.clone(),
+            cross_timestep: plan.cross_timestep,
+            device: compute.device.clone(),
+            dtype: compute.dtype,
+            positions: RefCell::new(None),
+        }
+    }
+
+    fn positions(&self, grid: Grid) -> Result<Positions> {
+        let mut kept = self.positions.borrow_mut();
+        if let Some((_, positions)) = kept.as_ref().filter(|(known, _)| *known == grid) {
+            return Ok(positions.clone());
+        }
+        let positions = Positions::new(self.transformer.config(), &grid, &self.device)?;
+        *kept = Some((grid, positions.clone()));
+        Ok(positions)
+    }
+}
+
+impl Denoiser for Expert {
+    fn velocity(&self, at: Point<'_>, text: &Embedding, pass: Pass) -> Result<Latents> {
+        let lacks = |what: &str| {
+            Error::failed(format!("the run has no {what} for the sound"))
+                .hint("its folder is damaged: start the run again with `talkie generate`")
+        };
+        let audio = at.latents.audio.as_ref().ok_or_else(|| lacks("latents"))?;
+        let audio_text = text.audio.as_ref().ok_or_else(|| lacks("embedding of the prompt"))?;
+        let (_, _, frames, height, width) = at.latents.video.dims5()?;
+        let video = [frames, height, width];
+        let positions = self.positions(Grid { video, fps: self.fps, audio: audio.dim(1)? })?;
+        let timesteps = if at.image.is_some() {
+            // The first frame is the picture's, without noise.
+            let mut timesteps = vec![at.timestep; video.iter().product()];
+            timesteps[..height * width].fill(0.0);
+            timesteps
+        } else {
+            vec![at.timestep]
+        };
+        let inputs = Inputs {
+            video: &pack::video_tokens(&at.latents.video)?.to_dtype(self.dtype)?,
+            audio: &audio.to_dtype(self.dtype)?,
+            video_text: &text.video.to_dtype(self.dtype)?,
+            audio_text: &audio_text.to_dtype(self.dtype)?,
+            text_mask: None,
+            timesteps: Timesteps {
+                video: &timesteps,
+                audio: &[at.timestep],
+                sigma: at.timestep,
+                audio_sigma: at.timestep,
+            },
+            positions: &positions,
+        };
+        let stg_blocks = if pass == Pass::Perturbed { self.stg_blocks.as_slice() } else { &[] };
+        let pass =
+            transformer::Pass { stg_blocks, isolate: pass == Pass::Isolated, cross_timestep: self.cross_timestep };
+        let (velocity, audio) = self.transformer.forward(&inputs, &pass)?;
+        Ok(Latents { video: pack::video_latents(&velocity, video)?, audio: Some(audio) })
+    }
+}

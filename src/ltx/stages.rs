@@ -1,0 +1,150 @@
+//! The stages of an LTX-2 run: each loads what it needs, uses it and drops it.
+
+use candle_core::{DType, Tensor};
+
+use super::connectors::{Connectors, Packer};
+use super::denoiser::Expert;
+use super::transformer::Transformer;
+use super::upsampler::Upsampler;
+use super::vocoder::Vocoder;
+use super::{Ltx, audio_vae, vae};
+use crate::audio::Waveform;
+use crate::error::{Error, Result};
+use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink, Made};
+use crate::media::Rgb;
+use crate::plan::{Geometry, Plan, Shape, StageMemory};
+use crate::progress::{Progress, Stage};
+use crate::text::clean::strip;
+use crate::text::gemma3::Gemma3;
+use crate::text::tokenize::{Tokenizer, Vocabulary};
+use crate::vae::Tiling;
+use crate::weights::Weights;
+
+impl Family for Ltx {
+    fn geometry(&self) -> Result<Geometry> {
+        Self::geometry(self)
+    }
+
+    fn memory(&self, shape: &Shape, tiling: Option<Tiling>) -> Vec<StageMemory> {
+        super::memory::stages(self, shape, tiling)
+    }
+
+    fn encode_text(
+        &self,
+        prompts: &[&str],
+        plan: &Plan,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Embedding>> {
+        let packed = self.read(prompts, plan, compute, progress)?;
+        let connectors = Connectors::load(&self.weights("connectors", compute)?, &self.connectors)?;
+        let embed = |packed: &Tensor| {
+            let made = connectors.embed(packed, plan.text_length)?;
+            Ok(Embedding { video: made.video, audio: Some(made.audio) })
+        };
+        packed.iter().map(embed).collect()
+    }
+
+    fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, _: &mut Progress<'_>) -> Result<Tensor> {
+        let weights = self.weights("vae", compute)?;
+        let statistics = vae::Statistics::load(&self.vae, &weights)?;
+        let encoder = vae::Encoder::load(&self.vae, &weights)?;
+        let frame = family::frame(image, &compute.device)?;
+        let latents = encoder.encode(&frame, plan.tiling)?;
+        statistics.normalise(&latents.to_dtype(DType::F32)?)
+    }
+
+    fn begins_with_image(&self) -> bool {
+        true
+    }
+
+    fn denoiser(&self, _: usize, plan: &Plan, compute: &Compute) -> Result<Box<dyn Denoiser>> {
+        let transformer = Transformer::load(&self.weights("transformer", compute)?, &self.transformer)?;
+        Ok(Box::new(Expert::new(transformer, plan, compute)))
+    }
+
+    fn upsample(&self, video: &Tensor, compute: &Compute) -> Result<Tensor> {
+        let config = self.upsampler.as_ref().ok_or_else(|| {
+            Error::failed("the model has no latent upsampler").hint("use one stage: `--set stages=1`")
+        })?;
+        let statistics = vae::Statistics::load(&self.vae, &self.weights("vae", compute)?)?;
+        let upsampler = Upsampler::load(config, &self.weights("latent_upsampler", compute)?)?;
+        let larger = upsampler.forward(&statistics.denormalise(video)?)?;
+        statistics.normalise(&larger.to_dtype(DType::F32)?)
+    }
+
+    fn decode(
+        &self,
+        latents: &[Tensor],
+        tiling: Option<Tiling>,
+        compute: &Compute,
+        frames: FrameSink<'_>,
+    ) -> Result<()> {
+        let weights = self.weights("vae", compute)?;
+        let statistics = vae::Statistics::load(&self.vae, &weights)?;
+        let decoder = vae::Decoder::load(&self.vae, &weights)?;
+        for latents in latents {
+            let mut stream = decoder.stream(tiling);
+            for frame in 0..latents.dim(2)? {
+                let frame = latents.narrow(2, frame, 1)?.to_device(&compute.device)?;
+                if let Some(made) = stream.push(&statistics.denormalise(&frame)?)? {
+                    frames(Made::Frames(made))?;
+                }
+            }
+            while let Some(made) = stream.finish()? {
+                frames(Made::Frames(made))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn decode_sound(&self, audio: &Tensor, compute: &Compute) -> Result<Option<Waveform>> {
+        let Some((autoencoder, vocoder)) = &self.sound else { return Ok(None) };
+        // A film's sound is little work: it is made in f32 everywhere.
+        let compute = Compute { device: compute.device.clone(), dtype: DType::F32 };
+        let decoder = audio_vae::Decoder::load(autoencoder, &self.weights("audio_vae", &compute)?)?;
+        let mel = decoder.forward(&decoder.denormalise(audio)?)?;
+        drop(decoder);
+        Vocoder::load(vocoder, &self.weights("vocoder", &compute)?)?.forward(&mel).map(Some)
+    }
+}
+
+impl Ltx {
+    fn weights(&self, component: &str, compute: &Compute) -> Result<Weights> {
+        Weights::open(&self.model.component(component)?.paths(), &compute.device, compute.dtype)
+    }
+
+    /// The hidden states of the text encoder for each prompt, packed.
+    fn read(
+        &self,
+        prompts: &[&str],
+        plan: &Plan,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Tensor>> {
+        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::Gemma)?;
+        let mut tokens = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let found = tokenizer.encode(strip(prompt), plan.text_length)?;
+            if found.cut > 0 {
+                let (cut, kept) = (found.cut, plan.text_length);
+                progress.note(format!("the prompt is {cut} tokens too long: only its first {kept} are read"))?;
+            }
+            tokens.push(found.ids);
+        }
+        let encoder = Gemma3::load(&self.weights("text_encoder", compute)?, &self.text)?;
+        let states = self.text.layer_types.len() as u64 + 1;
+        let (mut done, total) = (0, prompts.len() as u64 * states);
+        let mut all = Vec::with_capacity(prompts.len());
+        for ids in tokens {
+            let mut packer = Packer::new(&self.connectors, ids.len(), &compute.device, compute.dtype)?;
+            encoder.encode(&ids, plan.text_length, &mut |_, state| {
+                packer.push(&state)?;
+                done += 1;
+                progress.advance(Stage::Text, done, total)
+            })?;
+            all.push(packer.finish()?);
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,121 @@
+//! Vocoders: from the spectrum that the audio autoencoder makes to sound, at 24 kHz in LTX-2.0 and at 48 kHz in LTX-2.3.
+
+mod bandwidth;
+mod check;
+mod config;
+mod generator;
+mod resnet;
+
+use candle_core::Tensor;
+
+use self::bandwidth::Extension;
+pub use self::config::{ActivationKind, Config, EndKind, ExtensionConfig, GeneratorConfig};
+use self::generator::Generator;
+use super::audio_vae;
+use crate::audio::Waveform;
+use crate::error::{Error, Result};
+use crate::weights::Weights;
+
+/// A vocoder of either release.
+#[derive(Debug)]
+pub struct Vocoder {
+    config: Config,
+    generator: Generator,
+    extension: Option<Extension>,
+}
+
+impl Vocoder {
+    /// Loads the vocoder. What it computes is little next to a film's pictures: where the device has memory to spare, f32
+    /// keeps the noise of half types out of the sound.
+    ///
+    /// # Errors
+    /// A configuration that no network could be built from; a tensor that is missing, of another shape, or of another
+    /// network.
+    pub fn load(config: &Config, weights: &Weights) -> Result<Self> {
+        config.check()?;
+        let (generator, extension) = match &config.extension {
+            None => (Generator::load(&config.generator, weights)?, None),
+            Some(extension) => {
+                let generator = Generator::load(&config.generator, &weights.pp("vocoder"))?;
+                (generator, Some(Extension::load(extension, config.output_sampling_rate, weights)?))
+            }
+        };
+        // The way back from the spectrum, that nothing uses.
+        weights.finish(&["mel_stft.stft_fn.inverse_basis"])?;
+        Ok(Self { config: config.clone(), generator, extension })
+    }
+
+    /// What the vocoder was built from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The same vocoder, that takes `rows` rows of a spectrum at a time. The sound is the same to the last few bits.
+    #[must_use]
+    pub fn in_pieces_of(self, rows: usize) -> Self {
+        let extension = self.extension.map(|extension| extension.in_pieces_of(rows));
+        Self { generator: self.generator.in_pieces_of(rows), extension, ..self }
+    }
+
+    /// The sound of a spectrum of any length. Besides the samples themselves, memory does not grow with it.
+    ///
+    /// # Shapes
+    /// - `mel`: (1, channels, t, bins), as [`audio_vae::Decoder`] makes it
+    ///
+    /// # Errors
+    /// A spectrum of another shape, samples that are no numbers, or what candle says.
+    pub fn forward(&self, mel: &Tensor) -> Result<Waveform> {
+        let wanted = self.config.generator.in_channels;
+        let (channels, rows, bins) = match *mel.dims() {
+            [1, channels, rows, bins] if channels * bins == wanted && rows > 0 => (channels, rows, bins),
+            ref given => {
+                return Err(Error::failed(format!(
+                    "a spectrum has the shape {given:?}, where the vocoder wants (1, channels, rows, bins) with {wanted} \
+                     values a row"
+                )));
+            }
+        };
+        let rows = mel.squeeze(0)?.transpose(0, 1)?.contiguous()?.reshape((rows, channels * bins))?;
+        let mut sound = columns(&self.generator.forward(&rows)?)?;
+        if let Some(extension) = &self.extension {
+            sound = extension.forward(&sound)?;
+        }
+        if sound.iter().flatten().any(|sample| !sample.is_finite()) {
+            return Err(Error::failed("the vocoder made samples that are no numbers")
+                .hint("try `--dtype f32`; otherwise the weights are damaged"));
+        }
+        Ok(Waveform { rate: self.config.output_sampling_rate, channels: sound })
+    }
+}
+
+/// The columns of (samples, channels).
+fn columns(samples: &Tensor) -> Result<Vec<Vec<f32>>> {
+    Ok(samples.t()?.to_vec2()?)
+}
+
+/// Fails unless this vocoder reads what this autoencoder makes: as many values a row, as many rows a second.
+///
+/// # Errors
+/// One that names both, and what does not fit.
+pub fn check_pair(autoencoder: &audio_vae::Config, vocoder: &Config) -> Result<()> {
+    let (channels, bins) = (autoencoder.output_channels, autoencoder.mel_bins);
+    let class = vocoder.class_name();
+    let misfit = |what: String| {
+        Err(Error::failed(format!("the vocoder (`{class}`) and the audio autoencoder do not fit each other: {what}"))
+            .hint("take `vocoder` and `audio_vae` from the same release of LTX-2"))
+    };
+    if channels * bins != vocoder.generator.in_channels {
+        let wanted = vocoder.generator.in_channels;
+        return misfit(format!(
+            "the vocoder reads {wanted} values a row, and {channels} channels of {bins} bins arrive"
+        ));
+    }
+    let (factor, rate) = (vocoder.generator.factor(), vocoder.generator_rate());
+    let (hop, sample_rate) = (autoencoder.mel_hop_length, autoencoder.sample_rate);
+    if factor as u64 * u64::from(sample_rate) != hop as u64 * u64::from(rate) {
+        return misfit(format!(
+            "the vocoder makes {factor} samples a row for {rate} Hz, and rows arrive every {hop} samples at {sample_rate} Hz"
+        ));
+    }
+    Ok(())
+}

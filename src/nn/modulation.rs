@@ -1,0 +1,119 @@
+//! Shift, scale and gate of tokens by their timestep: adaptive layer norm, "adaLN-Zero" (Peebles and Xie, 2023).
+
+use candle_core::{DType, Result, Tensor};
+
+/// Runs of neighbouring tokens that share a timestep.
+///
+/// Text to video has one run. Where the first frame is given, its tokens are at time 0 and form a run of their own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Runs {
+    /// The timestep of each run.
+    pub values: Vec<f64>,
+    /// Tokens of each run, in order.
+    pub tokens: Vec<usize>,
+}
+
+impl Runs {
+    /// Of `tokens` tokens. `timesteps` holds one for all of them, or one for each.
+    pub fn new(timesteps: &[f64], tokens: usize) -> Self {
+        let mut runs = Self { values: Vec::new(), tokens: Vec::new() };
+        for &timestep in timesteps {
+            match (runs.values.last(), runs.tokens.last_mut()) {
+                (Some(&last), Some(run)) if last == timestep => *run += 1,
+                _ => {
+                    runs.values.push(timestep);
+                    runs.tokens.push(1);
+                }
+            }
+        }
+        if timesteps.len() == 1 {
+            runs.tokens = vec![tokens];
+        }
+        runs
+    }
+
+    /// Tokens of all runs.
+    pub fn total(&self) -> usize {
+        self.tokens.iter().sum()
+    }
+}
+
+/// Vectors that shift, scale and gate the tokens, one set for each run.
+#[derive(Debug, Clone)]
+pub struct Modulation {
+    /// Tokens of each run, in order.
+    runs: Vec<usize>,
+    /// (runs, k, dim), f32.
+    vectors: Tensor,
+}
+
+impl Modulation {
+    /// One set of k vectors for each run.
+    ///
+    /// # Shapes
+    /// - `vectors`: (runs, k, dim), f32
+    pub fn new(runs: &Runs, vectors: Tensor) -> Self {
+        Self { runs: runs.tokens.clone(), vectors }
+    }
+
+    /// The same runs with the learned `table` added.
+    ///
+    /// # Shapes
+    /// - `table`: (k, dim) or (1, k, dim), f32
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn with(&self, table: &Tensor) -> Result<Self> {
+        Ok(Self { runs: self.runs.clone(), vectors: self.vectors.broadcast_add(table)? })
+    }
+
+    /// `xs·(1 + scale) + shift`, the vectors taken by their place among the k.
+    ///
+    /// # Shapes
+    /// - `xs` and output: (1, tokens, dim), f32
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn shift_scale(&self, xs: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
+        self.each_run(xs, |xs, vectors| {
+            let scale = (vectors.narrow(0, scale, 1)? + 1.0)?;
+            xs.broadcast_mul(&scale)?.broadcast_add(&vectors.narrow(0, shift, 1)?)
+        })
+    }
+
+    /// `xs·gate`.
+    ///
+    /// # Shapes
+    /// - `xs` and output: (1, tokens, dim), f32
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn gate(&self, xs: &Tensor, gate: usize) -> Result<Tensor> {
+        self.each_run(xs, |xs, vectors| xs.broadcast_mul(&vectors.narrow(0, gate, 1)?))
+    }
+
+    /// `xs + hs·gate`, summed in f32.
+    ///
+    /// # Shapes
+    /// - `xs`, `hs` and output: (1, tokens, dim), the output in the type of `xs`
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn add_gated(&self, xs: &Tensor, hs: &Tensor, gate: usize) -> Result<Tensor> {
+        let gated = self.gate(&hs.to_dtype(DType::F32)?, gate)?;
+        (xs.to_dtype(DType::F32)? + gated)?.to_dtype(xs.dtype())
+    }
+
+    fn each_run(&self, xs: &Tensor, f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        if self.runs.len() == 1 {
+            return f(xs, &self.vectors.get(0)?);
+        }
+        let mut start = 0;
+        let parts = self.runs.iter().enumerate().map(|(run, &tokens)| {
+            let part = xs.narrow(1, start, tokens)?;
+            start += tokens;
+            f(&part, &self.vectors.get(run)?)
+        });
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)
+    }
+}
