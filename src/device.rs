@@ -32,11 +32,6 @@ pub fn best() -> &'static str {
     ["cuda", "metal"].into_iter().find(|name| open(name).is_ok()).unwrap_or("cpu")
 }
 
-/// The type that a device computes in unless the user says otherwise: bf16 on CUDA and Metal, f32 on a CPU.
-pub fn compute_dtype(device: &Device) -> DType {
-    if device.is_cpu() { DType::F32 } else { DType::BF16 }
-}
-
 /// A number type by its name on the command line: `f32`, `bf16` or `f16`.
 ///
 /// # Errors

@@ -8,12 +8,12 @@ use talkie::fps::Fps;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Common {
-    /// Frames per second [default: the model's, or those of the latents' recipe]
-    #[arg(long, value_name = "F", allow_hyphen_values = true, value_parser = super::typed::<Fps>)]
-    pub fps: Option<Fps>,
     /// Other weights for the autoencoder
     #[arg(long, value_name = "FILE")]
     pub vae: Option<PathBuf>,
+    /// Frames per second [default: those of the latents' recipe, or the model's]
+    #[arg(long, value_name = "F", allow_hyphen_values = true, value_parser = super::typed::<Fps>)]
+    pub fps: Option<Fps>,
     /// A parameter that has no flag of its own, such as tile=256; `generate --plan` lists them
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
@@ -27,7 +27,7 @@ pub(super) struct Common {
     #[arg(long)]
     pub dtype: Option<String>,
     /// Events on stdout, one JSON object a line
-    #[arg(long)]
+    #[arg(long, display_order = 100)]
     pub json: bool,
 }
 

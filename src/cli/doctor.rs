@@ -73,6 +73,6 @@ fn report() -> Value {
 fn works(name: &str) -> String {
     match device::open(name) {
         Ok(_) => format!("{name}: works"),
-        Err(error) => format!("{name}: {error}"),
+        Err(error) => format!("{name}: {}", super::advised(&error)),
     }
 }

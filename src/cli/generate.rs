@@ -64,6 +64,8 @@ pub(super) struct Args {
     /// Other weights for the text encoder
     #[arg(long, value_name = "FILE")]
     text_encoder: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: Common,
     /// A safetensors file with the noise to begin with
     #[arg(long, value_name = "FILE")]
     noise: Option<PathBuf>,
@@ -82,8 +84,6 @@ pub(super) struct Args {
     /// Say what would happen, and stop
     #[arg(long)]
     plan: bool,
-    #[command(flatten)]
-    pub common: Common,
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {

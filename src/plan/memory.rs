@@ -22,8 +22,9 @@ impl Plan {
         if fits(&self.stages) {
             return Ok(self);
         }
-        if self.tiling.is_none() && !self.request.set.contains_key("tile") {
-            let tiling = Tiling::default();
+        let tiling = Tiling::default();
+        let may_tile = self.tiling.is_none() && !self.request.set.contains_key("tile");
+        if may_tile {
             let stages = estimate(&self.shape, Some(tiling));
             if fits(&stages) {
                 self.notes.push(format!(
@@ -36,7 +37,8 @@ impl Plan {
                 return Ok(self);
             }
         }
-        Err(self.refusal(limit, geometry, &|shape| fits(&estimate(shape, Some(Tiling::default())))))
+        let tiling = if may_tile { Some(tiling) } else { self.tiling };
+        Err(self.refusal(limit, geometry, &|shape| fits(&estimate(shape, tiling))))
     }
 
     fn refusal(&self, limit: u64, geometry: &Geometry, fits: &dyn Fn(&Shape) -> bool) -> Error {

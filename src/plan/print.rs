@@ -62,8 +62,13 @@ impl Plan {
         };
         writeln!(f, "sigmas    {} 0.0000", list(|step| step.sigma))?;
         writeln!(f, "timesteps {}", list(|step| step.timestep))?;
-        writeln!(f, "set")?;
-        for (key, value) in self.parameters.iter().filter(|(key, _)| *key != "sigmas") {
+        if let Some(guidance) = self.parameters.get("guidance") {
+            writeln!(f, "guidance  {guidance}")?;
+        }
+        writeln!(f, "shift     {}", self.flow_shift)?;
+        writeln!(f, "set       what `--set KEY=VALUE` changes")?;
+        let shown = ["sigmas", "guidance", "flow_shift"];
+        for (key, value) in self.parameters.iter().filter(|(key, _)| !shown.contains(&key.as_str())) {
             writeln!(f, "  {key} = {value}")?;
         }
         Ok(())
