@@ -236,6 +236,33 @@ fn a_preview_is_a_small_picture() {
 }
 
 #[test]
+fn a_plan_with_sound_says_both_stages_and_what_is_spoken() {
+    let bench = Bench::new("ltx23");
+    let scene = "prompt = 'A pier at dawn'\nsounds = ['waves', 'a gull']\nmusic = 'a cello.'\n\
+                 [[dialogue]]\nspeaker = 'an old man'\ntext = 'She \"came\" back.'\nvoice = 'softly'\n";
+    std::fs::write(bench.path("scene.toml"), scene).expect("a prompt file");
+    let arguments = ["--plan", "--preset", "distilled", "--size", "130x128", "--frames", "17", "-m", "model"];
+    let done = bench.run(&[&["generate", "--prompt-file", "scene.toml"], &arguments[..]].concat());
+    done.worked(&[]);
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    let spoken = "A pier at dawn. An old man says softly: \"She 'came' back.\" The sounds heard are waves and a gull. \
+                  The music is a cello.";
+    assert!(line(&lines, "prompt").ends_with(spoken), "{done}");
+    assert_eq!(line(&lines, "sound"), "sound     18 latents of 4 values");
+    assert_eq!(line(&lines, "stages"), "stages    8 steps at 64x64, then 3 at the whole size");
+    assert_eq!(line(&lines, "negative"), "negative  not used: no guidance");
+    bench.run(&["generate", "--prompt-file", "scene.toml", "a fox", "-m", "model"]).refused(2, &["--prompt-file"]);
+    std::fs::write(bench.path("scene.toml"), "promt = 'A pier'").expect("a prompt file");
+    bench.run(&["generate", "--prompt-file", "scene.toml", "-m", "model"]).refused(2, &["scene.toml", "promt"]);
+    // A plain prompt stays a plain prompt; a silent model says what it leaves out.
+    let bench = Bench::new("wan21-t2v");
+    std::fs::write(bench.path("scene.toml"), scene).expect("a prompt file");
+    let silent = bench.run(&["generate", "--prompt-file", "scene.toml", "-m", "model", "--plan"]);
+    silent.worked(&[]);
+    assert!(silent.stdout.contains("prompt    A pier at dawn\n") && silent.stdout.contains("silent films"), "{silent}");
+}
+
+#[test]
 fn models_are_listed_shown_and_fetched() {
     let bench = Bench::new("wan21-t2v");
     let list = bench.run(&["models"]);

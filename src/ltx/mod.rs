@@ -132,6 +132,7 @@ impl Ltx {
             silent: self.sound.is_none().then(|| self.missing_sound()),
             upsamples: self.upsampler.is_some(),
             even_sigmas: true,
+            tiling: vae::TILING,
             film: own.geometry.clone(),
             presets: self.presets.iter().map(|(name, entry)| ((*name).to_owned(), entry.sampling.clone())).collect(),
             own_shift: false,

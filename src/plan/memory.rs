@@ -22,7 +22,7 @@ impl Plan {
         if fits(&self.stages) {
             return Ok(self);
         }
-        let tiling = Tiling::default();
+        let tiling = geometry.tiling;
         let may_tile = self.tiling.is_none() && !self.request.set.contains_key("tile");
         if may_tile {
             let stages = estimate(&self.shape, Some(tiling));

@@ -59,6 +59,8 @@ pub struct Geometry {
     pub upsamples: bool,
     /// Whether Euler's sigmas are evenly spaced before they are shifted, as far as the number of tokens says (LTX).
     pub even_sigmas: bool,
+    /// The tiles that the autoencoder works in where whole frames do not fit into memory.
+    pub tiling: Tiling,
     /// Sizes, frames and rate where the user says nothing.
     pub film: catalogue::Geometry,
     /// How to sample where the user says nothing: by name, the default first.

@@ -32,6 +32,10 @@ impl Display for Plan {
         }
         let [_, channels, frames, height, width] = shape.latents;
         writeln!(f, "latents   {channels} channels, {frames}x{height}x{width}: {} tokens", shape.tokens)?;
+        if let Some(sound) = &self.sound {
+            let left_out = if self.request.no_sound { ", left out of the film" } else { "" };
+            writeln!(f, "sound     {} latents of {} values{left_out}", sound.latents[1], sound.latents[2])?;
+        }
         writeln!(f, "seed      {}", self.seed)?;
         self.sampling(f)?;
         self.files(f)?;
@@ -56,6 +60,15 @@ impl Plan {
         let switch = self.steps.iter().position(|step| step.expert == 1);
         if let Some(switch) = switch {
             writeln!(f, "experts   the first for {switch} steps, the second for {}", self.steps.len() - switch)?;
+        }
+        if let Some(first) = &self.first_shape {
+            let steps = self.steps.iter().filter(|step| step.stage == 0).count();
+            let (width, height) = (first.width, first.height);
+            writeln!(
+                f,
+                "stages    {steps} steps at {width}x{height}, then {} at the whole size",
+                self.steps.len() - steps
+            )?;
         }
         let list = |value: fn(&Step) -> f64| {
             self.steps.iter().map(|step| format!("{:.4}", value(step))).collect::<Vec<_>>().join(" ")

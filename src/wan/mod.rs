@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::plan::{Geometry, ImageUse};
 use crate::text::umt5;
+use crate::vae::Tiling;
 
 /// Tokens that the transformers were trained to read.
 const TEXT_LENGTH: usize = 512;
@@ -133,6 +134,7 @@ impl Wan {
             silent: None,
             upsamples: false,
             even_sigmas: false,
+            tiling: Tiling::default(),
             presets: vec![(String::new(), self.defaults.sampling.clone())],
             own_shift: self.named,
         })
