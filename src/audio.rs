@@ -65,8 +65,8 @@ impl Waveform {
             return Err(Error::failed(format!("the soundtrack needs channels of one length, not of {lengths:?}")));
         }
         for (name, channel) in self.named() {
-            // A comparison with what is not a number is false.
-            if let Some(at) = channel.iter().position(|sample| !(sample.abs() <= LOUDEST)) {
+            // What is not a number is in no range.
+            if let Some(at) = channel.iter().position(|sample| !(0.0..=LOUDEST).contains(&sample.abs())) {
                 let what = format!("the soundtrack holds what is no sound: {} is sample {at} of {name}", channel[at]);
                 return Err(Error::failed(what)
                     .hint("try `--dtype f32`: the vocoder, the autoencoder, or their number type, overflows"));

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
 use crate::latents::Latents;
-use crate::media::Rgb;
+use crate::media::{Filter, Rgb};
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
 use crate::progress::Progress;
 use crate::vae::Tiling;
@@ -49,6 +49,11 @@ pub trait Family {
     /// # Errors
     /// Weights that do not load.
     fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor>;
+
+    /// What a first picture of another size is resampled with: what the model's reference takes.
+    fn filter(&self) -> Filter {
+        Filter::Lanczos
+    }
 
     /// Whether a first picture's latents are the first latent frame of the film, from the noise to the end. Otherwise the
     /// transformer reads them beside the film.

@@ -121,7 +121,11 @@ impl Pipeline {
         let plan = Plan::of_latents(request, &geometry, latents.video.dims(), &words)?.with_files(&self.model);
         let plan = plan.with_memory(&geometry, &|shape, tiling| self.family.memory(shape, tiling))?;
         Output::check(&plan)?;
-        self.film(&plan, &latents, &words, &compute(&plan)?, &mut Progress::new(on_event))
+        let mut progress = Progress::new(on_event);
+        if geometry.sound.is_some() && latents.audio.is_none() {
+            progress.note("the latents hold no sound: the film will be silent")?;
+        }
+        self.film(&plan, &latents, &words, &compute(&plan)?, &mut progress)
     }
 
     /// Prompt and noise to latents, kept in the run's folder before anything else is done with them.
@@ -165,7 +169,7 @@ impl Pipeline {
         let text = embeddings.next().ok_or_else(|| Error::failed("the text encoder made no embedding"))?;
         let image = match &plan.request.image {
             Some(path) => {
-                let picture = first_picture(path, plan, progress)?;
+                let picture = first_picture(path, plan, self.family.filter(), progress)?;
                 let encode = |progress: &mut Progress<'_>| self.family.encode_image(&picture, plan, compute, progress);
                 let latents = progress.stage(Stage::Image, 0, encode)?;
                 check_finite("the picture's latents", "vae", &latents)?;
@@ -237,7 +241,7 @@ fn check_finite(what: &str, part: &str, values: &Tensor) -> Result<()> {
 }
 
 /// The picture that the film begins with, at the film's size.
-fn first_picture(path: &Path, plan: &Plan, progress: &mut Progress<'_>) -> Result<media::Rgb> {
+fn first_picture(path: &Path, plan: &Plan, filter: media::Filter, progress: &mut Progress<'_>) -> Result<media::Rgb> {
     let shape = plan.stage_shape(0);
     let (width, height) = (shape.width as u32, shape.height as u32);
     let picture = compressed(media::read_image(path)?, plan.image_crf, progress)?;
@@ -245,7 +249,7 @@ fn first_picture(path: &Path, plan: &Plan, progress: &mut Progress<'_>) -> Resul
         let (w, h) = (picture.width, picture.height);
         progress.note(format!("the picture has {w}x{h} pixels: it is scaled and cropped to {width}x{height}"))?;
     }
-    Ok(media::fit(&picture, width, height))
+    Ok(media::fit(&picture, width, height, filter))
 }
 
 /// The picture with the traces of compression that the model was trained on.

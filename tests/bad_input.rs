@@ -8,6 +8,7 @@ mod numbers;
 mod output;
 mod pictures;
 mod runs;
+mod sound;
 mod weights;
 
 use crate::support::command::{Bench, Done};

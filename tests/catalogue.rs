@@ -1,7 +1,8 @@
 //! The catalogue: every file parses, and its values are those of the models' own code.
 
-use talkie::catalogue::{self, Task};
+use talkie::catalogue::{self, Entry, Task};
 use talkie::error::{Kind, nearest};
+use talkie::ltx;
 
 #[test]
 fn every_file_is_embedded_parses_and_is_named_after_its_entry() {
@@ -27,7 +28,11 @@ fn entries_make_sense() {
     for entry in catalogue::entries().expect("models/*.toml") {
         let name = &entry.name;
         assert!(readme.contains(&format!("| `{name}` | `{}` |", entry.repo)), "{name} is in models/README.md");
-        assert_eq!((entry.family.as_str(), entry.licence.name.as_str()), ("wan", "Apache-2.0"), "{name}");
+        let sound = entry.sampling.av.is_some();
+        let (family, licence) = if sound { ("ltx", "LicenseRef-LTX-2-Community") } else { ("wan", "Apache-2.0") };
+        assert_eq!((entry.family.as_str(), entry.licence.name.as_str()), (family, licence), "{name}");
+        assert!(entry.licence.url.starts_with("https://"), "{name}");
+        assert_eq!(entry.licence.terms.is_some(), sound, "{name}: terms where a licence has more than the usual ones");
         assert!(!entry.tasks.is_empty() && !entry.title.is_empty() && !entry.checked.is_empty(), "{name}");
         let two = entry.parameters.transformer_2.is_some();
         assert_eq!(two, entry.sampling.boundary_ratio.is_some(), "{name}");
@@ -36,11 +41,18 @@ fn entries_make_sense() {
         for folder in ["scheduler/", "tokenizer/", "text_encoder/", "transformer/", "vae/"] {
             assert!(entry.files.iter().any(|file| file.starts_with(folder)), "{name}: {folder}");
         }
-        let side = if entry.name.contains("5b") { 32 } else { 16 };
+        for (part, described) in &entry.components {
+            let network = !matches!(part.as_str(), "scheduler" | "tokenizer");
+            assert_eq!(entry.parameters.of(part) > 0, network, "{name}: {part}");
+            let folder = format!("{part}/");
+            let fetched = entry.files.iter().any(|file| file.starts_with(&folder));
+            assert_ne!(fetched, described.repo.is_some(), "{name}: {part} is in one place");
+        }
+        let side = if sound || entry.name.contains("5b") { 32 } else { 16 };
         for (width, height) in &entry.geometry.sizes {
             assert_eq!((width % side, height % side), (0, 0), "{name}");
         }
-        assert_eq!(entry.geometry.frames % 4, 1, "{name}");
+        assert_eq!(entry.geometry.frames % if sound { 8 } else { 4 }, 1, "{name}");
     }
 }
 
@@ -66,6 +78,47 @@ fn sampling_defaults_are_those_of_wan_itself() {
             sampling.negative_prompt.starts_with("色调艳丽，过曝，") && sampling.negative_prompt.ends_with("倒着走")
         );
         assert_eq!(sampling.negative_prompt.chars().count(), 137, "{name}");
+    }
+}
+
+#[test]
+fn sampling_defaults_are_those_of_ltx_itself() {
+    // name, steps, guidance, of the sound, STG, its block, modality, rescale, told each other's time, size
+    let table = [
+        ("ltx-2", 40, 3.0, 7.0, 1.0, 29, 3.0, 0.7, false, (768, 512)),
+        ("ltx-2-distilled", 8, 1.0, 1.0, 0.0, 29, 1.0, 0.0, false, (1536, 1024)),
+        ("ltx-2.3", 30, 3.0, 7.0, 1.0, 28, 3.0, 0.7, true, (768, 512)),
+        ("ltx-2.3-distilled", 8, 1.0, 1.0, 0.0, 28, 1.0, 0.0, true, (1536, 1024)),
+    ];
+    for (name, steps, guidance, audio, stg, block, modality, rescale, cross, size) in table {
+        let entry = catalogue::find(name).expect(name);
+        let sampling = &entry.sampling;
+        let av = sampling.av.as_ref().expect(name);
+        assert_eq!((sampling.steps, sampling.guidance, av.audio_guidance), (steps, guidance, audio), "{name}");
+        assert_eq!((av.stg_scale, av.audio_stg_scale, av.stg_blocks.as_slice()), (stg, stg, &[block][..]), "{name}");
+        assert_eq!((av.modality_scale, av.audio_modality_scale), (modality, modality), "{name}");
+        assert_eq!((av.rescale, av.audio_rescale, av.cross_timestep), (rescale, rescale, cross), "{name}");
+        assert_eq!((entry.geometry.sizes[0], entry.geometry.frames, entry.geometry.fps), (size, 121, 24.0), "{name}");
+        assert_eq!(av.image_crf, 33, "{name}");
+        let (first, second): (&[f64], &[f64]) = match name.ends_with("distilled") {
+            true => (&[1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875], &[0.909375, 0.725, 0.421875]),
+            false => (&[], &[]),
+        };
+        assert_eq!((sampling.sigmas.as_slice(), sampling.refine_sigmas.as_slice()), (first, second), "{name}");
+        let negative = &sampling.negative_prompt;
+        assert!(negative.starts_with("blurry, out of focus, ") && negative.ends_with(", or AI artifacts."), "{name}");
+        assert_eq!(negative.len(), 1078, "{name}");
+    }
+}
+
+#[test]
+fn numbers_of_parameters_are_those_of_the_configurations() {
+    for entry in catalogue::entries().expect("models/*.toml").iter().filter(|entry| entry.family == "ltx") {
+        let described = &entry.components["transformer"].config;
+        let config: ltx::config::Config = serde_json::from_value(described.clone().into()).expect("a configuration");
+        assert_eq!(config.parameters(), entry.parameters.transformer, "{}", entry.name);
+        let repository = |entry: &Entry| entry.components["latent_upsampler"].repo.clone().expect("a repository");
+        assert!(repository(entry).contains(if entry.name.contains("2.3") { "LTX-2.3" } else { "LTX-2" }));
     }
 }
 

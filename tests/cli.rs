@@ -30,7 +30,7 @@ fn every_command_says_what_it_takes() {
         (&[], &["generate", "decode", "resume", "models", "inspect", "doctor"]),
         (
             &["generate"],
-            &["<PROMPT>", "--model", "--seed", "--steps", "--set", "--plan", "--json", "--preview", "832x480"],
+            &["[PROMPT]", "--model", "--seed", "--steps", "--set", "--plan", "--json", "--preview", "832x480"],
         ),
         (&["decode"], &["<LATENTS>", "--model", "--output", "tile=256"]),
         (&["resume"], &["[RUN]", "latest"]),
@@ -240,14 +240,23 @@ fn models_are_listed_shown_and_fetched() {
     let bench = Bench::new("wan21-t2v");
     let list = bench.run(&["models"]);
     let names: Vec<&str> = lines(&list).iter().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
-    let expected = ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-ti2v-5b", "wan2.2-t2v-a14b", "wan2.2-i2v-a14b"];
-    assert_eq!(names, expected);
+    let wan = ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-ti2v-5b", "wan2.2-t2v-a14b", "wan2.2-i2v-a14b"];
+    let ltx = ["ltx-2", "ltx-2-distilled", "ltx-2.3", "ltx-2.3-distilled"];
+    assert_eq!(names, [&wan[..], &ltx[..]].concat());
+    let licensed = |line: &&&str| line.split_whitespace().any(|word| word == "LicenseRef-LTX-2-Community");
+    assert_eq!(lines(&list).iter().filter(licensed).count(), ltx.len());
     assert_eq!(lines(&bench.run(&["models", "list"])), lines(&list));
     let shown = bench.run(&["models", "show", "wan2.2-t2v-a14b"]);
     let shown = lines(&shown);
     assert_eq!(line(&shown, "repository"), "repository    Wan-AI/Wan2.2-T2V-A14B-Diffusers (main)");
     assert!(line(&shown, "licence").contains("Apache-2.0"));
     assert!(line(&shown, "sampling").contains("40 steps, guidance 4 and 3, flow shift 12"));
+    let shown = bench.run(&["models", "show", "ltx-2.3"]);
+    let shown = lines(&shown);
+    assert!(line(&shown, "licence").contains("https://") && line(&shown, "terms").contains("10 million"));
+    assert_eq!(line(&shown, "connectors"), "connectors    3172M parameters");
+    assert!(line(&shown, "upsampler").contains(", from rootonchair/"), "{shown:?}");
+    assert!(line(&shown, "sound").contains("guidance 7") && line(&shown, "sound").contains("block 28"), "{shown:?}");
     bench.run(&["models", "show", "wan2.2-t2v-a14"]).refused(2, &["wan2.2-t2v-a14b"]);
     bench.run(&["models", "pull", "wan2.2"]).refused(2, &["wan2.2"]);
     // Fetching needs the hub, and the bench is offline.

@@ -67,7 +67,6 @@ fn spectra_come_out_of_latents() {
         let reference = reference(folder);
         let mel = decoder(folder).forward(&reference["audio_vae.decode.latents"]).expect(folder);
         let error = relative_l2(&mel, &reference["audio_vae.decode.mel"]);
-        println!("{folder}: {error:e}");
         assert!(error < CLOSE, "{folder}: {error:e}");
     }
 }
@@ -78,7 +77,6 @@ fn latents_come_out_of_spectra() {
         let reference = reference(folder);
         let latents = encoder(folder).forward(&reference["audio_vae.encode.mel"]).expect(folder);
         let error = relative_l2(&latents, &reference["audio_vae.encode.latents"]);
-        println!("{folder}: {error:e}");
         assert!(error < CLOSE, "{folder}: {error:e}");
     }
 }
@@ -90,7 +88,6 @@ fn sound_comes_out_of_spectra() {
         let sound = vocoder(folder).forward(&reference["vocoder.mel"]).expect(folder);
         assert_eq!(sound.rate, rate);
         let error = relative_l2(&samples(&sound), &reference["vocoder.waveform"]);
-        println!("{folder}: {error:e}");
         assert!(error < CLOSE, "{folder}: {error:e}");
     }
 }
@@ -215,6 +212,9 @@ fn one_row_is_enough() {
     }
 }
 
+/// What a test does to a good configuration.
+type Change = fn(&mut audio_vae::Config);
+
 #[test]
 fn a_vocoder_of_another_network_is_refused() {
     for (folder, other) in [("ltx2", "ltx23"), ("ltx23", "ltx2")] {
@@ -222,7 +222,6 @@ fn a_vocoder_of_another_network_is_refused() {
         let report = Vocoder::load(&vocoder_config(folder), &weights(other, "vocoder")).expect_err(folder).report();
         assert!(report.contains("is missing from"), "{report}");
     }
-    type Change = fn(&mut audio_vae::Config);
     let changes: [(Change, &str); 4] = [
         (|config| config.mel_bins = 80, "the vocoder reads 16 values a row, and 2 channels of 80 bins arrive"),
         (|config| config.output_channels = 1, "the vocoder reads 16 values a row, and 1 channels of 8 bins arrive"),

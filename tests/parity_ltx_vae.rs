@@ -95,7 +95,6 @@ fn decoding_a_latent_frame_at_a_time_gives_the_whole_film_of_the_reference() {
         let (frames, counts) = decode(&decoder(folder), &tensors["vae.decode.latents"], None);
         assert!(counts.iter().all(|&count| count <= config(folder).temporal_factor()), "{folder}: {counts:?}");
         let error = relative_l2(&every(&frames, stride(folder, "decode")), &tensors["vae.decode.frames"]);
-        println!("{folder}: {error:e}, {counts:?}");
         assert!(error < CLOSE, "{folder}: {error:e}");
     }
 }
@@ -104,9 +103,8 @@ fn decoding_a_latent_frame_at_a_time_gives_the_whole_film_of_the_reference() {
 fn decoding_in_tiles_gives_the_reference_film() {
     for folder in FOLDERS {
         let tensors = references(folder);
-        let (frames, counts) = decode(&decoder(folder), &tensors["vae.tiled.latents"], Some(tiling(folder)));
+        let (frames, _) = decode(&decoder(folder), &tensors["vae.tiled.latents"], Some(tiling(folder)));
         let error = relative_l2(&every(&frames, stride(folder, "tiled")), &tensors["vae.tiled.frames"]);
-        println!("{folder}: {error:e}, {counts:?}");
         assert!(error < CLOSE, "{folder}: {error:e}");
     }
 }
@@ -117,7 +115,6 @@ fn encoding_gives_the_reference_latents() {
         let tensors = references(folder);
         let latents = encoder(folder).encode(&tensors["vae.encode.frames"], None).expect(folder);
         let error = relative_l2(&latents, &tensors["vae.encode.latents"]);
-        println!("{folder}: {error:e}");
         assert!(error < CLOSE, "{folder}: {error:e}");
     }
 }
@@ -311,7 +308,6 @@ fn the_upsampler_gives_the_reference_latents() {
             assert_eq!(latents.dim(axis).unwrap(), config.side(before.dim(axis).unwrap()).unwrap(), "{folder} {part}");
         }
         let error = relative_l2(&latents, &tensors[output]);
-        println!("{folder} {part}: {error:e}");
         assert!(error < CLOSE, "{folder} {part}: {error:e}");
         let other = Tensor::zeros((1, 3, 1, 2, 2), DType::F32, &Device::Cpu).unwrap();
         assert!(upsampler.forward(&other).unwrap_err().report().contains("[1, 3, 1, 2, 2]"));

@@ -72,6 +72,7 @@ impl Ltx {
             (Some(autoencoder), Some(vocoder)) => {
                 let pair = (audio_vae::Config::parse(&json(autoencoder))?, vocoder::Config::parse(&json(vocoder))?);
                 vocoder::check_pair(&pair.0, &pair.1)?;
+                check_release(&transformer, &pair.1, vocoder)?;
                 Some(pair)
             }
             _ => None,
@@ -105,9 +106,12 @@ impl Ltx {
         let config = &self.transformer;
         let channels = self.sound.as_ref().map_or(AUDIO_CHANNELS, |(autoencoder, _)| autoencoder.latent_channels);
         let width = config.audio_in_channels;
-        let name = self.model.folder.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Geometry {
-            title: if self.named { own.title.clone() } else { name.unwrap_or_else(|| "this model".into()) },
+            title: if self.named {
+                own.title.clone()
+            } else {
+                self.model.name().unwrap_or_else(|| "this model".into())
+            },
             spatial: self.vae.spatial_factor(),
             temporal: self.vae.temporal_factor(),
             patch: [1, 1, 1],
@@ -141,6 +145,23 @@ impl Ltx {
     }
 }
 
+/// Refuses the vocoder of another release: its numbers may fit, and its sound would be another all the same.
+fn check_release(transformer: &config::Config, vocoder: &vocoder::Config, part: &Component) -> Result<()> {
+    let release = |second: bool| if second { "LTX-2.3" } else { "LTX-2.0" };
+    let (own, other) = (transformer.prompt_modulated(), vocoder.extension.is_some());
+    if own == other {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "the vocoder (`{}`) is that of {}, and the transformer and the audio autoencoder are those of {}, in {}",
+        vocoder.class_name(),
+        release(other),
+        release(own),
+        part.folder.display()
+    ))
+    .hint("take `vocoder` and `audio_vae` from the same release of LTX-2"))
+}
+
 /// The configuration of a part as the text that it was read from.
 fn json(component: &Component) -> String {
     component.config.to_string()
@@ -151,10 +172,7 @@ fn presets(transformer: &config::Config, model: &Model, entry: Option<&Entry>) -
     let release = if transformer.prompt_modulated() { "ltx-2.3" } else { "ltx-2" };
     let dev = catalogue::find(release)?;
     let distilled = catalogue::find(&format!("{release}-distilled"))?;
-    let name = entry.map_or_else(
-        || model.folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        |entry| entry.name.clone(),
-    );
+    let name = entry.map_or_else(|| model.name().unwrap_or_default(), |entry| entry.name.clone());
     let mut presets = vec![("dev", dev), ("distilled", distilled)];
     if name.to_lowercase().contains("distilled") {
         presets.reverse();

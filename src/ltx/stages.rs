@@ -11,7 +11,7 @@ use super::{Ltx, audio_vae, vae};
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
 use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink, Made};
-use crate::media::Rgb;
+use crate::media::{Filter, Rgb};
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
 use crate::progress::{Progress, Stage};
 use crate::text::clean::strip;
@@ -52,6 +52,10 @@ impl Family for Ltx {
         let frame = family::frame(image, &compute.device)?;
         let latents = encoder.encode(&frame, plan.tiling)?;
         statistics.normalise(&latents.to_dtype(DType::F32)?)
+    }
+
+    fn filter(&self) -> Filter {
+        Filter::Bilinear
     }
 
     fn begins_with_image(&self) -> bool {

@@ -7,7 +7,7 @@ use std::path::Path;
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
 
-use super::resize::{Span, lanczos};
+use super::resize::{Filter, Span, resample};
 use crate::error::{Context, Error, Result};
 use crate::part::{DISK, Part};
 
@@ -69,11 +69,11 @@ fn decode(path: &Path) -> Result<DynamicImage> {
 
 /// Scales `image` until it covers `width` × `height` pixels, and crops what stands over, evenly on both sides.
 ///
-/// Lanczos in Pillow's arithmetic, as `ImageOps.fit(image, size, LANCZOS)`. A picture of that size is left as it is.
+/// In Pillow's arithmetic, as `ImageOps.fit(image, size, filter)`. A picture of that size is left as it is.
 ///
 /// # Panics
 /// When a side of `image` or of the size is zero.
-pub fn fit(image: &Rgb, width: u32, height: u32) -> Rgb {
+pub fn fit(image: &Rgb, width: u32, height: u32, filter: Filter) -> Rgb {
     assert!(![image.width, image.height, width, height].contains(&0), "a picture has at least one pixel");
     if (image.width, image.height) == (width, height) {
         return image.clone();
@@ -88,7 +88,7 @@ pub fn fit(image: &Rgb, width: u32, height: u32) -> Rgb {
         let start = (whole[axis] - kept[axis]) / 2.0;
         Span { start: start as f32, end: (start + kept[axis]) as f32 }
     };
-    lanczos(image, (span(0), span(1)), (width, height))
+    resample(image, (span(0), span(1)), (width, height), filter)
 }
 
 /// Writes a PNG, under another name until it is whole.

@@ -32,9 +32,10 @@ mod webm;
 use std::path::{Path, PathBuf};
 
 pub use image::{Rgb, fit, read_image, write_png};
+pub use read::{EncoderInfo, comment, encoders, ffmpeg_version};
 #[cfg(feature = "ffmpeg")]
 pub use recompress::recompress;
-pub use read::{EncoderInfo, comment, encoders, ffmpeg_version};
+pub use resize::Filter;
 
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
@@ -131,7 +132,7 @@ pub struct Film {
 enum Writer {
     Frames(frames::Folder),
     #[cfg(feature = "ffmpeg")]
-    Container(mux::Mux),
+    Container(Box<mux::Mux>),
 }
 
 impl Film {
@@ -292,7 +293,7 @@ fn encode_sound(_: Format, _: u32, _: usize) -> Result<()> {
 
 #[cfg(feature = "ffmpeg")]
 fn container(path: &Path, format: Format, spec: &FilmSpec, sound: Option<Waveform>) -> Result<Writer> {
-    mux::Mux::create(path, format, spec, sound).map(Writer::Container)
+    mux::Mux::create(path, format, spec, sound).map(Box::new).map(Writer::Container)
 }
 
 #[cfg(not(feature = "ffmpeg"))]

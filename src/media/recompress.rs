@@ -25,8 +25,11 @@ pub fn recompress(image: &Rgb, crf: u8) -> Result<Rgb> {
 fn even(image: &Rgb) -> Result<Rgb> {
     let (width, height) = (image.width / 2 * 2, image.height / 2 * 2);
     if width == 0 || height == 0 {
-        return Err(Error::usage(format!("a picture of {}x{} pixels is too small to compress", image.width, image.height))
-            .hint("use a larger picture, or `--set image_crf=0`"));
+        return Err(Error::usage(format!(
+            "a picture of {}x{} pixels is too small to compress",
+            image.width, image.height
+        ))
+        .hint("use a larger picture, or `--set image_crf=0`"));
     }
     let rows = image.data.chunks_exact(image.width as usize * 3).take(height as usize);
     Ok(Rgb { width, height, data: rows.flat_map(|row| &row[..width as usize * 3]).copied().collect() })

@@ -1,4 +1,4 @@
-//! Lanczos resampling in Pillow's fixed-point arithmetic, so that a picture of another size conditions a model with the
+//! Resampling in Pillow's fixed-point arithmetic, so that a picture of another size conditions a model with the
 //! very bytes that the reference pipelines see.
 //!
 //! After `ImagingResample` in Pillow's `src/libImaging/Resample.c`: horizontally, then vertically, each pass rounded to
@@ -11,8 +11,34 @@ use super::Rgb;
 
 /// 32 bits less 8 of the sample and 2 for the overshoot of the filter.
 const PRECISION: u32 = 32 - 8 - 2;
-/// Lobes of the filter on each side.
+/// Lobes of the Lanczos filter on each side.
 const LOBES: f64 = 3.0;
+
+/// What a picture is resampled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// Lanczos, of three lobes.
+    Lanczos,
+    /// Bilinear: a triangle.
+    Bilinear,
+}
+
+impl Filter {
+    /// How far it reaches on each side, in pixels of the smaller picture.
+    fn support(self) -> f64 {
+        match self {
+            Self::Lanczos => LOBES,
+            Self::Bilinear => 1.0,
+        }
+    }
+
+    fn at(self, x: f64) -> f64 {
+        match self {
+            Self::Lanczos => lanczos(x),
+            Self::Bilinear => (1.0 - x.abs()).max(0.0),
+        }
+    }
+}
 
 /// A stretch of one axis from `start` to `end`, in pixels, both possibly fractional. Pillow passes them as f32.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +54,9 @@ struct Window {
 }
 
 /// Scales the part of `image` that lies in `across` × `down` to `width` × `height`.
-pub(super) fn lanczos(image: &Rgb, (across, down): (Span, Span), (width, height): (u32, u32)) -> Rgb {
-    let columns = windows(image.width as usize, across, width as usize);
-    let rows = windows(image.height as usize, down, height as usize);
+pub(super) fn resample(image: &Rgb, (across, down): (Span, Span), (width, height): (u32, u32), filter: Filter) -> Rgb {
+    let columns = windows(image.width as usize, across, width as usize, filter);
+    let rows = windows(image.height as usize, down, height as usize, filter);
     let wide = horizontal(&image.data, image.width as usize, &columns);
     Rgb { width, height, data: vertical(&wide, width as usize * 3, &rows) }
 }
@@ -68,16 +94,16 @@ impl Window {
 }
 
 /// For each of `outputs` samples, which of the `inputs` samples count, and how much.
-fn windows(inputs: usize, span: Span, outputs: usize) -> Vec<Window> {
+fn windows(inputs: usize, span: Span, outputs: usize, filter: Filter) -> Vec<Window> {
     let scale = f64::from(span.end - span.start) / outputs as f64;
     // When enlarging, the filter keeps its own width.
     let stretch = scale.max(1.0);
-    let support = LOBES * stretch;
+    let support = filter.support() * stretch;
     let window = |output| {
         let centre = f64::from(span.start) + (output as f64 + 0.5) * scale;
         let first = (centre - support + 0.5).max(0.0) as usize;
         let last = ((centre + support + 0.5) as usize).min(inputs);
-        let weights: Vec<f64> = (first..last).map(|input| kernel((input as f64 - centre + 0.5) / stretch)).collect();
+        let weights: Vec<f64> = (first..last).map(|input| filter.at((input as f64 - centre + 0.5) / stretch)).collect();
         let sum: f64 = weights.iter().sum();
         let fixed = |weight: &f64| (weight / sum * f64::from(1 << PRECISION)).round() as i32;
         Window { first, weights: weights.iter().map(fixed).collect() }
@@ -86,7 +112,7 @@ fn windows(inputs: usize, span: Span, outputs: usize) -> Vec<Window> {
 }
 
 /// The Lanczos kernel, `sinc(x) · sinc(x / 3)` between −3 and 3.
-fn kernel(x: f64) -> f64 {
+fn lanczos(x: f64) -> f64 {
     let sinc = |x: f64| if x == 0.0 { 1.0 } else { (x * std::f64::consts::PI).sin() / (x * std::f64::consts::PI) };
     if (-LOBES..LOBES).contains(&x) { sinc(x) * sinc(x / LOBES) } else { 0.0 }
 }

@@ -33,7 +33,8 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
     let path = folder.join("model_index.json");
     if !path.is_file() {
         return Err(Error::failed(format!("no `model_index.json` in {}", folder.display())).hint(
-            "talkie reads folders in diffusers' layout: for Wan, the repositories whose names end in `-Diffusers`",
+            "talkie reads folders in diffusers' layout, as those of Wan and LTX-2 whose names end in `-Diffusers`; `talkie models` \
+             lists repositories",
         ));
     }
     let index = read_json(&path)?;

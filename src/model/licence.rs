@@ -23,7 +23,7 @@ pub(super) fn say_once(entry: &Entry, progress: &mut Progress<'_>) -> Result<()>
         return Ok(());
     }
     let terms = licence.terms.as_deref().map_or_else(String::new, |terms| format!(": {terms}"));
-    let words = format!("the weights of {} are under {}{terms} ({})", entry.name, licence.name, licence.url);
+    let words = format!("the weights of {} are under {}, {}{terms}", entry.name, licence.name, licence.url);
     let file: Option<PathBuf> = home().ok().map(|home| home.join("licences").join(&entry.name));
     if file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).is_some_and(|said| said == words) {
         return Ok(());

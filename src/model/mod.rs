@@ -85,6 +85,15 @@ impl Model {
         }
     }
 
+    /// What the model is called: the name of its folder or, in the hub's cache, of its repository.
+    pub fn name(&self) -> Option<String> {
+        let name = |folder: &Path| Some(folder.file_name()?.to_string_lossy().into_owned());
+        let snapshots = self.folder.parent().filter(|parent| name(parent).as_deref() == Some("snapshots"));
+        let repository = snapshots.and_then(Path::parent).and_then(name);
+        let repository = repository.as_deref().and_then(|folder| folder.strip_prefix("models--"));
+        repository.map(|repository| repository.replace("--", "/")).or_else(|| name(&self.folder))
+    }
+
     /// A part that the model cannot do without.
     ///
     /// # Errors

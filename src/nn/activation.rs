@@ -30,6 +30,9 @@ pub fn leaky_relu(xs: &Tensor, slope: f64) -> Result<Tensor> {
     candle_nn::ops::leaky_relu(xs, slope)
 }
 
+/// Values that a core takes at one time: what fits the nearest cache.
+const BLOCK: usize = 1 << 12;
+
 /// [`leaky_relu`] on a CPU: one pass on all cores, where candle makes three on one.
 struct LeakyRelu(f32);
 
@@ -42,8 +45,6 @@ impl CustomOp1 for LeakyRelu {
         let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
             candle_core::bail!("a rectifier wants contiguous f32");
         };
-        // Beyond the nearest cache, and far less than a core's share.
-        const BLOCK: usize = 1 << 14;
         let mut ys = vec![0f32; end - start];
         ys.par_chunks_mut(BLOCK).zip(values[start..end].par_chunks(BLOCK)).for_each(|(ys, xs)| {
             ys.iter_mut().zip(xs).for_each(|(y, x)| *y = if *x > 0.0 { *x } else { x * self.0 });

@@ -112,9 +112,12 @@ impl Wan {
             (false, true) => ImageUse::Optional,
             (false, false) => ImageUse::None,
         };
-        let name = self.model.folder.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Geometry {
-            title: if self.named { self.defaults.title.clone() } else { name.unwrap_or_else(|| "this model".into()) },
+            title: if self.named {
+                self.defaults.title.clone()
+            } else {
+                self.model.name().unwrap_or_else(|| "this model".into())
+            },
             spatial: self.vae.spatial_factor(),
             temporal: self.vae.temporal_factor(),
             patch: self.transformer.patch_size,

@@ -7,7 +7,7 @@ use std::path::Path;
 use image::{DynamicImage, ExtendedColorType, ImageBuffer, ImageEncoder, ImageFormat, Luma, LumaA, Rgb as Pixel, Rgba};
 use proptest::prelude::*;
 use talkie::error::Kind;
-use talkie::media::{Rgb, fit, read_image, write_png};
+use talkie::media::{Filter, Rgb, fit, read_image, write_png};
 
 use super::support::{landscape, mean_error, names, noise};
 
@@ -38,19 +38,19 @@ const PILLOW: [(Size, Size, u64, u64); 7] = [
 #[test]
 fn a_picture_is_fitted_as_pillow_does() {
     for (from, to, sum, weighted) in PILLOW {
-        let fitted = fit(&congruence(from.0, from.1), to.0, to.1);
+        let fitted = fit(&congruence(from.0, from.1), to.0, to.1, Filter::Lanczos);
         assert_eq!((fitted.width, fitted.height, fitted.data.len()), (to.0, to.1, (to.0 * to.1 * 3) as usize));
         let places = (1_u64..).zip(&fitted.data).map(|(place, value)| place * u64::from(*value)).sum::<u64>();
         let total = fitted.data.iter().map(|value| u64::from(*value)).sum::<u64>();
         assert_eq!((total, places), (sum, weighted), "{from:?} to {to:?}");
     }
-    assert_eq!(fit(&congruence(4, 4), 2, 2).data.len(), 12);
+    assert_eq!(fit(&congruence(4, 4), 2, 2, Filter::Lanczos).data.len(), 12);
 }
 
 #[test]
 fn a_picture_of_the_right_size_is_untouched() {
     let image = congruence(48, 32);
-    assert_eq!(fit(&image, 48, 32), image);
+    assert_eq!(fit(&image, 48, 32, Filter::Lanczos), image);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn what_stands_over_is_cropped_evenly() {
     // Red, green and blue thirds, side by side: a square of the middle is green.
     let row: Vec<u8> = [[255, 0, 0], [0, 255, 0], [0, 0, 255]].iter().flat_map(|colour| colour.repeat(30)).collect();
     let wide = Rgb { width: 90, height: 30, data: row.repeat(30) };
-    let middle = fit(&wide, 20, 20);
+    let middle = fit(&wide, 20, 20, Filter::Lanczos);
     let green = middle.data.chunks_exact(3).skip(5).step_by(20).all(|pixel| pixel == [0, 255, 0]);
     assert!(green, "{:?}", &middle.data[..60]);
 }
@@ -205,9 +205,9 @@ proptest! {
 
     #[test]
     fn any_size_fits_any_other(from in (1..40_u32, 1..40_u32), to in (1..40_u32, 1..40_u32)) {
-        let fitted = fit(&congruence(from.0, from.1), to.0, to.1);
+        let fitted = fit(&congruence(from.0, from.1), to.0, to.1, Filter::Lanczos);
         prop_assert_eq!(fitted.data.len() as u32, to.0 * to.1 * 3);
         let flat = Rgb { width: from.0, height: from.1, data: [9, 99, 199].repeat((from.0 * from.1) as usize) };
-        prop_assert!(fit(&flat, to.0, to.1).data.chunks_exact(3).all(|pixel| pixel == [9, 99, 199]));
+        prop_assert!(fit(&flat, to.0, to.1, Filter::Lanczos).data.chunks_exact(3).all(|pixel| pixel == [9, 99, 199]));
     }
 }

@@ -168,7 +168,7 @@ fn notes(output: Option<&str>, sound: Waveform) -> (Vec<String>, Option<Waveform
 
 #[test]
 fn the_film_says_what_becomes_of_its_sound() {
-    let clipped = sound(24_000, &[&[1.0; 24_000 * 2 + 1500]]);
+    let clipped = sound(24_000, &[&vec![1.0; 49_500]]);
     let (said, kept) = notes(None, clipped.clone());
     assert!(said.iter().any(|note| note.contains("clips")), "{said:?}");
     assert_eq!(kept, Some(clipped.clone()));

@@ -151,6 +151,20 @@ fn at_random_with_a_picture_and_dpm() {
     at_random("wan22-i2v-a14b", &["--image", "picture.png", "--sampler", "dpm++", "--steps", "40", "--frames", "9"]);
 }
 
+/// Every kind of guidance, a picture, and sound.
+#[test]
+fn at_random_with_sound() {
+    let film = ["--image", "picture.png", "--steps", "20", "--size", "64x64", "--frames", "17", "--set", "image_crf=0"];
+    at_random("ltx23", &film);
+}
+
+#[test]
+fn at_random_in_two_stages() {
+    let film =
+        ["--preset", "distilled", "--image", "picture.png", "--steps", "8", "--size", "128x128", "--frames", "17"];
+    at_random("ltx2", &film);
+}
+
 #[test]
 fn in_the_middle_of_the_steps() {
     for (model, sampler) in [("wan21-t2v", "unipc"), ("wan21-t2v", "dpm++"), ("wan22-a14b", "euler")] {
