@@ -21,7 +21,7 @@ pub struct Recipe {
     pub talkie: String,
     /// The model in a few words.
     pub model: String,
-    /// Its folder or repository, as it was asked for.
+    /// Its name or repository, as it was asked for; of a folder its own name, without those around it.
     pub source: String,
     /// Its weights.
     pub files: Vec<HashedFile>,
@@ -84,7 +84,7 @@ impl Recipe {
         Ok(Self {
             talkie: env!("CARGO_PKG_VERSION").into(),
             model: plan.model.clone(),
-            source: plan.request.model.clone().unwrap_or_default(),
+            source: plan.request.model.as_deref().map(source).unwrap_or_default(),
             files,
             prompt: plan.prompt.clone(),
             negative: plan.negative.clone(),
@@ -110,6 +110,13 @@ impl Recipe {
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string(self).context(|| "packing the recipe")
     }
+}
+
+/// A model as a film may name it to strangers: where folders lie is the user's own business.
+fn source(model: &str) -> String {
+    let folder = Path::new(model);
+    let name = folder.file_name().filter(|_| folder.is_dir());
+    name.map_or_else(|| model.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The recipe in a film, as JSON: of any version of talkie, and unknown fields with it.

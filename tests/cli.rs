@@ -193,7 +193,7 @@ fn the_recipe_comes_back_from_every_film() {
         let done = bench.run(&["inspect", &name, "--json"]);
         let recipe = json(&done.worked(&[]).stdout);
         assert_eq!(recipe["prompt"], "a “red” fox ✓");
-        assert_eq!(recipe["talkie"], env!("CARGO_PKG_VERSION"));
+        assert_eq!((&recipe["talkie"], &recipe["source"]), (&env!("CARGO_PKG_VERSION").into(), &"model".into()));
         assert_eq!((&recipe["seed"], &recipe["frames"], &recipe["steps"]), (&json("1"), &json("5"), &json("2")));
         assert_eq!(recipe["parameters"]["boundary_ratio"], 0.875);
         let files = recipe["files"].as_array().expect("files");
