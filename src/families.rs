@@ -47,6 +47,11 @@ fn of(mut model: Model, source: &Source, request: &Request) -> Result<Opened> {
             model.replace(name, with)?;
         }
     }
+    // Latents are decoded without reading; a prompt is not turned into a film without.
+    if !request.prompt.is_empty() {
+        model.component("text_encoder")?;
+        model.component("tokenizer")?;
+    }
     let entry = source.entry();
     let family: Box<dyn Family> = if Wan::knows(&model) {
         Box::new(Wan::open(model.clone(), entry.cloned())?)

@@ -30,3 +30,4 @@ mod parity_transformer;
 mod parity_vae;
 mod resume;
 mod sampling;
+mod single_file;

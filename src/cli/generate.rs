@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// A TOML file with `prompt`, `dialogue`, `sounds` and `music`, instead of a prompt
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     prompt_file: Option<PathBuf>,
-    /// A name from `talkie models`, a hub repository `org/name`, or a folder
+    /// A name from `talkie models`, a hub repository `org/name`, a folder, or a file of LTX-2
     #[arg(short, long)]
     model: Option<String>,
     /// Where the film goes: .mp4, .mov, .webm, .gif, or a folder for PNG frames [default: film.mp4]
@@ -61,7 +61,7 @@ pub(super) struct Args {
     /// Other weights for the transformer: a safetensors file, or a folder like the model's own
     #[arg(long, value_name = "FILE")]
     transformer: Option<PathBuf>,
-    /// Other weights for the text encoder
+    /// Other weights for the text encoder; for a model in one file, the folder of Gemma 3 with its tokenizer
     #[arg(long, value_name = "FILE")]
     text_encoder: Option<PathBuf>,
     #[command(flatten)]

@@ -27,7 +27,7 @@ pub(super) fn stages(ltx: &Ltx, shape: &Shape, tiling: Option<Tiling>) -> Vec<St
 fn text(ltx: &Ltx) -> StageMemory {
     let rows = super::TEXT_LENGTH as f64;
     let states = ltx.connectors.text_proj_in_factor as f64 * ltx.connectors.caption_channels as f64;
-    let hidden = ltx.text.hidden_size as f64;
+    let hidden = ltx.text.as_ref().map_or(0, |text| text.hidden_size) as f64;
     let work = 2.0 * rows * states * VALUE + rows * hidden * 40.0 * VALUE + 256.0 * MIB;
     let weights = bytes(ltx, "text_encoder").max(bytes(ltx, "connectors"));
     StageMemory { stage: Stage::Text, weights, work: (BASE + work) as u64 }

@@ -39,7 +39,8 @@ pub struct Ltx {
     model: Model,
     transformer: config::Config,
     connectors: connectors::Config,
-    text: gemma3::Config,
+    /// None where a file has all other parts: that is enough to decode.
+    text: Option<gemma3::Config>,
     vae: vae::Config,
     /// None where the folder has no parts for it: the film is silent then.
     sound: Option<(audio_vae::Config, vocoder::Config)>,
@@ -65,8 +66,8 @@ impl Ltx {
         transformer.check()?;
         let connectors: connectors::Config = part("connectors", "LTX2TextConnectors")?.config()?;
         connectors.check()?;
-        let text = gemma3::Config::from_json(&model.component("text_encoder")?.config)?;
-        connectors.check_encoder(&text)?;
+        let text = model.find("text_encoder").map(|part| gemma3::Config::from_json(&part.config)).transpose()?;
+        text.iter().try_for_each(|text| connectors.check_encoder(text))?;
         let vae = vae::Config::parse(&json(part("vae", "AutoencoderKLLTX2Video")?))?;
         let sound = match (model.find("audio_vae"), model.find("vocoder")) {
             (Some(autoencoder), Some(vocoder)) => {

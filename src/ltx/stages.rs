@@ -115,7 +115,7 @@ impl Family for Ltx {
 
 impl Ltx {
     fn weights(&self, component: &str, compute: &Compute) -> Result<Weights> {
-        Weights::open(&self.model.component(component)?.paths(), &compute.device, compute.dtype)
+        self.model.component(component)?.weights(&compute.device, compute.dtype)
     }
 
     /// The hidden states of the text encoder for each prompt, packed.
@@ -136,8 +136,10 @@ impl Ltx {
             }
             tokens.push(found.ids);
         }
-        let encoder = Gemma3::load(&self.weights("text_encoder", compute)?, &self.text)?;
-        let states = self.text.layer_types.len() as u64 + 1;
+        let weights = self.weights("text_encoder", compute)?;
+        let config = self.text.as_ref().ok_or_else(|| Error::failed("the model has no text encoder"))?;
+        let encoder = Gemma3::load(&weights, config)?;
+        let states = config.layer_types.len() as u64 + 1;
         let (mut done, total) = (0, prompts.len() as u64 * states);
         let mut all = Vec::with_capacity(prompts.len());
         for ids in tokens {

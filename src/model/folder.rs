@@ -27,7 +27,8 @@ const UPSAMPLER: &str = "latent_upsampler";
 
 pub(super) fn open(folder: &Path) -> Result<Model> {
     if !folder.is_dir() {
-        return Err(Error::usage(format!("no model folder at {}", folder.display()))
+        let what = if folder.to_string_lossy().ends_with(super::single::ENDING) { "file" } else { "folder" };
+        return Err(Error::usage(format!("no model {what} at {}", folder.display()))
             .hint("`talkie models` lists the models that can be fetched by name"));
     }
     let path = folder.join("model_index.json");
@@ -88,7 +89,7 @@ pub(super) fn component(folder: &Path, name: &str, class: &str) -> Result<Compon
             Error::failed(format!("the model's `{name}` has no `config.json`, in {}", folder.display())).hint(FETCH)
         );
     }
-    Ok(Component { name: name.into(), class: class.into(), folder: folder.to_owned(), config, files })
+    Ok(Component { name: name.into(), class: class.into(), folder: folder.to_owned(), config, files, names: None })
 }
 
 /// The one file, or all the shards that the index names.

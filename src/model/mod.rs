@@ -1,22 +1,26 @@
-//! A model on disk: what the folder that diffusers writes holds, before any weight is read.
+//! A model on disk: what the folder that diffusers writes, or a file of its authors, holds, before any weight is read.
 
 mod folder;
 mod licence;
+mod single;
 mod source;
 
 use std::path::{Path, PathBuf};
 
+use candle_core::{DType, Device};
 use serde_json::Value;
 
 use crate::catalogue::{Described, Entry};
 use crate::error::{Error, Result};
+use crate::weights::Weights;
+use crate::weights::keys::Names;
 pub use folder::read_json;
 pub use source::{Repository, Source};
 
 /// A model's parts and where they are.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// The folder.
+    /// The folder, or the file that holds the networks.
     pub folder: PathBuf,
     /// The class that diffusers would run it with, such as `WanPipeline`.
     pub pipeline: String,
@@ -33,12 +37,14 @@ pub struct Component {
     pub name: String,
     /// Its class, such as `WanTransformer3DModel`.
     pub class: String,
-    /// Its own folder.
+    /// Its own folder, or the file that it is in with others.
     pub folder: PathBuf,
     /// Its configuration: `config.json`, or `scheduler_config.json`; null for a tokenizer.
     pub config: Value,
     /// Its weights, complete: one file, or all shards. Empty for a tokenizer or a scheduler.
     pub files: Vec<WeightFile>,
+    /// How its tensors are found in the files, where those are its authors' and not diffusers'.
+    pub names: Option<Names>,
 }
 
 /// A file with weights.
@@ -46,17 +52,18 @@ pub struct Component {
 pub struct WeightFile {
     /// Where it is.
     pub path: PathBuf,
-    /// Its size.
+    /// Its size, or that of the part in it.
     pub bytes: u64,
 }
 
 impl Model {
-    /// Reads a folder in diffusers' layout.
+    /// Reads a folder in diffusers' layout, or a file with all networks but the text encoder, as LTX-2 is published.
     ///
     /// # Errors
-    /// A folder that is not one, a part or a shard that is missing, JSON that is not what it should be.
-    pub fn open(folder: &Path) -> Result<Self> {
-        folder::open(folder)
+    /// A folder that is not one, a part or a shard that is missing, JSON that is not what it should be; a file of a layout
+    /// that talkie does not know, or without its configuration.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_file() { single::open(path) } else { folder::open(path) }
     }
 
     /// A released model as the catalogue describes it, before its files are here.
@@ -75,6 +82,7 @@ impl Model {
                 folder,
                 config: Value::Object(described.config.clone()),
                 files: if bytes > 0 { vec![file] } else { Vec::new() },
+                names: None,
             }
         };
         Self {
@@ -100,8 +108,12 @@ impl Model {
     /// It is not there.
     pub fn component(&self, name: &str) -> Result<&Component> {
         self.find(name).ok_or_else(|| {
-            Error::failed(format!("the model has no `{name}`, in {}", self.folder.display()))
-                .hint("fetch the model again; its `model_index.json` should name this part")
+            let hint = if self.folder.is_file() {
+                single::WITHOUT_TEXT
+            } else {
+                "fetch the model again; its `model_index.json` should name this part"
+            };
+            Error::failed(format!("the model has no `{name}`, in {}", self.folder.display())).hint(hint)
         })
     }
 
@@ -123,8 +135,15 @@ impl Model {
     /// Puts other weights in the place of a part's: a safetensors file, or a folder like the part's own.
     ///
     /// # Errors
-    /// A part that the model has not, a file that is not there, a folder that is not one.
+    /// A part that the model has not, a file that is not there, a folder that is not one. A file that came without a text
+    /// encoder takes a folder of one, with its tokenizer in it or beside it.
     pub fn replace(&mut self, name: &str, with: &Path) -> Result<()> {
+        if self.folder.is_file() && name == "text_encoder" && (with.is_dir() || self.find(name).is_none()) {
+            for part in single::text_parts(with, self.find("tokenizer"))? {
+                self.set(part);
+            }
+            return Ok(());
+        }
         let at = self.components.iter().position(|component| component.name == name);
         let Some(component) = at.map(|at| &mut self.components[at]) else {
             return Err(Error::usage(format!("the model has no `{name}` to replace with {}", with.display()))
@@ -134,6 +153,7 @@ impl Model {
             *component = folder::component(with, name, &component.class)?;
         } else {
             component.files = vec![folder::weight_file(with)?];
+            component.names = None;
         }
         Ok(())
     }
@@ -165,6 +185,14 @@ impl Component {
     /// The paths of its weights.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    /// Its weights, under the names that diffusers gives them.
+    ///
+    /// # Errors
+    /// As [`Weights::open_as`].
+    pub fn weights(&self, device: &Device, dtype: DType) -> Result<Weights> {
+        Weights::open_as(&self.paths(), self.names, device, dtype)
     }
 
     /// Its configuration as a type of ours.

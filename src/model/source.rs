@@ -1,8 +1,8 @@
-//! Where a model is: a folder, or a repository of the hub, by name or not.
+//! Where a model is: a folder or file, or a repository of the hub, by name or not.
 
 use std::path::PathBuf;
 
-use super::{Component, Model, folder, licence};
+use super::{Component, Model, folder, licence, single};
 use crate::catalogue::{self, Described, Entry};
 use crate::error::{Error, Kind, Result};
 use crate::hub::{FileState, Hub};
@@ -19,7 +19,7 @@ const REVISION: &str = "main";
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "there is one, once")]
 pub enum Source {
-    /// A folder on this machine.
+    /// A folder or a file on this machine.
     Folder(PathBuf),
     /// A repository of the hub.
     Hub(Repository),
@@ -39,13 +39,13 @@ pub struct Repository {
 }
 
 impl Source {
-    /// What a user means by a model: a folder, a catalogue name, or a hub repository.
+    /// What a user means by a model: a folder, a file, a catalogue name, or a hub repository.
     ///
     /// # Errors
     /// None of them, with the names that look like it.
     pub fn find(name: &str) -> Result<Self> {
         let folder = PathBuf::from(name);
-        if folder.exists() || name.starts_with(['.', '/', '~']) {
+        if folder.exists() || name.starts_with(['.', '/', '~']) || name.ends_with(single::ENDING) {
             return Ok(Self::Folder(folder));
         }
         match catalogue::find(name) {

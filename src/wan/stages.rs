@@ -109,7 +109,7 @@ impl Family for Wan {
 
 impl Wan {
     fn weights(&self, component: &str, compute: &Compute) -> Result<Weights> {
-        Weights::open(&self.model.component(component)?.paths(), &compute.device, compute.dtype)
+        self.model.component(component)?.weights(&compute.device, compute.dtype)
     }
 }
 

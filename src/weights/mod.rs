@@ -1,5 +1,6 @@
 //! One view over a network's weights: strict, memory-mapped, and each tensor as it is stored.
 
+pub mod keys;
 mod safetensors;
 
 use std::collections::{BTreeSet, HashMap};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::error::{Error, Result};
+use keys::Names;
 pub use safetensors::{Header, Stored};
 
 /// The weights of one network, seen from one of its modules.
@@ -34,7 +36,20 @@ impl Weights {
     /// # Errors
     /// A file that is missing, cut short or not safetensors, or a tensor that two files both hold.
     pub fn open(paths: &[PathBuf], device: &Device, dtype: DType) -> Result<Self> {
-        let files = paths.iter().map(|path| safetensors::File::open(path)).collect::<Result<Vec<_>>>()?;
+        Self::open_as(paths, None, device, dtype)
+    }
+
+    /// As [`Weights::open`]. With `names`, the files hold other networks too, and all that is seen of them are this one's
+    /// tensors, under the names that diffusers gives them.
+    ///
+    /// # Errors
+    /// As [`Weights::open`], and two tensors of a file that would have the same name.
+    pub fn open_as(paths: &[PathBuf], names: Option<Names>, device: &Device, dtype: DType) -> Result<Self> {
+        let open = |path: &PathBuf| match names {
+            Some(names) => safetensors::File::open(path)?.renamed(&|name| names.of(name)),
+            None => safetensors::File::open(path),
+        };
+        let files = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
         let mut seen = BTreeSet::new();
         for (file, name) in files.iter().flat_map(|file| file.names().map(move |name| (file, name))) {
             if !seen.insert(name) {
@@ -55,12 +70,14 @@ impl Weights {
         Self { store: self.store.clone(), prefix: self.key(&name.to_string()) }
     }
 
+    /// All tensors in the files, from the root.
+    pub fn tensors(&self) -> impl Iterator<Item = (&String, &Stored)> {
+        self.store.files.iter().flat_map(safetensors::File::tensors)
+    }
+
     /// The names and shapes of all tensors in the files, from the root.
     pub fn shapes(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
-        self.store
-            .files
-            .iter()
-            .flat_map(|file| file.tensors().map(|(name, stored)| (name.clone(), stored.shape.clone())))
+        self.tensors().map(|(name, stored)| (name.clone(), stored.shape.clone()))
     }
 
     /// The words that the files carry besides their tensors.

@@ -108,6 +108,23 @@ impl File {
         Ok(Self { path: path.to_owned(), map, tensors, words: header.words() })
     }
 
+    /// What of the file has another name, under that name.
+    pub(super) fn renamed(mut self, name_of: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut renamed = BTreeMap::new();
+        for (original, stored) in std::mem::take(&mut self.tensors) {
+            let Some(name) = name_of(&original) else { continue };
+            if renamed.contains_key(&name) {
+                let path = self.path.display();
+                return Err(Error::failed(format!(
+                    "`{original}` is there under another name too, `{name}`, in {path}"
+                ))
+                .hint("fetch the file again, or take it from its authors"));
+            }
+            renamed.insert(name, stored);
+        }
+        Ok(Self { tensors: renamed, ..self })
+    }
+
     pub(super) fn words(&self) -> &HashMap<String, String> {
         &self.words
     }
