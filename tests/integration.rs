@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(unreachable_pub, reason = "`pub` says what a helper module is for; nothing outside sees any of it")]
+#![allow(clippy::print_stdout, reason = "figures, for whoever runs a test by itself")]
 
 mod support;
 

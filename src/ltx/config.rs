@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 /// `config.json` of diffusers' `LTX2VideoTransformer3DModel`. Fields that do not change the result are not read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the file's")]
 pub struct Config {
     /// Channels of a video token that comes in.
     pub in_channels: usize,

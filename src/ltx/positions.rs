@@ -52,7 +52,8 @@ impl Positions {
         config.check()?;
         let tokens =
             grid.video.iter().try_fold(1usize, |product, &side| product.checked_mul(side)).unwrap_or(usize::MAX);
-        if !(1..=MOST).contains(&tokens) || !(1..=MOST).contains(&grid.audio) || !(grid.fps > 0.0 && grid.fps < 1e4) {
+        let some = |count: usize| (1..=MOST).contains(&count);
+        if !(some(tokens) && some(grid.audio) && grid.fps > 0.0 && grid.fps < 1e4) {
             return Err(Error::failed(format!(
                 "no film has {tokens} video tokens at {} frames a second and {} audio tokens",
                 grid.fps, grid.audio

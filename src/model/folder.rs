@@ -46,7 +46,7 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
     let mut components = entries
         .iter()
         .filter_map(|(name, entry)| Some((name.as_str(), entry.as_array()?.get(1)?.as_str()?)))
-        .filter(|(name, _)| !UNUSED.contains(name) && !(OPTIONAL.contains(name) && !folder.join(name).is_dir()))
+        .filter(|(name, _)| !UNUSED.contains(name) && (!OPTIONAL.contains(name) || folder.join(name).is_dir()))
         .map(|(name, class)| component(&subfolder(folder, name)?, name, class))
         .collect::<Result<Vec<_>>>()?;
     // No pipeline of diffusers names it: it is loaded by itself.

@@ -42,7 +42,7 @@ const SOUND_KEYS: [(&str, &str); 13] = [
 ];
 
 /// The sigmas of a second stage where the preset names none: those of LTX-2's distilled models.
-const REFINE_SIGMAS: [f64; 3] = [0.909375, 0.725, 0.421875];
+const REFINE_SIGMAS: [f64; 3] = [0.909_375, 0.725, 0.421_875];
 
 const OWN: &str = "leave it out to have the model's own value";
 

@@ -54,8 +54,8 @@ impl Shape {
 
     /// Whether this is the shape of the first of two stages.
     pub(super) fn is_half_of(&self, whole: &Self, geometry: &Geometry) -> bool {
-        whole.width % 2 == 0
-            && whole.height % 2 == 0
+        whole.width.is_multiple_of(2)
+            && whole.height.is_multiple_of(2)
             && *self == Self::new(whole.width / 2, whole.height / 2, whole.frames, geometry)
     }
 
