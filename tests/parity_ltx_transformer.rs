@@ -158,7 +158,6 @@ fn ltx_rotary_pairs_of_neighbours_forward() {
 /// long the whole forward takes; half the processor time is the figure where the machine is not idle.
 #[test]
 #[ignore = "by hand: needs what tests/fixtures/ltx_block.py writes (1.6 GB), and TALKIE_LTX_BLOCK, its folder"]
-#[expect(clippy::print_stderr, reason = "a figure for whoever runs this")]
 fn ltx_block_of_real_width_forwards() {
     let folder = PathBuf::from(std::env::var("TALKIE_LTX_BLOCK").expect("TALKIE_LTX_BLOCK"));
     let sizes = serde_json::json!({"num_frames": 4, "height": 8, "width": 16, "fps": 24.0, "audio_num_frames": 64});

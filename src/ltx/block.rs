@@ -1,6 +1,6 @@
 //! One block of the LTX-2 transformer: two streams that attend to themselves, to the text and to each other.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::attention::{Attention, AttentionShape};
 use super::config::{Config, Modality, Stream};
@@ -93,7 +93,7 @@ impl Half {
     fn modulate_text(&self, given: &Given) -> Result<Tensor> {
         let text = &given.text;
         let (Some(table), Some(prompt)) = (&self.prompt_table, &given.times.prompt) else { return Ok(text.clone()) };
-        prompt.with(table)?.shift_scale(&text.to_dtype(candle_core::DType::F32)?, 0, 1)?.to_dtype(text.dtype())
+        prompt.with(table)?.shift_scale(&text.to_dtype(DType::F32)?, 0, 1)?.to_dtype(text.dtype())
     }
 
     /// # Shapes

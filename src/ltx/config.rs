@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// `config.json` of diffusers' `LTX2VideoTransformer3DModel`. Fields that do not change the result are not read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
-#[expect(clippy::struct_excessive_bools, reason = "they are the file's")]
+#[expect(clippy::struct_excessive_bools, reason = "the fields of the file")]
 pub struct Config {
     /// Channels of a video token that comes in.
     pub in_channels: usize,
@@ -263,7 +263,7 @@ impl Config {
         RopeShape { width: self.audio_cross_attention_dim, ..self.rope(modality) }
     }
 
-    /// Parameters of the network.
+    /// Parameters of the network, of a shape that [`Config::check`] lets pass.
     pub fn parameters(&self) -> u64 {
         let [video, audio] = [Modality::Video, Modality::Audio].map(|modality| self.stream(modality));
         let linear = |inputs: usize, outputs: usize| (inputs as u64 + 1) * outputs as u64;

@@ -18,7 +18,7 @@ pub struct Grid {
 }
 
 /// More tokens of one kind than any film of these models has: 20 seconds at 1,536 by 1,024 pixels are 93,696.
-const MOST: usize = 1 << 20;
+const MOST: usize = 1 << 18;
 
 impl Grid {
     /// Tokens of the video.
@@ -52,8 +52,9 @@ impl Positions {
         config.check()?;
         let tokens =
             grid.video.iter().try_fold(1usize, |product, &side| product.checked_mul(side)).unwrap_or(usize::MAX);
-        let some = |count: usize| (1..=MOST).contains(&count);
-        if !(some(tokens) && some(grid.audio) && grid.fps > 0.0 && grid.fps < 1e4) {
+        let countable = (1..=MOST).contains(&tokens) && (1..=MOST).contains(&grid.audio);
+        let possible = countable && grid.fps > 0.0 && grid.fps < 1e4;
+        if !possible {
             return Err(Error::failed(format!(
                 "no film has {tokens} video tokens at {} frames a second and {} audio tokens",
                 grid.fps, grid.audio
