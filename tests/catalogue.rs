@@ -101,7 +101,9 @@ fn sampling_defaults_are_those_of_ltx_itself() {
         assert_eq!((entry.geometry.sizes[0], entry.geometry.frames, entry.geometry.fps), (size, 121, 24.0), "{name}");
         assert_eq!(av.image_crf, 33, "{name}");
         let (first, second): (&[f64], &[f64]) = match name.ends_with("distilled") {
-            true => (&[1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909_375, 0.725, 0.421_875], &[0.909_375, 0.725, 0.421_875]),
+            true => {
+                (&[1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909_375, 0.725, 0.421_875], &[0.909_375, 0.725, 0.421_875])
+            }
             false => (&[], &[]),
         };
         assert_eq!((sampling.sigmas.as_slice(), sampling.refine_sigmas.as_slice()), (first, second), "{name}");

@@ -101,13 +101,15 @@ fn events_tell_every_stage_to_its_end() {
     });
 }
 
+/// Where a callback says stop.
+type Stop = (&'static str, fn(&Event) -> bool);
+
 #[test]
 fn a_stop_in_any_stage_is_resumed_to_the_same_film() {
     at_home("a_stop_in_any_stage_is_resumed_to_the_same_film", || {
         let pipeline = Pipeline::open(&request(), &mut quiet).expect("a model");
         let whole = pipeline.generate(&request(), &mut quiet).expect("a film");
-        type Stop = (&'static str, fn(&Event) -> bool);
-    let stops: [Stop; 6] = [
+        let stops: [Stop; 6] = [
             ("the beginning", |event| matches!(event, Event::Run { .. })),
             ("the text", |event| matches!(event, Event::Begin { stage: Stage::Text, .. })),
             ("no step", |event| matches!(event, Event::Begin { stage: Stage::Denoise, .. })),
