@@ -81,15 +81,18 @@ impl Parameters {
         let av = defaults.av.as_ref().filter(|_| geometry.sound.is_some());
         let own = |pick: fn(&AvSampling) -> f64, none: f64| av.map_or(none, pick);
         let scale = |key: &str, own: f64, most: f64| finite(key, value(request, key)?.unwrap_or(own), 0.0, most);
+        // Where nothing would be perturbed, the pass that it takes is saved.
+        let stg =
+            |key: &str, own: f64| scale(key, own, 1000.0).map(|scale| if geometry.perturbs { scale } else { 0.0 });
         let guidance = Scales {
             text,
-            stg: scale("stg_scale", own(|av| av.stg_scale, 0.0), 1000.0)?,
+            stg: stg("stg_scale", own(|av| av.stg_scale, 0.0))?,
             modality: scale("modality_scale", own(|av| av.modality_scale, 1.0), 1000.0)?,
             rescale: scale("rescale", own(|av| av.rescale, 0.0), 1.0)?,
         };
         let audio_guidance = Scales {
             text: scale("audio_guidance", own(|av| av.audio_guidance, text), 1000.0)?,
-            stg: scale("audio_stg_scale", own(|av| av.audio_stg_scale, 0.0), 1000.0)?,
+            stg: stg("audio_stg_scale", own(|av| av.audio_stg_scale, 0.0))?,
             modality: scale("audio_modality_scale", own(|av| av.audio_modality_scale, 1.0), 1000.0)?,
             rescale: scale("audio_rescale", own(|av| av.audio_rescale, 0.0), 1.0)?,
         };
