@@ -93,7 +93,7 @@ impl SchedulerConfig {
     /// given points.
     ///
     /// # Errors
-    /// As [`Self::flow_shift`].
+    /// As [`Self::flow_shift`], or a line that leads to no positive number.
     pub fn flow_shift_at(&self, tokens: usize) -> Result<f64> {
         if !self.is_dynamic() {
             return self.flow_shift();
@@ -106,7 +106,12 @@ impl SchedulerConfig {
             "linear" => logarithm,
             _ => logarithm.exp(),
         };
-        check_flow_shift(shift).map(|()| shift)
+        // A large film has thousands: what no user would type is no mistake here.
+        if shift > 0.0 && shift.is_finite() {
+            return Ok(shift);
+        }
+        Err(Error::failed(format!("the scheduler's configuration leaves no shift for {tokens} tokens"))
+            .hint("give one with `--flow-shift`, or ask for a smaller film"))
     }
 
     fn is_dynamic(&self) -> bool {
