@@ -63,6 +63,27 @@ fn every_model_is_planned_before_it_is_fetched() {
     assert!(!bench.path("home").exists(), "a plan says no licence and writes nothing");
 }
 
+/// Sigmas are diffusers': the shift grows with the tokens beyond what a user may ask for.
+#[test]
+fn large_films_are_planned_in_one_stage() {
+    let bench = Bench::new("ltx2");
+    let plan = |arguments: &[&str]| {
+        let common = ["generate", "a red fox walks", "--plan", "--json", "--memory", "900GB"];
+        bench.run(&[&common[..], arguments].concat())
+    };
+    let done = plan(&["-m", "ltx-2", "--size", "1536x1024", "--steps", "8"]);
+    let json: Value = serde_json::from_str(&done.worked(&[]).stdout).expect("JSON");
+    let expected = [1.0, 0.981_677_3, 0.957_155_9, 0.922_880_6, 0.871_376_5, 0.785_597_1, 0.614_129_4, 0.1];
+    for (step, sigma) in json["steps"].as_array().expect("steps").iter().zip(expected) {
+        assert!((step["sigma"].as_f64().expect("a number") - sigma).abs() < 1e-5, "{step} {sigma}");
+    }
+    let done = plan(&["-m", "ltx-2", "--size", "1920x1088", "--frames", "241"]);
+    assert!(done.code == Some(2) && done.stderr.contains("63240 tokens"), "{done}");
+    assert!(done.stderr.contains("--flow-shift 8"), "{done}");
+    plan(&["-m", "ltx-2", "--size", "1920x1088", "--frames", "241", "--flow-shift", "8"]).worked(&[]);
+    plan(&["-m", "ltx-2.3-distilled", "--size", "1920x1088", "--frames", "241", "--set", "stages=1"]).worked(&[]);
+}
+
 #[test]
 fn a_licence_is_said_once_for_each_model() {
     let bench = Bench::new("ltx2");
