@@ -1,5 +1,6 @@
 //! What will happen, settled before a tensor exists: sizes, sigmas, files, memory, refusals.
 
+mod geometry;
 mod guidance;
 mod memory;
 mod parameters;
@@ -12,113 +13,19 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::catalogue;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::model::Model;
 use crate::part;
 use crate::progress::Stage;
 use crate::request::{MAX_PROMPT, Request, Size};
-use crate::schedule::{MAX_STEPS, Sampling, Schedule, SchedulerConfig};
+use crate::schedule::{MAX_STEPS, Sampling, Schedule};
 use crate::vae::Tiling;
+pub use geometry::{Geometry, ImageUse, Sound, SoundGeometry};
 pub use guidance::Scales;
 pub use memory::free as free_memory;
 pub use print::{human_bytes, one_line};
 pub use shape::Shape;
-
-/// What a family says of a model before any weight is read.
-#[derive(Clone)]
-pub struct Geometry {
-    /// The model in a few words.
-    pub title: String,
-    /// Pixels of a latent's side.
-    pub spatial: usize,
-    /// Frames of a latent frame; the first latent frame is one frame alone.
-    pub temporal: usize,
-    /// Latent frames, rows and columns of a token.
-    pub patch: [usize; 3],
-    /// The longest side in tokens, the number of frames included, that the transformer has positions for.
-    pub longest: usize,
-    /// Channels of the latents.
-    pub channels: usize,
-    /// Tokens that a prompt may have.
-    pub text_length: usize,
-    /// Whether a film can, or must, begin with a picture.
-    pub image: ImageUse,
-    /// The share of the noise above which the first of two transformers works.
-    pub boundary: Option<f64>,
-    /// The folder's scheduler.
-    pub scheduler: SchedulerConfig,
-    /// What the text encoder reads of a request: its prompt, with what is said and heard in the family's own words.
-    pub render: fn(&Request) -> String,
-    /// The soundtrack that comes with the film.
-    pub sound: Option<SoundGeometry>,
-    /// Why there will be no sound all the same, as a note.
-    pub silent: Option<String>,
-    /// Whether the transformer knows perturbed attention. Without it, spatio-temporal guidance changes nothing.
-    pub perturbs: bool,
-    /// Whether a film of twice the sides can be made from latents, in a second stage.
-    pub upsamples: bool,
-    /// Whether Euler's sigmas are evenly spaced before they are shifted, as far as the number of tokens says (LTX).
-    pub even_sigmas: bool,
-    /// The tiles that the autoencoder works in where whole frames do not fit into memory.
-    pub tiling: Tiling,
-    /// Sizes, frames and rate where the user says nothing.
-    pub film: catalogue::Geometry,
-    /// How to sample where the user says nothing: by name, the default first.
-    pub presets: Vec<(String, catalogue::Sampling)>,
-    /// Whether the shift of the schedule is the one in `presets` rather than the folder's: the folders of some released
-    /// models carry a shift that their authors do not use.
-    pub own_shift: bool,
-}
-
-/// The soundtrack of a model.
-#[derive(Debug, Clone, Copy)]
-pub struct SoundGeometry {
-    /// Latents a second.
-    pub rate: f64,
-    /// Channels of the audio autoencoder.
-    pub channels: usize,
-    /// Channels times bins of frequency: the width of a token.
-    pub width: usize,
-}
-
-impl SoundGeometry {
-    /// The latents of a soundtrack as long as a film.
-    fn settle(&self, shape: &Shape, fps: Fps) -> Sound {
-        let length = (fps.seconds(shape.frames) * self.rate).round_ties_even().max(1.0);
-        Sound { latents: [1, length as usize, self.width], channels: self.channels }
-    }
-}
-
-impl Geometry {
-    /// How to sample: as the preset of the request says, or as the model's own.
-    ///
-    /// # Errors
-    /// A preset that the model does not have.
-    fn sampling(&self, request: &Request) -> Result<catalogue::Sampling> {
-        let name = request.preset.as_deref();
-        let found = self.presets.iter().find(|(preset, _)| name.is_none_or(|name| name == preset));
-        if let Some((_, sampling)) = found {
-            return Ok(sampling.clone());
-        }
-        let names: Vec<&str> =
-            self.presets.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty()).collect();
-        let hint = if names.is_empty() { "leave it out".into() } else { format!("it has {}", names.join(" and ")) };
-        Err(Error::usage(format!("{} has no preset `{}`", self.title, name.unwrap_or_default())).hint(hint))
-    }
-}
-
-/// Whether a film can begin with a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImageUse {
-    /// The model reads no picture.
-    None,
-    /// It may have one.
-    Optional,
-    /// It cannot do without.
-    Required,
-}
 
 /// One denoising step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,15 +44,6 @@ pub struct Step {
     /// The guidance of the sound.
     #[serde(default)]
     pub audio_guidance: Option<Scales>,
-}
-
-/// The soundtrack as latents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sound {
-    /// The latents, as tokens: (1, T, C).
-    pub latents: [usize; 3],
-    /// Channels of the audio autoencoder; each has C / `channels` bins of frequency.
-    pub channels: usize,
 }
 
 /// A file that the run reads.
