@@ -288,7 +288,7 @@ fn single_files_that_are_none_are_refused() {
     let bench = Bench::new("ltx2");
     let run = |model: &str| film(&bench, &[model], "film", &[]);
     run("absent.safetensors").refused(2, &["no model file", "absent.safetensors"]);
-    run("model/model_index.json").refused(2, &["this is no model", "safetensors"]);
+    run("model/model_index.json").refused(2, &["no model folder", "safetensors"]);
     std::fs::write(bench.path("cut.safetensors"), b"\x10\0\0\0\0\0\0\0{}").unwrap();
     run("cut.safetensors").refused(1, &["not a whole safetensors file"]);
 }

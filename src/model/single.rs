@@ -73,7 +73,7 @@ pub(super) fn open(path: &Path) -> Result<Model> {
 /// The tensors of a file, and the words that it carries besides them.
 fn survey(path: &Path) -> Result<(Tensors, std::collections::HashMap<String, String>)> {
     if !path.to_string_lossy().ends_with(ENDING) {
-        return Err(Error::usage(format!("this is no model: {}", path.display()))
+        return Err(Error::usage(format!("no model folder, and no safetensors file, at {}", path.display()))
             .hint("`-m` takes a name from `talkie models`, a folder with `model_index.json`, or a safetensors file"));
     }
     let file = Weights::open(&[path.to_owned()], &Device::Cpu, DType::F32)?;
