@@ -4,15 +4,13 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use candle_core::Tensor;
-
+use crate::condition::conditions;
 use crate::decode::Decode;
 use crate::denoise::{self, Denoise};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::families;
 use crate::family::{Compute, Family};
-use crate::guidance::Conditioning;
 use crate::latents::{self, Latents};
 use crate::media;
 use crate::model::Model;
@@ -134,52 +132,14 @@ impl Pipeline {
             let plan = plan.clone();
             move || Recipe::of(&plan)?.to_json()
         });
-        let conditioning = self.condition(plan, run, compute, progress)?;
         let family = self.family.as_ref();
+        let conditioning = conditions(family, plan, run, compute, progress)?;
         let preview = plan.request.preview.then(|| Projection::measure(family, plan, compute)).transpose()?;
         let denoise = Denoise { family, plan, compute, conditioning: &conditioning, preview: preview.as_ref() };
         let latents = progress.stage(Stage::Denoise, plan.steps.len() as u64, |progress| denoise.run(run, progress))?;
         let recipe = recipe.join().map_err(|_| Error::failed("hashing the model's files stopped unexpectedly"))??;
         run.save_latents(&latents, HashMap::from([("recipe".to_owned(), recipe)]))?;
         Ok(latents)
-    }
-
-    /// The embeddings of the prompts and the latents of the first picture: from the run's folder, or made now.
-    fn condition(
-        &self,
-        plan: &Plan,
-        run: &Run,
-        compute: &Compute,
-        progress: &mut Progress<'_>,
-    ) -> Result<Conditioning> {
-        if let Some(kept) = run.conditioning(&compute.device)? {
-            return Conditioning::unpack(kept);
-        }
-        let prompts: Vec<&str> = std::iter::once(&plan.prompt).chain(&plan.negative).map(String::as_str).collect();
-        let mut embeddings = progress
-            .stage(Stage::Text, 0, |progress| self.family.encode_text(&prompts, plan, compute, progress))?
-            .into_iter()
-            .map(|embedding| {
-                let all = std::iter::once(&embedding.video).chain(&embedding.audio);
-                all.into_iter().try_for_each(|part| check_finite("the prompt's embedding", "text_encoder", part))?;
-                Ok(embedding)
-            })
-            .collect::<Result<Vec<_>>>()?
-            .into_iter();
-        let text = embeddings.next().ok_or_else(|| Error::failed("the text encoder made no embedding"))?;
-        let image = match &plan.request.image {
-            Some(path) => {
-                let picture = first_picture(path, plan, self.family.filter(), progress)?;
-                let encode = |progress: &mut Progress<'_>| self.family.encode_image(&picture, plan, compute, progress);
-                let latents = progress.stage(Stage::Image, 0, encode)?;
-                check_finite("the picture's latents", "vae", &latents)?;
-                Some(latents)
-            }
-            None => None,
-        };
-        let conditioning = Conditioning { text, negative: embeddings.next(), image };
-        run.save_conditioning(&conditioning.pack())?;
-        Ok(conditioning)
     }
 
     /// Latents to the film, frame by frame.
@@ -194,7 +154,7 @@ impl Pipeline {
         let recipe = words.get("recipe").map_or("", String::as_str);
         let (family, frames) = (self.family.as_ref(), plan.shape.frames);
         let sound = match latents.audio.as_ref().filter(|_| !plan.request.no_sound) {
-            Some(audio) => family.decode_sound(audio, compute)?,
+            Some(audio) => progress.stage(Stage::Sound, 0, |_| family.decode_sound(audio, compute))?,
             None => None,
         };
         let mut output = Output::create(plan, recipe, sound, progress)?;
@@ -229,39 +189,4 @@ fn check_files(plan: &Plan) -> Result<()> {
     request.noise.as_deref().map(|path| denoise::noise_of(path, plan)).transpose()?;
     request.save_latents.as_deref().map(latents::check_place).transpose()?;
     Ok(())
-}
-
-/// Refuses what a network overflowed in.
-fn check_finite(what: &str, part: &str, values: &Tensor) -> Result<()> {
-    if latents::is_finite(values)? {
-        return Ok(());
-    }
-    Err(Error::failed(format!("{what} holds values that are not finite numbers"))
-        .hint(format!("fetch the folder `{part}` of the model again, or try `--dtype f32`")))
-}
-
-/// The picture that the film begins with, at the film's size.
-fn first_picture(path: &Path, plan: &Plan, filter: media::Filter, progress: &mut Progress<'_>) -> Result<media::Rgb> {
-    let shape = plan.stage_shape(0);
-    let (width, height) = (shape.width as u32, shape.height as u32);
-    let picture = compressed(media::read_image(path)?, plan.image_crf, progress)?;
-    if (picture.width, picture.height) != (width, height) {
-        let (w, h) = (picture.width, picture.height);
-        progress.note(format!("the picture has {w}x{h} pixels: it is scaled and cropped to {width}x{height}"))?;
-    }
-    Ok(media::fit(&picture, width, height, filter))
-}
-
-/// The picture with the traces of compression that the model was trained on.
-#[cfg(feature = "ffmpeg")]
-fn compressed(picture: media::Rgb, crf: u8, _: &mut Progress<'_>) -> Result<media::Rgb> {
-    if crf == 0 { Ok(picture) } else { media::recompress(&picture, crf) }
-}
-
-#[cfg(not(feature = "ffmpeg"))]
-fn compressed(picture: media::Rgb, crf: u8, progress: &mut Progress<'_>) -> Result<media::Rgb> {
-    if crf > 0 {
-        progress.note("the first picture is not compressed as the model knows it: this talkie has no FFmpeg")?;
-    }
-    Ok(picture)
 }

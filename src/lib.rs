@@ -12,13 +12,14 @@
 //! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
 //! | 4 | [`wan`], [`ltx`] |
-//! | 5 | [`families`], [`guidance`], [`denoise`], [`decode`], [`preview`], [`output`] |
+//! | 5 | [`families`], [`guidance`], [`condition`], [`denoise`], [`decode`], [`preview`], [`output`] |
 //! | 6 | [`generate`] |
 //!
 //! A module uses its own level and those above it in this table, never one below.
 
 pub mod audio;
 pub mod catalogue;
+pub mod condition;
 pub mod decode;
 pub mod denoise;
 pub mod device;

@@ -19,6 +19,8 @@ pub enum Stage {
     Image,
     /// Denoising: the transformer. Counted in steps.
     Denoise,
+    /// Latents to sound: the audio autoencoder and the vocoder.
+    Sound,
     /// Latents to frames and frames to the file. Counted in frames.
     Decode,
 }
@@ -31,6 +33,7 @@ impl Stage {
             Self::Text => "text",
             Self::Image => "image",
             Self::Denoise => "denoise",
+            Self::Sound => "sound",
             Self::Decode => "decode",
         }
     }

@@ -17,6 +17,7 @@ mod layers;
 mod layers_sound;
 mod library;
 mod ltx_layers;
+mod ltx_sampling;
 mod media;
 mod memory;
 mod models;

@@ -13,7 +13,7 @@ use super::show::Show;
 pub(super) struct Args {
     /// A file of `--save-latents`, or `latents.safetensors` in a run's folder
     latents: PathBuf,
-    /// The model that made them: a name, a hub repository, or a folder
+    /// The model that made them: a name, a hub repository, a folder, or a file of LTX-2
     #[arg(short, long)]
     model: String,
     /// Where the film goes: .mp4, .mov, .webm, .gif, or a folder for PNG frames

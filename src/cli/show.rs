@@ -180,6 +180,7 @@ fn doing(stage: Stage) -> (&'static str, &'static str) {
         Stage::Text => ("reading the prompt", "layers"),
         Stage::Image => ("reading the picture", ""),
         Stage::Denoise => ("denoising", "steps"),
+        Stage::Sound => ("making the sound", ""),
         Stage::Decode => ("decoding", "frames"),
     }
 }

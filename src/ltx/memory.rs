@@ -19,6 +19,7 @@ pub(super) fn stages(ltx: &Ltx, shape: &Shape, tiling: Option<Tiling>) -> Vec<St
         text(ltx),
         StageMemory { stage: Stage::Image, ..autoencoder(ltx, shape, tiling) },
         denoise(ltx, shape),
+        sound(ltx),
         autoencoder(ltx, shape, tiling),
     ]
 }
@@ -47,6 +48,12 @@ fn denoise(ltx: &Ltx, shape: &Shape) -> StageMemory {
         weights: bytes(ltx, "transformer"),
         work: (BASE + widened + scores + activations + latents) as u64,
     }
+}
+
+/// The vocoder, whose weights are widened to f32 at once; it works in pieces, so that the length of the film does not count.
+fn sound(ltx: &Ltx) -> StageMemory {
+    let widened = 2 * bytes(ltx, "vocoder").max(bytes(ltx, "audio_vae"));
+    StageMemory { stage: Stage::Sound, weights: widened, work: (BASE + 256.0 * MIB) as u64 }
 }
 
 /// The decoder: what its convolutions remember, three frames each, and the frames at hand.

@@ -131,6 +131,7 @@ impl Ltx {
                 width,
             }),
             silent: self.sound.is_none().then(|| self.missing_sound()),
+            perturbs: config.perturbed_attn,
             upsamples: self.upsampler.is_some(),
             even_sigmas: true,
             tiling: vae::TILING,

@@ -55,6 +55,8 @@ pub struct Geometry {
     pub sound: Option<SoundGeometry>,
     /// Why there will be no sound all the same, as a note.
     pub silent: Option<String>,
+    /// Whether the transformer knows perturbed attention. Without it, spatio-temporal guidance changes nothing.
+    pub perturbs: bool,
     /// Whether a film of twice the sides can be made from latents, in a second stage.
     pub upsamples: bool,
     /// Whether Euler's sigmas are evenly spaced before they are shifted, as far as the number of tokens says (LTX).
@@ -255,6 +257,9 @@ impl Plan {
         let shape = Shape::settle(request, geometry, fps, &mut notes)?;
         let defaults = geometry.sampling(request)?;
         let set = parameters::Parameters::read(request, geometry, &defaults)?;
+        if geometry.sound.is_some() && !geometry.perturbs && request.set.keys().any(|key| key.contains("stg_")) {
+            notes.push("spatio-temporal guidance has no effect: this transformer knows no perturbed attention".into());
+        }
         let (shape, first_shape) = set.shapes(shape, geometry, &mut notes)?;
         let schedules = set.schedules(request, geometry, &defaults, first_shape.as_ref().unwrap_or(&shape))?;
         let steps = set.steps(&schedules, geometry);

@@ -81,15 +81,18 @@ impl Parameters {
         let av = defaults.av.as_ref().filter(|_| geometry.sound.is_some());
         let own = |pick: fn(&AvSampling) -> f64, none: f64| av.map_or(none, pick);
         let scale = |key: &str, own: f64, most: f64| finite(key, value(request, key)?.unwrap_or(own), 0.0, most);
+        // Where nothing would be perturbed, the pass that it takes is saved.
+        let stg =
+            |key: &str, own: f64| scale(key, own, 1000.0).map(|scale| if geometry.perturbs { scale } else { 0.0 });
         let guidance = Scales {
             text,
-            stg: scale("stg_scale", own(|av| av.stg_scale, 0.0), 1000.0)?,
+            stg: stg("stg_scale", own(|av| av.stg_scale, 0.0))?,
             modality: scale("modality_scale", own(|av| av.modality_scale, 1.0), 1000.0)?,
             rescale: scale("rescale", own(|av| av.rescale, 0.0), 1.0)?,
         };
         let audio_guidance = Scales {
             text: scale("audio_guidance", own(|av| av.audio_guidance, text), 1000.0)?,
-            stg: scale("audio_stg_scale", own(|av| av.audio_stg_scale, 0.0), 1000.0)?,
+            stg: stg("audio_stg_scale", own(|av| av.audio_stg_scale, 0.0))?,
             modality: scale("audio_modality_scale", own(|av| av.audio_modality_scale, 1.0), 1000.0)?,
             rescale: scale("audio_rescale", own(|av| av.audio_rescale, 0.0), 1.0)?,
         };
@@ -136,16 +139,14 @@ impl Parameters {
         shape: &Shape,
     ) -> Result<Schedules> {
         let sampler = self.sampling.sampler;
-        let given = self.sigmas.as_ref().or(Some(&defaults.sigmas).filter(|sigmas| !sigmas.is_empty()));
         let flow_shift = match request.flow_shift {
             // Even where sigmas are given and it shifts nothing: the recipe tells it.
             Some(shift) => check_flow_shift(shift).map(|()| shift)?,
             None if geometry.own_shift => defaults.flow_shift_at(shape.width as u32, shape.height as u32),
-            // Given sigmas are not shifted, and no film is too large for them.
-            None if given.is_some() => geometry.scheduler.flow_shift_at(shape.tokens).unwrap_or(1.0),
             None => geometry.scheduler.flow_shift_at(shape.tokens)?,
         };
         let steps = request.steps.unwrap_or(defaults.steps as usize);
+        let given = self.sigmas.as_ref().or(Some(&defaults.sigmas).filter(|sigmas| !sigmas.is_empty()));
         let first = match given {
             Some(sigmas) => {
                 let schedule = Schedule::from_sigmas(sampler, sigmas)?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{MAX_DYNAMIC_SHIFT, Sampler, TRAIN_TIMESTEPS, check_flow_shift};
+use super::{Sampler, TRAIN_TIMESTEPS, check_flow_shift};
 use crate::error::{Context, Error, Result};
 
 /// `scheduler/scheduler_config.json` of a diffusers folder: the fields that change results under flow matching.
@@ -93,7 +93,7 @@ impl SchedulerConfig {
     /// given points.
     ///
     /// # Errors
-    /// As [`Self::flow_shift`]; so many tokens that the sigmas would be one and the same in f32.
+    /// As [`Self::flow_shift`], or a line that leads to no positive number.
     pub fn flow_shift_at(&self, tokens: usize) -> Result<f64> {
         if !self.is_dynamic() {
             return self.flow_shift();
@@ -106,13 +106,12 @@ impl SchedulerConfig {
             "linear" => logarithm,
             _ => logarithm.exp(),
         };
-        if shift > 0.0 && shift <= MAX_DYNAMIC_SHIFT {
+        // A large film has thousands: what no user would type is no mistake here.
+        if shift > 0.0 && shift.is_finite() {
             return Ok(shift);
         }
-        Err(Error::usage(format!(
-            "a film of {tokens} tokens is too large for a schedule that follows from their number"
-        ))
-        .hint("give a shift of its own, such as `--flow-shift 8`, or make a smaller or shorter film"))
+        Err(Error::failed(format!("the scheduler's configuration leaves no shift for {tokens} tokens"))
+            .hint("give one with `--flow-shift`, or ask for a smaller film"))
     }
 
     fn is_dynamic(&self) -> bool {

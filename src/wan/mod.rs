@@ -132,6 +132,7 @@ impl Wan {
             render: |request| request.prompt.clone(),
             sound: None,
             silent: None,
+            perturbs: false,
             upsamples: false,
             even_sigmas: false,
             tiling: Tiling::default(),

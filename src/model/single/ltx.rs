@@ -271,10 +271,9 @@ fn decoder(config: &Value, base: u64, made: &mut Map<String, Value>) -> Result<(
     let residual = levels.iter().map(|level| level.params.get("residual") == Some(&Value::Bool(true)));
     made.insert("upsample_residual".into(), json!(residual.collect::<Vec<_>>()));
     made.insert("decoder_spatio_temporal_scaling".into(), json!(vec![true; levels.len()]));
-    let blocks = config.pointer("/vae/decoder_blocks").and_then(Value::as_array);
-    let noisy =
-        blocks.is_some_and(|all| all.iter().any(|block| block.pointer("/1/inject_noise") == Some(&json!(true))));
-    made.insert("decoder_inject_noise".into(), json!(noisy));
+    let blocks = config.pointer("/vae/decoder_blocks").and_then(Value::as_array).into_iter().flatten().step_by(2);
+    let noisy = blocks.map(|block| block.pointer("/1/inject_noise") == Some(&Value::Bool(true)));
+    made.insert("decoder_inject_noise".into(), json!(noisy.collect::<Vec<_>>()));
     Ok(())
 }
 
