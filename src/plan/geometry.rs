@@ -21,6 +21,7 @@ pub struct Sound {
 
 /// What a family says of a model before any weight is read.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a model")]
 pub struct Geometry {
     /// The model in a few words.
     pub title: String,
