@@ -77,6 +77,10 @@ fn large_films_are_planned_in_one_stage() {
     for (step, sigma) in json["steps"].as_array().expect("steps").iter().zip(expected) {
         assert!((step["sigma"].as_f64().expect("a number") - sigma).abs() < 1e-5, "{step} {sigma}");
     }
+    let done = plan(&["-m", "ltx-2", "--size", "1920x1088", "--frames", "241"]);
+    assert!(done.code == Some(2) && done.stderr.contains("63240 tokens"), "{done}");
+    assert!(done.stderr.contains("--flow-shift 8"), "{done}");
+    plan(&["-m", "ltx-2", "--size", "1920x1088", "--frames", "241", "--flow-shift", "8"]).worked(&[]);
     plan(&["-m", "ltx-2.3-distilled", "--size", "1920x1088", "--frames", "241", "--set", "stages=1"]).worked(&[]);
 }
 

@@ -127,8 +127,8 @@ impl Schedule {
     /// a terminal of 0 stretches nothing. It is LTX's, computed in f32 as the reference does.
     ///
     /// # Errors
-    /// `steps` outside 1 to 1000, a `flow_shift` that is not above 0 and at most [`MAX_DYNAMIC_SHIFT`], a `terminal` that is not at least 0 and
-    /// below 1.
+    /// `steps` outside 1 to 1000, a `flow_shift` that is not above 0 and at most [`MAX_DYNAMIC_SHIFT`], a `terminal` that is
+    /// not at least 0 and below 1.
     pub fn even(flow_shift: f64, terminal: f64, steps: usize) -> Result<Self> {
         check_steps(steps)?;
         if !(flow_shift > 0.0 && flow_shift <= MAX_DYNAMIC_SHIFT) {
