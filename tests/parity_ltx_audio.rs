@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use talkie::audio::Waveform;
 use talkie::audio::resample::{Ends, resample};
 use talkie::audio::spectrum::Spectrum;
-use talkie::ltx::audio_vae::{self, Decoder, Encoder, pack, unpack};
+use talkie::ltx::audio_vae::{self, Decoder, Encoder};
+use talkie::ltx::pack::{audio_latents, audio_tokens};
 use talkie::ltx::vocoder::{self, Vocoder, check_pair};
 use talkie::weights::Weights;
 
@@ -130,7 +131,7 @@ fn tokens_are_latents_with_their_statistics() {
             assert!((value(&latents, &[0, channel, row, bin]) - expected).abs() < 1e-6);
         }
         assert!(relative_l2(&encoder.normalise(&latents).expect(folder), &tokens) < 1e-6);
-        assert!(relative_l2(&unpack(&pack(&latents).unwrap(), bins).unwrap(), &latents) == 0.0);
+        assert!(relative_l2(&audio_latents(&audio_tokens(&latents).unwrap(), bins).unwrap(), &latents) == 0.0);
     }
 }
 

@@ -4,9 +4,10 @@ use candle_core::{DType, Device, Tensor};
 
 use super::blocks::{Blocks, CausalConv, Head};
 use super::config::{COMPRESSION, Config, LEVELS};
-use super::{Statistics, VALUES, check_finite, unpack};
+use super::{Statistics, VALUES, check_finite};
 use crate::audio::pieces::pieces;
 use crate::error::{Error, Result};
+use crate::ltx::pack::audio_latents;
 use crate::weights::Weights;
 
 /// The half of the autoencoder that makes spectra.
@@ -74,7 +75,7 @@ impl Decoder {
     /// Those of candle: tokens of another width.
     pub fn denormalise(&self, tokens: &Tensor) -> Result<Tensor> {
         let tokens = self.statistics.denormalise(&tokens.to_device(&self.device)?)?;
-        Ok(unpack(&tokens, self.config.latent_bins())?)
+        Ok(audio_latents(&tokens, self.config.latent_bins())?)
     }
 
     /// The spectrum of un-normalised latents, of any length. Besides the spectrum itself, memory does not grow with it.

@@ -4,12 +4,13 @@ use candle_core::{DType, Device, Tensor};
 
 use super::blocks::{Blocks, CausalConv, Head};
 use super::config::{COMPRESSION, Config, LEVELS};
-use super::{Statistics, VALUES, check_finite, pack};
+use super::{Statistics, VALUES, check_finite};
 use crate::audio::Waveform;
 use crate::audio::pieces::pieces;
 use crate::audio::resample::{Ends, resample};
 use crate::audio::spectrum::Spectrum;
 use crate::error::{Error, Result};
+use crate::ltx::pack::audio_tokens;
 use crate::nn::conv::Conv2d;
 use crate::weights::Weights;
 
@@ -112,7 +113,7 @@ impl Encoder {
     /// # Errors
     /// Those of candle: latents of another shape.
     pub fn normalise(&self, latents: &Tensor) -> Result<Tensor> {
-        Ok(self.statistics.normalise(&pack(&latents.to_device(&self.device)?)?)?)
+        Ok(self.statistics.normalise(&audio_tokens(&latents.to_device(&self.device)?)?)?)
     }
 
     /// The means of the latents of a spectrum, of any length, un-normalised.

@@ -20,31 +20,6 @@ use crate::weights::Weights;
 /// some five seconds of sound.
 const VALUES: usize = 8 << 20;
 
-/// A token per latent row: its channels, one after the other.
-///
-/// # Shapes
-/// - `latents`: (1, channels, t, bins)
-/// - output: (1, t, channels · bins)
-///
-/// # Errors
-/// Those of candle: latents with other than four axes.
-pub fn pack(latents: &Tensor) -> candle_core::Result<Tensor> {
-    latents.transpose(1, 2)?.flatten_from(2)
-}
-
-/// The way back from [`pack`], for latents of `bins`.
-///
-/// # Shapes
-/// - `tokens`: (1, t, channels · bins)
-/// - output: (1, channels, t, bins)
-///
-/// # Errors
-/// Those of candle: tokens whose width is not a multiple of `bins`.
-pub fn unpack(tokens: &Tensor, bins: usize) -> candle_core::Result<Tensor> {
-    let (batch, rows, _) = tokens.dims3()?;
-    tokens.reshape((batch, rows, (), bins))?.transpose(1, 2)?.contiguous()
-}
-
 /// Mean and deviation of each value of a packed latent, which are stored with the weights.
 #[derive(Debug)]
 struct Statistics {
