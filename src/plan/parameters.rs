@@ -139,14 +139,16 @@ impl Parameters {
         shape: &Shape,
     ) -> Result<Schedules> {
         let sampler = self.sampling.sampler;
+        let given = self.sigmas.as_ref().or(Some(&defaults.sigmas).filter(|sigmas| !sigmas.is_empty()));
         let flow_shift = match request.flow_shift {
             // Even where sigmas are given and it shifts nothing: the recipe tells it.
             Some(shift) => check_flow_shift(shift).map(|()| shift)?,
             None if geometry.own_shift => defaults.flow_shift_at(shape.width as u32, shape.height as u32),
+            // Given sigmas are not shifted, and no film is too large for them.
+            None if given.is_some() => geometry.scheduler.flow_shift_at(shape.tokens).unwrap_or(1.0),
             None => geometry.scheduler.flow_shift_at(shape.tokens)?,
         };
         let steps = request.steps.unwrap_or(defaults.steps as usize);
-        let given = self.sigmas.as_ref().or(Some(&defaults.sigmas).filter(|sigmas| !sigmas.is_empty()));
         let first = match given {
             Some(sigmas) => {
                 let schedule = Schedule::from_sigmas(sampler, sigmas)?;
