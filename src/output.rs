@@ -44,11 +44,15 @@ enum Sink {
 }
 
 impl<'a> Output<'a> {
-    /// Tries the place of the film before anything is computed: its folder, its ending, its encoder.
+    /// Tries the place of the film before anything is computed: its folder, its ending, its encoders.
     ///
     /// # Errors
     /// A film that could not be written.
     pub fn check(plan: &Plan) -> Result<()> {
+        let heard = plan.sound.and_then(|sound| sound.heard).filter(|_| !plan.request.no_sound);
+        if let (Some(path), Some(heard)) = (&plan.request.output, heard) {
+            media::check_sound(path, heard.rate, heard.channels)?;
+        }
         Output::begin(plan, "", None).map(drop)
     }
 

@@ -248,7 +248,7 @@ fn a_plan_with_sound_says_both_stages_and_what_is_spoken() {
     let spoken = "A pier at dawn. An old man says softly: \"She 'came' back.\" The sounds heard are waves and a gull. \
                   The music is a cello.";
     assert!(line(&lines, "prompt").ends_with(spoken), "{done}");
-    assert_eq!(line(&lines, "sound"), "sound     18 latents of 4 values");
+    assert_eq!(line(&lines, "sound"), "sound     18 latents of 4 values: 48000 Hz, stereo");
     assert_eq!(line(&lines, "stages"), "stages    8 steps at 64x64, then 3 at the whole size");
     assert_eq!(line(&lines, "negative"), "negative  not used: no guidance");
     bench.run(&["generate", "--prompt-file", "scene.toml", "a fox", "-m", "model"]).refused(2, &["--prompt-file"]);

@@ -21,7 +21,7 @@ pub mod vocoder;
 use crate::catalogue::{self, Entry};
 use crate::error::{Error, Result};
 use crate::model::{Component, Model};
-use crate::plan::{Geometry, ImageUse, SoundGeometry};
+use crate::plan::{Geometry, Heard, ImageUse, SoundGeometry};
 use crate::text::gemma3;
 
 /// Tokens that the text encoders read: the prompt is padded to them, and registers take the padding's place.
@@ -107,6 +107,8 @@ impl Ltx {
         let config = &self.transformer;
         let channels = self.sound.as_ref().map_or(AUDIO_CHANNELS, |(autoencoder, _)| autoencoder.latent_channels);
         let width = config.audio_in_channels;
+        let hop = config.audio_hop_length * config.audio_scale_factor;
+        let rate = config.audio_sampling_rate as f64 / hop as f64;
         Ok(Geometry {
             title: if self.named {
                 own.title.clone()
@@ -124,11 +126,13 @@ impl Ltx {
             scheduler: self.model.component("scheduler")?.config()?,
             render: prompt::render,
             sound: Some(SoundGeometry {
-                rate: config.audio_sampling_rate as f64
-                    / config.audio_hop_length as f64
-                    / config.audio_scale_factor as f64,
+                rate: self.sound.as_ref().map_or(rate, |(autoencoder, _)| autoencoder.latents_per_second()),
                 channels: if width.is_multiple_of(channels) { channels } else { 1 },
                 width,
+                heard: self.sound.as_ref().map(|(autoencoder, vocoder)| Heard {
+                    rate: vocoder.output_sampling_rate,
+                    channels: autoencoder.output_channels,
+                }),
             }),
             silent: self.sound.is_none().then(|| self.missing_sound()),
             perturbs: config.perturbed_attn,

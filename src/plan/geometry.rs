@@ -17,6 +17,17 @@ pub struct Sound {
     pub latents: [usize; 3],
     /// Channels of the audio autoencoder; each has C / `channels` bins of frequency.
     pub channels: usize,
+    /// What is heard; nothing where the model lacks the parts for it.
+    pub heard: Option<Heard>,
+}
+
+/// The sound that a vocoder makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Samples per second.
+    pub rate: u32,
+    /// 1 or 2.
+    pub channels: usize,
 }
 
 /// What a family says of a model before any weight is read.
@@ -75,13 +86,15 @@ pub struct SoundGeometry {
     pub channels: usize,
     /// Channels times bins of frequency: the width of a token.
     pub width: usize,
+    /// What becomes of the latents.
+    pub heard: Option<Heard>,
 }
 
 impl SoundGeometry {
     /// The latents of a soundtrack as long as a film.
     pub(super) fn settle(&self, shape: &Shape, fps: Fps) -> Sound {
         let length = (fps.seconds(shape.frames) * self.rate).round_ties_even().max(1.0);
-        Sound { latents: [1, length as usize, self.width], channels: self.channels }
+        Sound { latents: [1, length as usize, self.width], channels: self.channels, heard: self.heard }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::progress::Stage;
 use crate::request::{MAX_PROMPT, Request, Size};
 use crate::schedule::{MAX_STEPS, Sampling, Schedule};
 use crate::vae::Tiling;
-pub use geometry::{Geometry, ImageUse, Sound, SoundGeometry};
+pub use geometry::{Geometry, Heard, ImageUse, Sound, SoundGeometry};
 pub use guidance::Scales;
 pub use memory::free as free_memory;
 pub use print::{human_bytes, one_line};

@@ -33,8 +33,12 @@ impl Display for Plan {
         let [_, channels, frames, height, width] = shape.latents;
         writeln!(f, "latents   {channels} channels, {frames}x{height}x{width}: {} tokens", shape.tokens)?;
         if let Some(sound) = &self.sound {
-            let left_out = if self.request.no_sound { ", left out of the film" } else { "" };
-            writeln!(f, "sound     {} latents of {} values{left_out}", sound.latents[1], sound.latents[2])?;
+            let heard = match sound.heard {
+                _ if self.request.no_sound => "left out of the film".to_owned(),
+                None => "not to be heard".to_owned(),
+                Some(heard) => format!("{} Hz, {}", heard.rate, if heard.channels == 1 { "mono" } else { "stereo" }),
+            };
+            writeln!(f, "sound     {} latents of {} values: {heard}", sound.latents[1], sound.latents[2])?;
         }
         writeln!(f, "seed      {}", self.seed)?;
         self.sampling(f)?;

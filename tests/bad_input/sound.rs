@@ -66,6 +66,20 @@ fn without_parts_for_sound_the_film_is_silent_and_says_so() {
 }
 
 #[test]
+#[cfg(feature = "ffmpeg")]
+fn a_rate_that_the_film_cannot_have_is_refused_before_anything_is_computed() {
+    let bench = Bench::new("ltx2");
+    bench.json("model/audio_vae/config.json", |config| config["sample_rate"] = 20_000.into());
+    bench.json("model/vocoder/config.json", |config| config["output_sampling_rate"] = 30_000.into());
+    for (output, codec) in [("out/film.mp4", "AAC"), ("out/film.mov", "AAC"), ("out/film.webm", "Opus")] {
+        bench.generate(&film(&["-o", output])).refused(2, &[codec, "30000 samples", "--no-sound"]);
+        assert!(bench.left().is_empty() && bench.runs().is_empty());
+    }
+    bench.generate(&film(&["-o", "out/film.mp4", "--no-sound"])).worked(&[]);
+    bench.generate(&film(&["-o", "out/frames"])).worked(&[]);
+}
+
+#[test]
 fn sound_can_be_left_out() {
     let bench = Bench::new("ltx2");
     bench.generate(&film(&["--no-sound"])).worked(&[]);
