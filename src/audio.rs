@@ -43,7 +43,7 @@ impl Waveform {
     #[must_use]
     pub fn fitted(&self, samples: usize) -> Self {
         let fit = |channel: &Vec<f32>| {
-            let mut channel = channel[..samples.min(channel.len())].to_vec();
+            let mut channel = channel.clone();
             channel.resize(samples, 0.0);
             channel
         };

@@ -146,10 +146,6 @@ fn header_options(format: Format, spec: &FilmSpec, clock: Clock, rate: Option<u3
     let mut options = Dictionary::new();
     // No random identifiers and no version of FFmpeg's: the same frames make the same file.
     options.set("fflags", "+bitexact");
-    if rate.is_some() {
-        // However far the encoder looks ahead, the sound waits for its pictures.
-        options.set("max_interleave_delta", "0");
-    }
     match format {
         Format::Mp4 | Format::Mov => {
             // The same unit for the movie and its track, in which a frame is a whole number: the durations are exact.
