@@ -127,15 +127,8 @@ impl Ltx {
         progress: &mut Progress<'_>,
     ) -> Result<Vec<Tensor>> {
         let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::Gemma)?;
-        let mut tokens = Vec::with_capacity(prompts.len());
-        for prompt in prompts {
-            let found = tokenizer.encode(strip(prompt), plan.text_length)?;
-            if found.cut > 0 {
-                let (cut, kept) = (found.cut, plan.text_length);
-                progress.note(format!("the prompt is {cut} tokens too long: only its first {kept} are read"))?;
-            }
-            tokens.push(found.ids);
-        }
+        let texts = prompts.iter().map(|prompt| strip(prompt));
+        let tokens = tokenizer.encode_all(texts, plan.text_length, progress)?;
         let weights = self.weights("text_encoder", compute)?;
         let config = self.text.as_ref().ok_or_else(|| Error::failed("the model has no text encoder"))?;
         let encoder = Gemma3::load(&weights, config)?;

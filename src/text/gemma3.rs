@@ -5,16 +5,14 @@ mod layer;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::nn::embed::Embedding;
 use crate::nn::norm::RmsNorm;
 use crate::nn::rope::Rope;
+use crate::text::check_ids;
 use crate::weights::Weights;
 pub use config::{Config, LayerType, Positions};
 use layer::{Layer, View};
-
-/// More tokens than this in one prompt are refused: scores grow with the square.
-const MAX_TOKENS: usize = 4096;
 
 /// Where the text model lies among the tensors: as Google released it and transformers writes it, as transformers names it
 /// in memory, and the text-only classes.
@@ -69,7 +67,7 @@ impl Gemma3 {
     /// # Errors
     /// No ids or more than `length`, an id that the model has no embedding for, or an error from `on_state`.
     pub fn encode(&self, ids: &[u32], length: usize, on_state: StateSink<'_>) -> Result<()> {
-        self.check_ids(ids, length)?;
+        check_ids(ids, length, self.config.vocab_size)?;
         let (n, before) = (ids.len(), length - ids.len());
         let local = self.view(n, before, self.config.sliding_window, self.config.local)?;
         let global = self.view(n, before, n, self.config.global)?;
@@ -84,23 +82,6 @@ impl Gemma3 {
             xs = layer.forward(&xs, view)?;
         }
         on_state(self.layers.len(), self.norm.forward(&xs)?)
-    }
-
-    fn check_ids(&self, ids: &[u32], length: usize) -> Result<()> {
-        if ids.is_empty() || ids.len() > length || length > MAX_TOKENS {
-            let n = ids.len();
-            return Err(Error::failed(format!(
-                "cannot embed {n} tokens in {length} rows: between one token and as many as rows, of at most {MAX_TOKENS}"
-            )));
-        }
-        match ids.iter().find(|&&id| id as usize >= self.config.vocab_size) {
-            None => Ok(()),
-            Some(id) => Err(Error::failed(format!(
-                "the tokenizer gives the id {id}, but the text encoder has only {} embeddings",
-                self.config.vocab_size
-            ))
-            .hint("the folders `tokenizer` and `text_encoder` belong to different models: take both from one")),
-        }
     }
 
     /// What layers of one kind see of `n` tokens that stand behind `before` of padding: each token itself and those before it,

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokenizers::normalizers::Precompiled;
 
 use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
 use crate::request::MAX_PROMPT;
 
 /// The longest text that is tokenized, in bytes: a prompt that has grown as far as cleaning and normal forms can make it.
@@ -114,6 +115,28 @@ impl Tokenizer {
             Vocabulary::Gemma => [&[self.mark], text].concat(),
         };
         Ok(Tokens { ids, cut: found.len() - kept })
+    }
+}
+
+impl Tokenizer {
+    /// The ids of several texts, as [`Tokenizer::encode`] gives them. Says aloud which was cut.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`], and a stop.
+    pub fn encode_all(
+        &self,
+        texts: impl IntoIterator<Item = impl AsRef<str>>,
+        max_length: usize,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Vec<u32>>> {
+        let ids = texts.into_iter().map(|text| {
+            let Tokens { ids, cut } = self.encode(text.as_ref(), max_length)?;
+            if cut > 0 {
+                progress.note(format!("the prompt is {cut} tokens too long: only its first {max_length} are read"))?;
+            }
+            Ok(ids)
+        });
+        ids.collect()
     }
 }
 

@@ -11,10 +11,8 @@ use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
 use crate::nn::embed::Embedding;
 use crate::nn::norm::RmsNorm;
+use crate::text::check_ids;
 use crate::weights::Weights;
-
-/// More tokens than this in one prompt are refused: scores and relative positions grow with the square.
-const MAX_TOKENS: usize = 4096;
 
 /// The shape of an encoder: the part of `text_encoder/config.json` that it depends on.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -177,7 +175,7 @@ impl Umt5 {
         length: usize,
         on_block: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Tensor> {
-        self.check_ids(ids, length)?;
+        check_ids(ids, length, self.config.vocab_size)?;
         let ids_on_device = Tensor::new(ids, &self.device)?;
         let mut xs = self.embedding.forward(&ids_on_device, wide(self.dtype))?.unsqueeze(0)?; // (1, n, d)
         let buckets = Tensor::new(self.buckets(ids.len()), &self.device)?; // (n · n)
@@ -186,23 +184,6 @@ impl Umt5 {
             on_block(index + 1, self.blocks.len())?;
         }
         Ok(self.norm.forward(&xs)?.to_dtype(self.dtype)?.pad_with_zeros(1, 0, length - ids.len())?)
-    }
-
-    fn check_ids(&self, ids: &[u32], length: usize) -> Result<()> {
-        if ids.is_empty() || ids.len() > length || length > MAX_TOKENS {
-            let n = ids.len();
-            return Err(Error::failed(format!(
-                "cannot embed {n} tokens in {length} rows: between one token and as many as rows, of at most {MAX_TOKENS}"
-            )));
-        }
-        match ids.iter().find(|&&id| id as usize >= self.config.vocab_size) {
-            None => Ok(()),
-            Some(id) => Err(Error::failed(format!(
-                "the tokenizer gives the id {id}, but the text encoder has only {} embeddings",
-                self.config.vocab_size
-            ))
-            .hint("the folders `tokenizer` and `text_encoder` belong to different models: take both from one")),
-        }
     }
 
     /// The row of the relative positions for each pair (query, key) of `n` tokens, queries first.

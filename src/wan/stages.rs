@@ -34,15 +34,8 @@ impl Family for Wan {
         progress: &mut Progress<'_>,
     ) -> Result<Vec<Embedding>> {
         let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::T5)?;
-        let mut tokens = Vec::with_capacity(prompts.len());
-        for prompt in prompts {
-            let found = tokenizer.encode(&clean(prompt), plan.text_length)?;
-            if found.cut > 0 {
-                let (cut, kept) = (found.cut, plan.text_length);
-                progress.note(format!("the prompt is {cut} tokens too long: only its first {kept} are read"))?;
-            }
-            tokens.push(found.ids);
-        }
+        let texts = prompts.iter().map(|prompt| clean(prompt));
+        let tokens = tokenizer.encode_all(texts, plan.text_length, progress)?;
         let encoder = Umt5::load(&self.weights("text_encoder", compute)?, &self.text)?;
         let total = (prompts.len() * self.text.num_layers) as u64;
         let mut before = 0;
