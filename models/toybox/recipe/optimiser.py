@@ -1,0 +1,137 @@
+"""Muon for the matrices, AdamW for the rest, and a loop that survives interruption at any moment."""
+
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+
+
+def _orthogonal(g: torch.Tensor) -> torch.Tensor:
+    """The nearest half-orthogonal matrix, by five Newton-Schulz steps (Jordan et al. 2024)."""
+    x = g.bfloat16()
+    wide = x.shape[0] > x.shape[1]
+    x = x.T if wide else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return (x.T if wide else x).float()
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose step is made orthogonal; scaled so that AdamW's learning rates fit (Liu et al. 2025)."""
+
+    def __init__(self, parameters, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+        super().__init__(parameters, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                buffer.lerp_(p.grad, 1 - group["momentum"])
+                step = p.grad.lerp(buffer, group["momentum"]).reshape(p.shape[0], -1)
+                scale = 0.2 * math.sqrt(max(step.shape))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(_orthogonal(step).view_as(p), alpha=-group["lr"] * scale)
+
+
+class Average:
+    """The exponential moving average of a model's parameters; it begins quickly and slows down to `decay`."""
+
+    def __init__(self, models: dict[str, torch.nn.Module], decay: float):
+        self.models, self.decay = models, decay
+        self.shadow = {name: {k: v.detach().clone() for k, v in m.named_parameters()} for name, m in models.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, model in self.models.items():
+            shadow = self.shadow[name]
+            torch._foreach_lerp_([shadow[k] for k, _ in model.named_parameters()], list(model.parameters()), 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchanges average and model: call it before measuring, and again after."""
+        for name, model in self.models.items():
+            for key, value in model.named_parameters():
+                other = self.shadow[name][key].clone()
+                self.shadow[name][key].copy_(value)
+                value.copy_(other)
+
+
+def rate(step: int, steps: int, warm: int = 60) -> float:
+    """Up in `warm` steps, flat, and down to nothing over the last third."""
+    return min((step + 1) / warm, 1.0, max((steps - step) / (steps / 3), 0.0))
+
+
+class Training:
+    """Runs `loss(step)` for `steps` steps over the parameters of some models; goes on where it was stopped."""
+
+    def __init__(self, name: str, models: dict[str, torch.nn.Module], steps: int, work: Path, lr: float, decay: float = 0.998):
+        self.name, self.models, self.steps, self.file, self.lr = name, models, steps, work / f"{name}.pt", lr
+        parameters = [p for model in models.values() for p in model.parameters() if p.requires_grad]
+        self.parameters = parameters
+        matrices = [p for p in parameters if p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 8]
+        chosen = {id(p) for p in matrices}
+        rest = [p for p in parameters if id(p) not in chosen]
+        self.optimisers = [Muon(matrices, lr=lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)]
+        self.average = Average(models, decay)
+        self.step = 0
+        if self.file.exists():
+            self._load()
+
+    def _load(self) -> None:
+        state = torch.load(self.file, weights_only=True)
+        for name, model in self.models.items():
+            model.load_state_dict(state["models"][name])
+        for optimiser, values in zip(self.optimisers, state["optimisers"]):
+            optimiser.load_state_dict(values)
+        self.average.shadow, self.step = state["average"], state["step"]
+
+    def save(self) -> None:
+        part = self.file.with_suffix(".part")
+        torch.save(
+            dict(
+                models={name: model.state_dict() for name, model in self.models.items()},
+                optimisers=[optimiser.state_dict() for optimiser in self.optimisers],
+                average=self.average.shadow,
+                step=self.step,
+            ),
+            part,
+        )
+        os.replace(part, self.file)
+
+    def run(self, loss, report=None, every: int = 200) -> None:
+        """Leaves the averaged weights in the models.
+
+        `loss(step)` gives a loss and what makes a line of figures; `report(step)` is called with the averaged weights.
+        """
+        saved = time.monotonic()
+        began, at = saved, self.step
+        while self.step < self.steps:
+            value, line = loss(self.step)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            for optimiser in self.optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = self.lr * rate(self.step, self.steps)
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+            self.step += 1
+            self.average.update(self.step)
+            if self.step % 25 == 0:
+                pace = (time.monotonic() - began) / (self.step - at)
+                print(f"{self.name} {self.step}/{self.steps}  {line()}  {pace:.3f} s/step", flush=True)
+            if time.monotonic() - saved > 120 or self.step == self.steps:
+                self.save()
+                saved = time.monotonic()
+            if report and (self.step % every == 0 or self.step == self.steps):
+                self.average.swap()
+                report(self.step)
+                self.average.swap()
+        self.average.swap()  # what is used from now on is the average
