@@ -32,7 +32,7 @@ pub struct Request {
     pub music: Option<String>,
     /// What should not be seen. The model's own negative prompt where it is left out; empty for none.
     pub negative: Option<String>,
-    /// A catalogue name, a hub repository `org/name`, or a folder.
+    /// A catalogue name, a hub repository `org/name`, or a folder. The model in the box where it is left out.
     pub model: Option<String>,
     /// Where the film goes. Its ending chooses the format. Without it, the library hands out the frames.
     pub output: Option<PathBuf>,

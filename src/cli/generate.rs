@@ -19,7 +19,8 @@ pub(super) struct Args {
     /// A TOML file with `prompt`, `dialogue`, `sounds` and `music`, instead of a prompt
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     prompt_file: Option<PathBuf>,
-    /// A name from `talkie models`, a hub repository `org/name`, a folder, or a file of LTX-2
+    /// A name from `talkie models`, a hub repository `org/name`, a folder, or a file of LTX-2 [default: toybox, the model
+    /// in the box]
     #[arg(short, long)]
     model: Option<String>,
     /// Where the film goes: .mp4, .mov, .webm, .gif, or a folder for PNG frames [default: film.mp4]

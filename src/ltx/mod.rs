@@ -18,7 +18,7 @@ pub mod upsampler;
 pub mod vae;
 pub mod vocoder;
 
-use crate::catalogue::{self, Entry};
+use crate::catalogue::{self, Entry, Task};
 use crate::error::{Error, Result};
 use crate::model::{Component, Model};
 use crate::plan::{Geometry, Heard, ImageUse, SoundGeometry};
@@ -121,7 +121,7 @@ impl Ltx {
             longest: usize::MAX,
             channels: self.vae.latent_channels,
             text_length: TEXT_LENGTH,
-            image: ImageUse::Optional,
+            image: if own.tasks.contains(&Task::I2v) { ImageUse::Optional } else { ImageUse::None },
             boundary: None,
             scheduler: self.model.component("scheduler")?.config()?,
             render: prompt::render,
@@ -176,6 +176,10 @@ fn json(component: &Component) -> String {
 
 /// How to sample, by name: the recipe that the model was made for comes first.
 fn presets(transformer: &config::Config, model: &Model, entry: Option<&Entry>) -> Result<Vec<(&'static str, Entry)>> {
+    // What is trained for one way of sampling has no other: not those of the releases that it is shaped like.
+    if let Some(entry) = entry.filter(|entry| entry.is_boxed()) {
+        return Ok(vec![("", entry.clone())]);
+    }
     let release = if transformer.prompt_modulated() { "ltx-2.3" } else { "ltx-2" };
     let dev = catalogue::find(release)?;
     let distilled = catalogue::find(&format!("{release}-distilled"))?;
