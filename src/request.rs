@@ -36,6 +36,8 @@ pub struct Request {
     pub model: Option<String>,
     /// Where the film goes. Its ending chooses the format. Without it, the library hands out the frames.
     pub output: Option<PathBuf>,
+    /// Where a PNG goes that shows frames of the film side by side, with its sound beneath them.
+    pub contact_sheet: Option<PathBuf>,
     /// The seed of the noise. A new one where it is left out.
     pub seed: Option<u64>,
     /// A way of sampling that the model knows by name, such as `distilled`. The model's own where it is left out.

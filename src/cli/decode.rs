@@ -29,6 +29,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let request = Request {
         model: args.model.clone(),
         output: Some(args.output.clone()),
+        contact_sheet: common.contact_sheet.clone(),
         fps: common.fps,
         vae: common.vae.clone(),
         set: common.set()?,

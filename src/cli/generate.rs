@@ -101,14 +101,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 fn request(args: &Args) -> Result<Request> {
     let common = &args.common;
-    let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
-    let paths = || -> std::io::Result<_> {
-        let output = if args.plan { args.output.clone() } else { Some(args.output.clone().unwrap_or_else(free_name)) };
-        Ok([&output, &args.image, &args.transformer, &args.text_encoder, &common.vae, &args.noise, &args.save_latents]
-            .map(absolute))
-    };
-    let bad = |cause| Error::usage("a path cannot be made absolute").because(cause);
-    let [output, image, transformer, text_encoder, vae, noise, save_latents] = paths().map_err(bad)?;
+    let output = if args.plan { args.output.clone() } else { Some(args.output.clone().unwrap_or_else(free_name)) };
     let written = match &args.prompt_file {
         Some(path) => PromptFile::read(path)?,
         None => PromptFile { prompt: args.prompt.clone().unwrap_or_default(), ..PromptFile::default() },
@@ -122,7 +115,8 @@ fn request(args: &Args) -> Result<Request> {
         preset: args.preset.clone(),
         no_sound: args.no_sound,
         model: args.model.as_deref().map(absolute_model),
-        output: trailing(output.map_err(bad)?, args.output.as_ref()),
+        output: trailing(absolute(&output)?, args.output.as_ref()),
+        contact_sheet: absolute(&common.contact_sheet)?,
         seed: args.seed,
         steps: args.steps,
         guidance: args.guidance,
@@ -132,12 +126,12 @@ fn request(args: &Args) -> Result<Request> {
         frames: args.frames,
         seconds: args.seconds,
         fps: common.fps,
-        image: image.map_err(bad)?,
-        noise: noise.map_err(bad)?,
-        save_latents: save_latents.map_err(bad)?,
-        transformer: transformer.map_err(bad)?,
-        text_encoder: text_encoder.map_err(bad)?,
-        vae: vae.map_err(bad)?,
+        image: absolute(&args.image)?,
+        noise: absolute(&args.noise)?,
+        save_latents: absolute(&args.save_latents)?,
+        transformer: absolute(&args.transformer)?,
+        text_encoder: absolute(&args.text_encoder)?,
+        vae: absolute(&common.vae)?,
         set: common.set()?,
         memory: common.memory,
         device: common.device.clone(),
@@ -145,6 +139,11 @@ fn request(args: &Args) -> Result<Request> {
         preview: args.preview.is_some(),
         keep: args.keep,
     })
+}
+
+fn absolute(path: &Option<PathBuf>) -> Result<Option<PathBuf>> {
+    let absolute = path.as_ref().map(std::path::absolute).transpose();
+    absolute.map_err(|cause| Error::usage("a path cannot be made absolute").because(cause))
 }
 
 /// A folder of frames is named with a slash at its end, which making the path absolute drops on some systems.

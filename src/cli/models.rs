@@ -64,6 +64,7 @@ fn show(entry: &Entry) -> Result<()> {
     let sampling = &entry.sampling;
     let second = sampling.guidance_2.map_or_else(String::new, |second| format!(" and {second}"));
     let schedule = match (sampling.sigmas.is_empty(), sampling.refine_sigmas.len()) {
+        _ if entry.is_boxed() => "the schedule of its folder".to_owned(),
         (true, _) if sampling.av.is_some() => "flow shift by the film's size".to_owned(),
         (true, _) => format!("flow shift {}", sampling.flow_shift),
         (false, more) => format!("sigmas of its own, {more} more steps in a second stage"),
@@ -124,8 +125,9 @@ fn elsewhere(entry: &Entry, part: &str) -> String {
 /// How pictures and sound are guided besides by the prompt.
 fn sound(av: &AvSampling) -> String {
     let blocks = av.stg_blocks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let at = if blocks.is_empty() { String::new() } else { format!(" at block {blocks}") };
     format!(
-        "guidance {}; for pictures and sound, STG {} at block {blocks}, modality {}, rescale {}",
+        "guidance {}; for pictures and sound, STG {}{at}, modality {}, rescale {}",
         av.audio_guidance, av.stg_scale, av.modality_scale, av.rescale
     )
 }

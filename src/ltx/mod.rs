@@ -21,7 +21,7 @@ pub mod vocoder;
 use crate::catalogue::{self, Entry, Task};
 use crate::error::{Error, Result};
 use crate::model::{Component, Model};
-use crate::plan::{Geometry, Heard, ImageUse, SoundGeometry};
+use crate::plan::{Geometry, Heard, ImageUse, SoundGeometry, Vocabulary};
 use crate::text::gemma3;
 
 /// Tokens that the text encoders read: the prompt is padded to them, and registers take the padding's place.
@@ -47,6 +47,8 @@ pub struct Ltx {
     upsampler: Option<upsampler::Config>,
     /// The recipes, the model's own first.
     presets: Vec<(&'static str, Entry)>,
+    /// Only a model of a little world says which words it knows.
+    vocabulary: Option<Vocabulary>,
     named: bool,
 }
 
@@ -80,7 +82,10 @@ impl Ltx {
         };
         let upsampler = model.find("latent_upsampler").map(Component::config).transpose()?;
         let presets = presets(&transformer, &model, entry)?;
-        let ltx = Self { model, transformer, connectors, text, vae, sound, upsampler, presets, named: entry.is_some() };
+        let boxed = entry.filter(|entry| entry.is_boxed());
+        let vocabulary = boxed.map_or(Ok(None), |_| Vocabulary::in_folder(&model.folder))?;
+        let named = entry.is_some();
+        let ltx = Self { model, transformer, connectors, text, vae, sound, upsampler, presets, vocabulary, named };
         ltx.check_channels()?;
         Ok(ltx)
     }
@@ -125,6 +130,7 @@ impl Ltx {
             boundary: None,
             scheduler: self.model.component("scheduler")?.config()?,
             render: prompt::render,
+            vocabulary: self.vocabulary.clone(),
             sound: Some(SoundGeometry {
                 rate: self.sound.as_ref().map_or(rate, |(autoencoder, _)| autoencoder.latents_per_second()),
                 channels: if width.is_multiple_of(channels) { channels } else { 1 },
