@@ -115,8 +115,8 @@ fn request(args: &Args) -> Result<Request> {
         preset: args.preset.clone(),
         no_sound: args.no_sound,
         model: args.model.as_deref().map(absolute_model),
-        output: trailing(absolute(&output)?, args.output.as_ref()),
-        contact_sheet: absolute(&common.contact_sheet)?,
+        output: trailing(absolute(output.as_ref())?, args.output.as_ref()),
+        contact_sheet: absolute(common.contact_sheet.as_ref())?,
         seed: args.seed,
         steps: args.steps,
         guidance: args.guidance,
@@ -126,12 +126,12 @@ fn request(args: &Args) -> Result<Request> {
         frames: args.frames,
         seconds: args.seconds,
         fps: common.fps,
-        image: absolute(&args.image)?,
-        noise: absolute(&args.noise)?,
-        save_latents: absolute(&args.save_latents)?,
-        transformer: absolute(&args.transformer)?,
-        text_encoder: absolute(&args.text_encoder)?,
-        vae: absolute(&common.vae)?,
+        image: absolute(args.image.as_ref())?,
+        noise: absolute(args.noise.as_ref())?,
+        save_latents: absolute(args.save_latents.as_ref())?,
+        transformer: absolute(args.transformer.as_ref())?,
+        text_encoder: absolute(args.text_encoder.as_ref())?,
+        vae: absolute(common.vae.as_ref())?,
         set: common.set()?,
         memory: common.memory,
         device: common.device.clone(),
@@ -141,8 +141,8 @@ fn request(args: &Args) -> Result<Request> {
     })
 }
 
-fn absolute(path: &Option<PathBuf>) -> Result<Option<PathBuf>> {
-    let absolute = path.as_ref().map(std::path::absolute).transpose();
+fn absolute(path: Option<&PathBuf>) -> Result<Option<PathBuf>> {
+    let absolute = path.map(std::path::absolute).transpose();
     absolute.map_err(|cause| Error::usage("a path cannot be made absolute").because(cause))
 }
 

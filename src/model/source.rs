@@ -17,7 +17,6 @@ const REVISION: &str = "main";
 
 /// Where a model is.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "there is one, once")]
 pub enum Source {
     /// A folder or a file on this machine, with what the catalogue knows of it where it came with talkie.
     Folder(PathBuf, Option<Entry>),

@@ -39,12 +39,16 @@ impl Vocabulary {
         if !path.is_file() {
             return Ok(None);
         }
+        let damaged = |cause: Error| {
+            Error::failed(format!("these are not the words of a model: {}", path.display()))
+                .because(cause)
+                .hint("fetch the file again, or remove it: the film is the same without it")
+        };
         let mut text = String::new();
         let read = std::fs::File::open(&path).and_then(|file| file.take(MOST + 1).read_to_string(&mut text));
-        read.context(|| format!("cannot read the words of the model, {}", path.display()))?;
+        read.context(|| "it cannot be read as text").map_err(damaged)?;
         if text.len() as u64 > MOST {
-            return Err(Error::failed(format!("the words of the model are more than a megabyte: {}", path.display()))
-                .hint("remove the file: without it the film is the same"));
+            return Err(damaged(Error::failed("it is larger than a megabyte")));
         }
         let words: BTreeSet<String> = words(&text).collect();
         Ok((!words.is_empty()).then_some(Self { words }))
