@@ -244,8 +244,7 @@ impl Plan {
         request.size = Some(Size { width: width * geometry.spatial, height: height * geometry.spatial });
         request.frames = Some((frames.max(1) - 1) * geometry.temporal + 1);
         request.seconds = None;
-        let decoder = Geometry { image: ImageUse::Optional, upsamples: false, vocabulary: None, ..geometry.clone() };
-        Self::settle(&request, &decoder)
+        Self::settle(&request, &Geometry { image: ImageUse::Optional, upsamples: false, ..geometry.clone() })
     }
 
     /// Adds the files of a model that is on this machine.
