@@ -7,8 +7,12 @@ use serde_json::{Map, Value};
 
 use crate::error::{Context, Error, Result, nearest};
 
+/// The model that is run where none is named: it comes with talkie.
+pub const IN_THE_BOX: &str = "toybox";
+
 /// The entries' files: (name, text). A test sees to it that every file of `models/` is here.
 const FILES: &[(&str, &str)] = &[
+    (IN_THE_BOX, include_str!("../models/toybox.toml")),
     ("wan2.1-t2v-1.3b", include_str!("../models/wan2.1-t2v-1.3b.toml")),
     ("wan2.1-t2v-14b", include_str!("../models/wan2.1-t2v-14b.toml")),
     ("wan2.2-ti2v-5b", include_str!("../models/wan2.2-ti2v-5b.toml")),
@@ -30,13 +34,13 @@ pub struct Entry {
     pub family: String,
     /// Its name in words.
     pub title: String,
-    /// The hub repository, `org/name`.
-    pub repo: String,
-    /// The commit, tag or branch of the repository.
-    pub revision: String,
+    /// Where its files are.
+    pub place: Place,
     /// What it makes a film from; at least one.
     pub tasks: Vec<Task>,
     /// The files needed, as [`crate::hub::Hub::fetch`] takes them: names, or patterns in which `*` is any run of characters.
+    /// None of a model that is in the box: its folder is whole.
+    #[serde(default)]
     pub files: Vec<String>,
     /// What a user should know before choosing it.
     #[serde(default)]
@@ -57,7 +61,41 @@ pub struct Entry {
     #[serde(default)]
     pub index: Map<String, Value>,
     /// Its parts, as its folder describes them: enough to plan a film before anything is fetched.
+    #[serde(default)]
     pub components: BTreeMap<String, Described>,
+}
+
+/// Where the files of a model are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Place {
+    /// A repository of the hub.
+    Hub {
+        /// `org/name`.
+        repo: String,
+        /// The commit, tag or branch.
+        revision: String,
+    },
+    /// In the box: a folder that comes with talkie.
+    Box {
+        /// Its name; in the source it is under `models/`.
+        folder: String,
+    },
+}
+
+impl Entry {
+    /// The hub repository, `org/name`, of a model that is not in the box.
+    pub fn repo(&self) -> Option<&str> {
+        match &self.place {
+            Place::Hub { repo, .. } => Some(repo),
+            Place::Box { .. } => None,
+        }
+    }
+
+    /// Whether the model comes with talkie.
+    pub fn is_boxed(&self) -> bool {
+        matches!(self.place, Place::Box { .. })
+    }
 }
 
 /// One part of a model.
@@ -246,7 +284,9 @@ pub fn entries() -> Result<Vec<Entry>> {
 /// No such entry: the hint gives the names that look like it.
 pub fn find(name: &str) -> Result<Entry> {
     let entries = entries()?;
-    let same = |entry: &&Entry| entry.name.eq_ignore_ascii_case(name) || entry.repo.eq_ignore_ascii_case(name);
+    let same = |entry: &&Entry| {
+        entry.name.eq_ignore_ascii_case(name) || entry.repo().is_some_and(|repo| repo.eq_ignore_ascii_case(name))
+    };
     if let Some(entry) = entries.iter().find(same) {
         return Ok(entry.clone());
     }

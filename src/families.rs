@@ -32,11 +32,7 @@ pub fn look(request: &Request) -> Result<(Opened, Vec<PlannedFile>)> {
 }
 
 fn source(request: &Request) -> Result<Source> {
-    let name = request.model.as_deref().ok_or_else(|| {
-        Error::usage("no model was named, and there is none in the box yet")
-            .hint("name one: `-m wan2.1-t2v-1.3b`; `talkie models` lists them all")
-    })?;
-    Source::find(name)
+    request.model.as_deref().map_or_else(Source::in_the_box, Source::find)
 }
 
 fn of(mut model: Model, source: &Source, request: &Request) -> Result<Opened> {
@@ -52,11 +48,12 @@ fn of(mut model: Model, source: &Source, request: &Request) -> Result<Opened> {
         model.component("text_encoder")?;
         model.component("tokenizer")?;
     }
-    let entry = source.entry();
+    // Named or as a folder, the model in the box is the same.
+    let entry = source.entry().cloned().map_or_else(|| model.boxed(), |entry| Ok(Some(entry)))?;
     let family: Box<dyn Family> = if Wan::knows(&model) {
-        Box::new(Wan::open(model.clone(), entry.cloned())?)
+        Box::new(Wan::open(model.clone(), entry)?)
     } else if Ltx::knows(&model) {
-        Box::new(Ltx::open(model.clone(), entry)?)
+        Box::new(Ltx::open(model.clone(), entry.as_ref())?)
     } else {
         let (class, folder) = (&model.pipeline, model.folder.display());
         return Err(Error::failed(format!("`{class}` is a family that talkie does not run, in {folder}"))

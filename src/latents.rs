@@ -98,7 +98,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn check_place(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(Error::usage(format!("a file is to be written where a folder is: {}", path.display()))
-            .hint("name a file in it, such as `latents.safetensors`"));
+            .hint("name a file in that folder"));
     }
     Part::file(path).map(drop).context(|| format!("cannot write {}", path.display()))
 }

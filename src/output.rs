@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::audio::{Waveform, check};
 use crate::error::Result;
 use crate::fps::Fps;
-use crate::media::{self, FilmSpec, Format, Rgb};
+use crate::latents;
+use crate::media::{self, FilmSpec, Format, Rgb, Sheet};
 use crate::part;
 use crate::plan::Plan;
 use crate::progress::{Event, Progress};
@@ -25,6 +26,8 @@ pub struct Film {
     pub seconds: f64,
     /// What the file was written with, such as `H.264 (libx264), AAC (aac)`.
     pub codec: Option<String>,
+    /// Where its contact sheet is, if one was asked for.
+    pub contact_sheet: Option<PathBuf>,
     /// The soundtrack, where the model makes one and no file was asked for. It is as long as the model made it: in a file it
     /// is as long as the film ([`Waveform::fitted`], [`Fps::samples`]).
     pub waveform: Option<Waveform>,
@@ -35,6 +38,7 @@ pub struct Output<'a> {
     plan: &'a Plan,
     recipe: &'a str,
     sink: Sink,
+    sheet: Option<Sheet>,
 }
 
 enum Sink {
@@ -44,11 +48,15 @@ enum Sink {
 }
 
 impl<'a> Output<'a> {
-    /// Tries the place of the film before anything is computed: its folder, its ending, its encoders.
+    /// Tries the places of the film and of its contact sheet before anything is computed: folder, ending, encoders.
     ///
     /// # Errors
-    /// A film that could not be written.
+    /// A film, or a contact sheet, that could not be written.
     pub fn check(plan: &Plan) -> Result<()> {
+        if let Some(path) = &plan.request.contact_sheet {
+            media::check_png("--contact-sheet", path)?;
+            latents::check_place(path)?;
+        }
         let heard = plan.sound.and_then(|sound| sound.heard).filter(|_| !plan.request.no_sound);
         if let (Some(path), Some(heard)) = (&plan.request.output, heard) {
             media::check_sound(path, heard.rate, heard.channels)?;
@@ -74,8 +82,9 @@ impl<'a> Output<'a> {
     }
 
     fn begin(plan: &'a Plan, recipe: &'a str, sound: Option<Waveform>) -> Result<Self> {
+        let sheet = plan.request.contact_sheet.as_ref().map(|_| sheet(plan, sound.as_ref())).transpose()?;
         let Some(path) = &plan.request.output else {
-            return Ok(Self { plan, recipe, sink: Sink::Memory(Vec::new(), sound) });
+            return Ok(Self { plan, recipe, sink: Sink::Memory(Vec::new(), sound), sheet });
         };
         let spec = FilmSpec {
             width: plan.shape.width as u32,
@@ -85,7 +94,8 @@ impl<'a> Output<'a> {
             recipe: recipe.to_owned(),
             encoder: None,
         };
-        Ok(Self { plan, recipe, sink: Sink::File(Box::new(media::Film::create(path, &spec, sound.as_ref())?)) })
+        let film = media::Film::create(path, &spec, sound.as_ref())?;
+        Ok(Self { plan, recipe, sink: Sink::File(Box::new(film)), sheet })
     }
 
     /// Adds a frame.
@@ -93,6 +103,9 @@ impl<'a> Output<'a> {
     /// # Errors
     /// A full disk, an encoder that fails.
     pub fn push(&mut self, frame: Rgb) -> Result<()> {
+        if let Some(sheet) = &mut self.sheet {
+            sheet.push(&frame);
+        }
         match &mut self.sink {
             Sink::File(film) => film.push(&frame.data),
             Sink::Memory(frames, _) => {
@@ -102,13 +115,18 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Gives the film its name.
+    /// Writes the contact sheet, and gives the film its name.
     ///
     /// # Errors
     /// Frames that are missing, a full disk.
     pub fn finish(self, progress: &mut Progress<'_>) -> Result<Film> {
         let fps = self.plan.fps;
         let elsewhere = self.elsewhere();
+        let contact_sheet = self.plan.request.contact_sheet.clone();
+        // Before the film: if there is no room for it, the run is not over, and can be resumed.
+        if let (Some(sheet), Some(path)) = (&self.sheet, &contact_sheet) {
+            sheet.write(path)?;
+        }
         let film = match self.sink {
             Sink::File(film) => {
                 // The film is whole but for its name: a wish to stop comes too late to be an error, here and below.
@@ -122,16 +140,18 @@ impl<'a> Output<'a> {
                     fps,
                     seconds: written.seconds,
                     codec,
+                    contact_sheet,
                     waveform: None,
                 }
             }
             Sink::Memory(frames, waveform) => {
                 let (count, seconds) = (frames.len(), fps.seconds(frames.len()));
-                Film { path: None, frames, count, fps, seconds, codec: None, waveform }
+                Film { path: None, frames, count, fps, seconds, codec: None, contact_sheet, waveform }
             }
         };
         if let Some(path) = film.path.clone() {
-            let _ = progress.emit(&Event::Done { path, frames: film.count, seconds: film.seconds });
+            let contact_sheet = film.contact_sheet.clone();
+            let _ = progress.emit(&Event::Done { path, frames: film.count, seconds: film.seconds, contact_sheet });
         }
         Ok(film)
     }
@@ -143,6 +163,14 @@ impl<'a> Output<'a> {
         let same = || matches!(media::comment(path), Ok(Some(recipe)) if recipe == self.recipe);
         (!self.plan.replaces && part::is_taken(path) && !same()).then(|| free_name(path))
     }
+}
+
+/// The contact sheet of a plan's film, with the sound that will be heard in it.
+fn sheet(plan: &Plan, sound: Option<&Waveform>) -> Result<Sheet> {
+    let format = plan.request.output.as_deref().map(Format::of).transpose()?;
+    let heard = sound.filter(|_| format.is_none_or(Format::has_sound));
+    let heard = heard.map(|sound| sound.fitted(plan.fps.samples(plan.shape.frames, sound.rate)));
+    Sheet::new((plan.shape.width as u32, plan.shape.height as u32), plan.shape.frames, heard.as_ref())
 }
 
 /// The longest silence that is put at the end of a sound without a word, in seconds: models make whole blocks of sound, not

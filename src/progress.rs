@@ -106,6 +106,9 @@ pub enum Event {
         frames: usize,
         /// Seconds that it lasts.
         seconds: f64,
+        /// Where its contact sheet is, if one was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        contact_sheet: Option<PathBuf>,
     },
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::catalogue::IN_THE_BOX;
 use crate::error::{Context, Error, Result};
 use crate::fps::Fps;
 use crate::media;
@@ -21,7 +22,8 @@ pub struct Recipe {
     pub talkie: String,
     /// The model in a few words.
     pub model: String,
-    /// Its name or repository, as it was asked for; of a folder its own name, without those around it.
+    /// Its name or repository, as it was asked for; of a folder its own name, without those around it; that of the model in
+    /// the box where none was named.
     pub source: String,
     /// Its weights.
     pub files: Vec<HashedFile>,
@@ -84,7 +86,7 @@ impl Recipe {
         Ok(Self {
             talkie: env!("CARGO_PKG_VERSION").into(),
             model: plan.model.clone(),
-            source: plan.request.model.as_deref().map(source).unwrap_or_default(),
+            source: plan.request.model.as_deref().map_or_else(|| IN_THE_BOX.to_owned(), source),
             files,
             prompt: plan.prompt.clone(),
             negative: plan.negative.clone(),

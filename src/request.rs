@@ -32,10 +32,12 @@ pub struct Request {
     pub music: Option<String>,
     /// What should not be seen. The model's own negative prompt where it is left out; empty for none.
     pub negative: Option<String>,
-    /// A catalogue name, a hub repository `org/name`, or a folder.
+    /// A catalogue name, a hub repository `org/name`, or a folder. The model in the box where it is left out.
     pub model: Option<String>,
     /// Where the film goes. Its ending chooses the format. Without it, the library hands out the frames.
     pub output: Option<PathBuf>,
+    /// Where a PNG goes that shows frames of the film side by side, with its sound beneath them.
+    pub contact_sheet: Option<PathBuf>,
     /// The seed of the noise. A new one where it is left out.
     pub seed: Option<u64>,
     /// A way of sampling that the model knows by name, such as `distilled`. The model's own where it is left out.

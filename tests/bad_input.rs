@@ -54,7 +54,7 @@ fn other_commands_name_what_is_wrong_too() {
         (&["generat", "a fox"], 2, &["generat", "generate"]),
         (&["generate", "a fox", "--stesp", "3"], 2, &["--stesp", "--steps"]),
         (&["generate", "a fox", "another"], 2, &["another"]),
-        (&["decode", "latents", "-o", "out/film"], 2, &["--model"]),
+        (&["decode", "latents", "-m", "model"], 2, &["--output"]),
     ];
     for (arguments, code, words) in table {
         nothing_left(&bench, bench.run(arguments).refused(*code, words));

@@ -27,13 +27,18 @@ fn entries_make_sense() {
     let readme = include_str!("../models/README.md");
     for entry in catalogue::entries().expect("models/*.toml") {
         let name = &entry.name;
-        assert!(readme.contains(&format!("| `{name}` | `{}` |", entry.repo)), "{name} is in models/README.md");
+        let repo = entry.repo().unwrap_or("in the box");
+        assert!(readme.contains(&format!("| `{name}` | `{repo}` |")), "{name} is in models/README.md");
+        assert!(entry.licence.url.starts_with("https://"), "{name}");
+        assert!(!entry.tasks.is_empty() && !entry.title.is_empty() && !entry.checked.is_empty(), "{name}");
+        if entry.is_boxed() {
+            assert!(entry.files.is_empty() && entry.components.is_empty(), "{name}: its folder is there");
+            continue;
+        }
         let sound = entry.sampling.av.is_some();
         let (family, licence) = if sound { ("ltx", "LicenseRef-LTX-2-Community") } else { ("wan", "Apache-2.0") };
         assert_eq!((entry.family.as_str(), entry.licence.name.as_str()), (family, licence), "{name}");
-        assert!(entry.licence.url.starts_with("https://"), "{name}");
         assert_eq!(entry.licence.terms.is_some(), sound, "{name}: terms where a licence has more than the usual ones");
-        assert!(!entry.tasks.is_empty() && !entry.title.is_empty() && !entry.checked.is_empty(), "{name}");
         let two = entry.parameters.transformer_2.is_some();
         assert_eq!(two, entry.sampling.boundary_ratio.is_some(), "{name}");
         assert_eq!(two, entry.sampling.guidance_2.is_some(), "{name}");
@@ -115,7 +120,8 @@ fn sampling_defaults_are_those_of_ltx_itself() {
 
 #[test]
 fn numbers_of_parameters_are_those_of_the_configurations() {
-    for entry in catalogue::entries().expect("models/*.toml").iter().filter(|entry| entry.family == "ltx") {
+    let entries = catalogue::entries().expect("models/*.toml");
+    for entry in entries.iter().filter(|entry| entry.family == "ltx" && !entry.is_boxed()) {
         let described = &entry.components["transformer"].config;
         let config: ltx::config::Config = serde_json::from_value(described.clone().into()).expect("a configuration");
         assert_eq!(config.parameters(), entry.parameters.transformer, "{}", entry.name);
@@ -135,6 +141,25 @@ fn models_are_found_by_name_and_by_repository() {
     let error = catalogue::find("something else").expect_err("nothing like it");
     assert!(error.report().contains("talkie models"), "{}", error.report());
     assert!(catalogue::find(&"x".repeat(1_000_000)).is_err());
+}
+
+#[test]
+fn an_entry_is_in_one_place() {
+    let entry = toml::Table::try_from(catalogue::find("ltx-2").expect("an entry")).expect("a table");
+    let placed = |place: &str| {
+        let mut entry = entry.clone();
+        entry.insert("place".into(), toml::Value::Table(toml::from_str(place).expect("TOML")));
+        entry.try_into::<Entry>()
+    };
+    let repo = placed("repo = \"a/b\"\nrevision = \"main\"").expect("a repository");
+    assert!(repo.repo() == Some("a/b") && !repo.is_boxed());
+    let boxed = placed("folder = \"toybox\"").expect("a folder");
+    assert!(boxed.repo().is_none() && boxed.is_boxed());
+    for wrong in
+        ["", "repo = \"a/b\"", "repo = \"a/b\"\nrevision = \"main\"\nfolder = \"toybox\"", "folder = \"a\"\nx = 1"]
+    {
+        placed(wrong).expect_err(wrong);
+    }
 }
 
 #[test]

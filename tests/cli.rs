@@ -30,7 +30,19 @@ fn every_command_says_what_it_takes() {
         (&[], &["generate", "decode", "resume", "models", "inspect", "doctor"]),
         (
             &["generate"],
-            &["[PROMPT]", "--model", "--seed", "--steps", "--set", "--plan", "--json", "--preview", "832x480"],
+            &[
+                "[PROMPT]",
+                "--model",
+                "default: toybox",
+                "--contact-sheet",
+                "--seed",
+                "--steps",
+                "--set",
+                "--plan",
+                "--json",
+                "--preview",
+                "832x480",
+            ],
         ),
         (&["decode"], &["<LATENTS>", "--model", "--output", "tile=256"]),
         (&["resume"], &["[RUN]", "latest"]),
@@ -269,7 +281,8 @@ fn models_are_listed_shown_and_fetched() {
     let names: Vec<&str> = lines(&list).iter().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     let wan = ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-ti2v-5b", "wan2.2-t2v-a14b", "wan2.2-i2v-a14b"];
     let ltx = ["ltx-2", "ltx-2-distilled", "ltx-2.3", "ltx-2.3-distilled"];
-    assert_eq!(names, [&wan[..], &ltx[..]].concat());
+    assert_eq!(names, [&["toybox"][..], &wan[..], &ltx[..]].concat());
+    assert!(lines(&list)[1].contains("the model in the box"), "{list}");
     let licensed = |line: &&&str| line.split_whitespace().any(|word| word == "LicenseRef-LTX-2-Community");
     assert_eq!(lines(&list).iter().filter(licensed).count(), ltx.len());
     assert_eq!(lines(&bench.run(&["models", "list"])), lines(&list));
@@ -281,7 +294,7 @@ fn models_are_listed_shown_and_fetched() {
     let shown = bench.run(&["models", "show", "ltx-2.3"]);
     let shown = lines(&shown);
     assert!(line(&shown, "licence").contains("https://") && line(&shown, "terms").contains("10 million"));
-    assert_eq!(line(&shown, "connectors"), "connectors    3172M parameters");
+    assert_eq!(line(&shown, "connectors"), "connectors    3.17B parameters");
     assert!(line(&shown, "upsampler").contains(", from rootonchair/"), "{shown:?}");
     assert!(line(&shown, "sound").contains("guidance 7") && line(&shown, "sound").contains("block 28"), "{shown:?}");
     bench.run(&["models", "show", "wan2.2-t2v-a14"]).refused(2, &["wan2.2-t2v-a14b"]);
@@ -300,8 +313,19 @@ fn the_doctor_tells_what_works() {
     assert_eq!(line(&lines, "unfinished"), "unfinished   none");
     assert!(line(&lines, "runs").ends_with("/home/runs"), "{words}");
     let report = json(&bench.run(&["doctor", "--json"]).worked(&[]).stdout);
-    let fields =
-        ["talkie", "built with", "without", "devices", "threads", "memory", "ffmpeg", "encoders", "weights", "runs"];
+    let fields = [
+        "talkie",
+        "in the box",
+        "built with",
+        "without",
+        "devices",
+        "threads",
+        "memory",
+        "ffmpeg",
+        "encoders",
+        "weights",
+        "runs",
+    ];
     assert!(fields.iter().all(|field| !report[*field].is_null()), "{report}");
     if cfg!(feature = "ffmpeg") {
         assert!(words.stdout.contains(" for .mp4 .mov\n") && !words.stdout.contains(".."), "{words}");

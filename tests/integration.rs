@@ -33,3 +33,4 @@ mod parity_vae;
 mod resume;
 mod sampling;
 mod single_file;
+mod toybox;

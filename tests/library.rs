@@ -12,14 +12,14 @@ use crate::support::fixture;
 
 /// Runs `body` in a process of its own, with a folder of its own for talkie's data: the environment belongs to all tests.
 #[track_caller]
-fn at_home(test: &str, body: impl FnOnce()) {
+pub fn at_home(test: &str, body: impl FnOnce()) {
     const INNER: &str = "TALKIE_TEST_AT_HOME";
     if std::env::var_os(INNER).is_some() {
         return body();
     }
     let home = tempfile::tempdir().expect("a folder");
     let mut inner = Command::new(std::env::current_exe().expect("this test"));
-    inner.args([&format!("library::{test}"), "--exact", "--nocapture"]);
+    inner.args([test, "--exact", "--nocapture"]);
     let output = inner.env(INNER, "1").env("TALKIE_HOME", home.path()).output().expect("this test");
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
@@ -43,7 +43,7 @@ fn pixels(film: &talkie::Film) -> Vec<&[u8]> {
 
 #[test]
 fn frames_in_memory_are_those_of_the_files() {
-    at_home("frames_in_memory_are_those_of_the_files", || {
+    at_home("library::frames_in_memory_are_those_of_the_files", || {
         let folder = tempfile::tempdir().expect("a folder");
         let pipeline = Pipeline::open(&request(), &mut quiet).expect("a model");
         let film = pipeline.generate(&request(), &mut quiet).expect("a film");
@@ -64,7 +64,7 @@ fn frames_in_memory_are_those_of_the_files() {
 
 #[test]
 fn events_tell_every_stage_to_its_end() {
-    at_home("events_tell_every_stage_to_its_end", || {
+    at_home("library::events_tell_every_stage_to_its_end", || {
         let mut events = Vec::new();
         let mut on_event = |event: &Event| {
             events.push(event.clone());
@@ -106,7 +106,7 @@ type Stop = (&'static str, fn(&Event) -> bool);
 
 #[test]
 fn a_stop_in_any_stage_is_resumed_to_the_same_film() {
-    at_home("a_stop_in_any_stage_is_resumed_to_the_same_film", || {
+    at_home("library::a_stop_in_any_stage_is_resumed_to_the_same_film", || {
         let pipeline = Pipeline::open(&request(), &mut quiet).expect("a model");
         let whole = pipeline.generate(&request(), &mut quiet).expect("a film");
         let stops: [Stop; 6] = [
@@ -138,7 +138,7 @@ fn a_stop_in_any_stage_is_resumed_to_the_same_film() {
 
 #[test]
 fn a_plan_says_what_will_be_without_a_run() {
-    at_home("a_plan_says_what_will_be_without_a_run", || {
+    at_home("library::a_plan_says_what_will_be_without_a_run", || {
         let plan =
             Pipeline::look(&Request { size: Some("50x33".parse().expect("a size")), ..request() }).expect("a plan");
         assert_eq!((plan.shape.width, plan.shape.height, plan.shape.frames, plan.steps.len()), (48, 32, 9, 6));

@@ -2,6 +2,7 @@
 
 mod fps;
 mod pictures;
+mod sheet;
 mod support;
 mod wav;
 mod yuv;

@@ -128,3 +128,9 @@ fn of_2_0() {
 fn of_2_3() {
     check("ltx23");
 }
+
+/// The shape of the model in the box: an autoencoder that compresses less, positions of its own, connectors without blocks.
+#[test]
+fn of_the_toybox() {
+    check("ltx2-toybox");
+}

@@ -17,6 +17,9 @@ pub(super) struct Common {
     /// A parameter that has no flag of its own, such as tile=256; `generate --plan` lists them
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+    /// A picture of the film's frames side by side, with its sound beneath them
+    #[arg(long, value_name = "FILE.png")]
+    pub contact_sheet: Option<PathBuf>,
     /// Memory that may be used, such as 8GB [default: what is free]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = super::bytes)]
     pub memory: Option<u64>,

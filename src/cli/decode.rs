@@ -13,9 +13,10 @@ use super::show::Show;
 pub(super) struct Args {
     /// A file of `--save-latents`, or `latents.safetensors` in a run's folder
     latents: PathBuf,
-    /// The model that made them: a name, a hub repository, a folder, or a file of LTX-2
+    /// The model that made them: a name, a hub repository, a folder, or a file of LTX-2 [default: toybox, the model in
+    /// the box]
     #[arg(short, long)]
-    model: String,
+    model: Option<String>,
     /// Where the film goes: .mp4, .mov, .webm, .gif, or a folder for PNG frames
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -26,8 +27,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     let common = &args.common;
     let request = Request {
-        model: Some(args.model.clone()),
+        model: args.model.clone(),
         output: Some(args.output.clone()),
+        contact_sheet: common.contact_sheet.clone(),
         fps: common.fps,
         vae: common.vae.clone(),
         set: common.set()?,

@@ -1,7 +1,9 @@
 //! `talkie doctor`: devices, features, FFmpeg, cache: what works here and what does not.
 
 use serde_json::{Value, json};
+use talkie::catalogue::IN_THE_BOX;
 use talkie::error::{Error, Result};
+use talkie::model::boxed;
 use talkie::plan::{free_memory, human_bytes};
 use talkie::{device, media, run};
 
@@ -52,9 +54,6 @@ fn report() -> Value {
         .map(|encoder| format!("{} ({}) for {}", encoder.name, encoder.codec, encoder.endings.join(" ")))
         .collect();
     let ffmpeg = media::ffmpeg_version().unwrap_or_else(|| "not built in: films are written as PNG frames".into());
-    let place = |found: Result<std::path::PathBuf>| {
-        found.map_or_else(|error| error.to_string(), |path| path.display().to_string())
-    };
     json!({
         "talkie": env!("CARGO_PKG_VERSION"),
         "built with": built(true),
@@ -64,8 +63,9 @@ fn report() -> Value {
         "memory": free_memory().map_or_else(|| "unknown".into(), |free| format!("{} free", human_bytes(free))),
         "ffmpeg": ffmpeg,
         "encoders": encoders,
-        "weights": place(talkie::hub::HubConfig::from_env().map(|config| config.cache)),
-        "runs": place(run::home().map(|home| home.join("runs"))),
+        "in the box": super::found(boxed::find(IN_THE_BOX)),
+        "weights": super::found(talkie::hub::HubConfig::from_env().map(|config| config.cache)),
+        "runs": super::found(run::home().map(|home| home.join("runs"))),
         "unfinished": run::unfinished(),
     })
 }

@@ -19,7 +19,8 @@ pub(super) struct Args {
     /// A TOML file with `prompt`, `dialogue`, `sounds` and `music`, instead of a prompt
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     prompt_file: Option<PathBuf>,
-    /// A name from `talkie models`, a hub repository `org/name`, a folder, or a file of LTX-2
+    /// A name from `talkie models`, a hub repository `org/name`, a folder, or a file of LTX-2 [default: toybox, the model
+    /// in the box]
     #[arg(short, long)]
     model: Option<String>,
     /// Where the film goes: .mp4, .mov, .webm, .gif, or a folder for PNG frames [default: film.mp4]
@@ -100,14 +101,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 fn request(args: &Args) -> Result<Request> {
     let common = &args.common;
-    let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
-    let paths = || -> std::io::Result<_> {
-        let output = if args.plan { args.output.clone() } else { Some(args.output.clone().unwrap_or_else(free_name)) };
-        Ok([&output, &args.image, &args.transformer, &args.text_encoder, &common.vae, &args.noise, &args.save_latents]
-            .map(absolute))
-    };
-    let bad = |cause| Error::usage("a path cannot be made absolute").because(cause);
-    let [output, image, transformer, text_encoder, vae, noise, save_latents] = paths().map_err(bad)?;
+    let output = if args.plan { args.output.clone() } else { Some(args.output.clone().unwrap_or_else(free_name)) };
     let written = match &args.prompt_file {
         Some(path) => PromptFile::read(path)?,
         None => PromptFile { prompt: args.prompt.clone().unwrap_or_default(), ..PromptFile::default() },
@@ -121,7 +115,8 @@ fn request(args: &Args) -> Result<Request> {
         preset: args.preset.clone(),
         no_sound: args.no_sound,
         model: args.model.as_deref().map(absolute_model),
-        output: trailing(output.map_err(bad)?, args.output.as_ref()),
+        output: trailing(absolute(output.as_ref())?, args.output.as_ref()),
+        contact_sheet: absolute(common.contact_sheet.as_ref())?,
         seed: args.seed,
         steps: args.steps,
         guidance: args.guidance,
@@ -131,12 +126,12 @@ fn request(args: &Args) -> Result<Request> {
         frames: args.frames,
         seconds: args.seconds,
         fps: common.fps,
-        image: image.map_err(bad)?,
-        noise: noise.map_err(bad)?,
-        save_latents: save_latents.map_err(bad)?,
-        transformer: transformer.map_err(bad)?,
-        text_encoder: text_encoder.map_err(bad)?,
-        vae: vae.map_err(bad)?,
+        image: absolute(args.image.as_ref())?,
+        noise: absolute(args.noise.as_ref())?,
+        save_latents: absolute(args.save_latents.as_ref())?,
+        transformer: absolute(args.transformer.as_ref())?,
+        text_encoder: absolute(args.text_encoder.as_ref())?,
+        vae: absolute(common.vae.as_ref())?,
         set: common.set()?,
         memory: common.memory,
         device: common.device.clone(),
@@ -144,6 +139,11 @@ fn request(args: &Args) -> Result<Request> {
         preview: args.preview.is_some(),
         keep: args.keep,
     })
+}
+
+fn absolute(path: Option<&PathBuf>) -> Result<Option<PathBuf>> {
+    let absolute = path.map(std::path::absolute).transpose();
+    absolute.map_err(|cause| Error::usage("a path cannot be made absolute").because(cause))
 }
 
 /// A folder of frames is named with a slash at its end, which making the path absolute drops on some systems.

@@ -12,6 +12,7 @@ mod resume;
 mod show;
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -107,6 +108,11 @@ fn bytes(text: &str) -> Result<u64, String> {
 
 fn advised(error: &Error) -> String {
     error.advice().map_or_else(|| error.to_string(), |advice| format!("{error}: {advice}"))
+}
+
+/// A place that was found, or why it was not.
+fn found(place: Result<PathBuf>) -> String {
+    place.map_or_else(|error| error.to_string(), |path| path.display().to_string())
 }
 
 /// Whether somebody watches the bars.

@@ -1,9 +1,9 @@
 //! `talkie models`: what can be run.
 
-use talkie::catalogue::{self, AvSampling, Entry};
+use talkie::catalogue::{self, AvSampling, Entry, Place};
 use talkie::error::Result;
 use talkie::generate::Pipeline;
-use talkie::model::Source;
+use talkie::model::{Source, boxed};
 use talkie::plan::human_bytes;
 use talkie::request::Request;
 
@@ -51,10 +51,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
 fn list() -> Result<()> {
     super::print(&format!("{:<18} {:>10}  {:<11} {:<26} {}", "NAME", "PARAMETERS", "FROM", "LICENCE", "WHAT"))?;
     for entry in catalogue::entries()? {
-        let billions = transformers(&entry) as f64 / 1e9;
         let from = entry.tasks.iter().map(|task| task.words()).collect::<Vec<_>>().join(", ");
         let (name, licence, title) = (&entry.name, &entry.licence.name, &entry.title);
-        super::print(&format!("{name:<18} {billions:>9.1}B  {from:<11} {licence:<26} {title}"))?;
+        let count = count(transformers(&entry), 1);
+        super::print(&format!("{name:<18} {count:>10}  {from:<11} {licence:<26} {title}"))?;
     }
     super::say("`talkie models show NAME` tells more; `talkie generate \"…\" -m NAME --plan` what a film would cost");
     Ok(())
@@ -64,6 +64,7 @@ fn show(entry: &Entry) -> Result<()> {
     let sampling = &entry.sampling;
     let second = sampling.guidance_2.map_or_else(String::new, |second| format!(" and {second}"));
     let schedule = match (sampling.sigmas.is_empty(), sampling.refine_sigmas.len()) {
+        _ if entry.is_boxed() => "the schedule of its folder".to_owned(),
         (true, _) if sampling.av.is_some() => "flow shift by the film's size".to_owned(),
         (true, _) => format!("flow shift {}", sampling.flow_shift),
         (false, more) => format!("sigmas of its own, {more} more steps in a second stage"),
@@ -72,16 +73,16 @@ fn show(entry: &Entry) -> Result<()> {
     let mut lines = vec![
         ("name", entry.name.clone()),
         ("title", entry.title.clone()),
-        ("repository", format!("{} ({})", entry.repo, entry.revision)),
+        place(entry),
         ("licence", format!("{}, {}", entry.licence.name, entry.licence.url)),
     ];
     lines.extend(entry.licence.terms.iter().map(|terms| ("terms", terms.clone())));
-    lines.push(("transformer", format!("{:.2}B parameters", transformers(entry) as f64 / 1e9)));
-    lines.push(("text encoder", format!("{:.2}B parameters", entry.parameters.text_encoder as f64 / 1e9)));
+    lines.push(("transformer", format!("{} parameters", count(transformers(entry), 2))));
+    lines.push(("text encoder", format!("{} parameters", count(entry.parameters.text_encoder, 2))));
     for (name, part) in PARTS {
-        let parameters = entry.parameters.of(part) as f64 / 1e6;
-        if parameters > 0.0 {
-            lines.push((name, format!("{parameters:.0}M parameters{}", elsewhere(entry, part))));
+        let parameters = entry.parameters.of(part);
+        if parameters > 0 {
+            lines.push((name, format!("{} parameters{}", count(parameters, 2), elsewhere(entry, part))));
         }
     }
     lines.extend([
@@ -90,23 +91,43 @@ fn show(entry: &Entry) -> Result<()> {
         ("sampling", format!("{} steps, guidance {}{second}, {schedule}", sampling.steps, sampling.guidance)),
     ]);
     lines.extend(sampling.av.as_ref().map(|av| ("sound", sound(av))));
-    lines.push(("negative", sampling.negative_prompt.clone()));
+    let negative = Some(&sampling.negative_prompt).filter(|negative| !negative.is_empty());
+    lines.push(("negative", negative.map_or_else(|| "none".to_owned(), Clone::clone)));
     lines.push(("checked", entry.checked.clone()));
     lines.iter().try_for_each(|(key, value)| super::print(&format!("{key:<13} {value}")))?;
     entry.notes.iter().try_for_each(|note| super::print(&format!("{:<13} {note}", "note")))
 }
 
+/// Where the model is: its repository, or where the folder that came with talkie was found.
+fn place(entry: &Entry) -> (&'static str, String) {
+    match &entry.place {
+        Place::Hub { repo, revision } => ("repository", format!("{repo} ({revision})")),
+        Place::Box { folder } => ("in the box", super::found(boxed::find(folder))),
+    }
+}
+
+/// A number of parameters as a person reads it: `1.4B`, `53.2M`, `870k`.
+fn count(parameters: u64, decimals: usize) -> String {
+    match parameters as f64 {
+        many if many >= 1e9 => format!("{:.decimals$}B", many / 1e9),
+        many if many >= 1e8 => format!("{:.0}M", many / 1e6),
+        many if many >= 1e6 => format!("{:.1}M", many / 1e6),
+        few => format!("{:.0}k", few / 1e3),
+    }
+}
+
 /// Where a part is, if not in the model's repository.
 fn elsewhere(entry: &Entry, part: &str) -> String {
     let repo = entry.components.get(part).and_then(|described| described.repo.as_ref());
-    repo.filter(|repo| **repo != entry.repo).map_or_else(String::new, |repo| format!(", from {repo}"))
+    repo.filter(|repo| entry.repo() != Some(repo.as_str())).map_or_else(String::new, |repo| format!(", from {repo}"))
 }
 
 /// How pictures and sound are guided besides by the prompt.
 fn sound(av: &AvSampling) -> String {
     let blocks = av.stg_blocks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let at = if blocks.is_empty() { String::new() } else { format!(" at block {blocks}") };
     format!(
-        "guidance {}; for pictures and sound, STG {} at block {blocks}, modality {}, rescale {}",
+        "guidance {}; for pictures and sound, STG {}{at}, modality {}, rescale {}",
         av.audio_guidance, av.stg_scale, av.modality_scale, av.rescale
     )
 }
@@ -116,10 +137,14 @@ fn pull(name: &str) -> Result<()> {
     let mut on_event = |event: &talkie::progress::Event| show.event(event);
     let request = Request { model: Some(name.to_owned()), ..Request::default() };
     Pipeline::open(&request, &mut on_event)?;
-    let (model, _) = Source::find(name)?.look()?;
-    let bytes = model.components.iter().map(talkie::model::Component::bytes).sum();
+    let source = Source::find(name)?;
+    let (model, _) = source.look()?;
+    let bytes = human_bytes(model.components.iter().map(talkie::model::Component::bytes).sum());
     show.clear();
-    super::say(&format!("{name} is here: {} of weights", human_bytes(bytes)));
+    match source.entry().is_some_and(Entry::is_boxed) {
+        true => super::say(&format!("{name} is in the box, nothing is to be fetched: {bytes} of weights")),
+        false => super::say(&format!("{name} is here: {bytes} of weights")),
+    }
     super::print(&model.folder.display().to_string())
 }
 

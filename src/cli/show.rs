@@ -35,10 +35,7 @@ struct Bar {
 impl Show {
     /// Bars on stderr, or JSON lines on stdout. From here on Ctrl-C stops the run after the current step.
     pub(super) fn new(json: bool, preview: Option<PathBuf>) -> Result<Self> {
-        if let Some(path) = preview.as_ref().filter(|path| path.extension().is_none_or(|ending| ending != "png")) {
-            return Err(Error::usage(format!("the preview is a PNG picture, which {} is not", path.display()))
-                .hint("name it like `--preview preview.png`"));
-        }
+        preview.as_deref().map_or(Ok(()), |path| media::check_png("--preview", path))?;
         let target =
             if json || !super::watched() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let stop = Arc::new(AtomicBool::new(false));
@@ -99,6 +96,9 @@ impl Show {
                 }
                 let codec = film.codec.as_deref().unwrap_or_default();
                 super::say(&format!("{} frames, {:.2} s, {codec}", film.count, film.seconds));
+                if let Some(sheet) = &film.contact_sheet {
+                    super::say(&format!("contact sheet: {}", sheet.display()));
+                }
                 super::print(&path.display().to_string())
             }
             Err(error) => Err(match (&self.run, error.kind()) {

@@ -18,10 +18,10 @@ pub mod upsampler;
 pub mod vae;
 pub mod vocoder;
 
-use crate::catalogue::{self, Entry};
+use crate::catalogue::{self, Entry, Task};
 use crate::error::{Error, Result};
 use crate::model::{Component, Model};
-use crate::plan::{Geometry, Heard, ImageUse, SoundGeometry};
+use crate::plan::{Geometry, Heard, ImageUse, SoundGeometry, Vocabulary};
 use crate::text::gemma3;
 
 /// Tokens that the text encoders read: the prompt is padded to them, and registers take the padding's place.
@@ -47,6 +47,8 @@ pub struct Ltx {
     upsampler: Option<upsampler::Config>,
     /// The recipes, the model's own first.
     presets: Vec<(&'static str, Entry)>,
+    /// Only a model of a little world says which words it knows.
+    vocabulary: Option<Vocabulary>,
     named: bool,
 }
 
@@ -80,7 +82,10 @@ impl Ltx {
         };
         let upsampler = model.find("latent_upsampler").map(Component::config).transpose()?;
         let presets = presets(&transformer, &model, entry)?;
-        let ltx = Self { model, transformer, connectors, text, vae, sound, upsampler, presets, named: entry.is_some() };
+        let boxed = entry.filter(|entry| entry.is_boxed());
+        let vocabulary = boxed.map_or(Ok(None), |_| Vocabulary::in_folder(&model.folder))?;
+        let named = entry.is_some();
+        let ltx = Self { model, transformer, connectors, text, vae, sound, upsampler, presets, vocabulary, named };
         ltx.check_channels()?;
         Ok(ltx)
     }
@@ -121,10 +126,11 @@ impl Ltx {
             longest: usize::MAX,
             channels: self.vae.latent_channels,
             text_length: TEXT_LENGTH,
-            image: ImageUse::Optional,
+            image: if own.tasks.contains(&Task::I2v) { ImageUse::Optional } else { ImageUse::None },
             boundary: None,
             scheduler: self.model.component("scheduler")?.config()?,
             render: prompt::render,
+            vocabulary: self.vocabulary.clone(),
             sound: Some(SoundGeometry {
                 rate: self.sound.as_ref().map_or(rate, |(autoencoder, _)| autoencoder.latents_per_second()),
                 channels: if width.is_multiple_of(channels) { channels } else { 1 },
@@ -176,6 +182,10 @@ fn json(component: &Component) -> String {
 
 /// How to sample, by name: the recipe that the model was made for comes first.
 fn presets(transformer: &config::Config, model: &Model, entry: Option<&Entry>) -> Result<Vec<(&'static str, Entry)>> {
+    // What is trained for one way of sampling has no other: not those of the releases that it is shaped like.
+    if let Some(entry) = entry.filter(|entry| entry.is_boxed()) {
+        return Ok(vec![("", entry.clone())]);
+    }
     let release = if transformer.prompt_modulated() { "ltx-2.3" } else { "ltx-2" };
     let dev = catalogue::find(release)?;
     let distilled = catalogue::find(&format!("{release}-distilled"))?;

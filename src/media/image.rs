@@ -91,6 +91,19 @@ pub fn fit(image: &Rgb, width: u32, height: u32, filter: Filter) -> Rgb {
     resample(image, (span(0), span(1)), (width, height), filter)
 }
 
+/// Refuses a name for a picture that is not that of a PNG. `option` is what it was given with, such as `--preview`.
+///
+/// # Errors
+/// A usage error.
+pub fn check_png(option: &str, path: &Path) -> Result<()> {
+    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
+        return Ok(());
+    }
+    let name = option.trim_start_matches('-');
+    Err(Error::usage(format!("`{option}` is a PNG picture, which {} is not", path.display()))
+        .hint(format!("name it like `{option} {name}.png`")))
+}
+
 /// Writes a PNG, under another name until it is whole.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ mod picture;
 #[cfg(feature = "ffmpeg")]
 mod recompress;
 mod resize;
+mod sheet;
 #[cfg(feature = "ffmpeg")]
 mod sound;
 #[cfg(feature = "ffmpeg")]
@@ -31,11 +32,12 @@ mod webm;
 
 use std::path::{Path, PathBuf};
 
-pub use image::{Rgb, fit, read_image, write_png};
+pub use image::{Rgb, check_png, fit, read_image, write_png};
 pub use read::{EncoderInfo, comment, encoders, ffmpeg_version};
 #[cfg(feature = "ffmpeg")]
 pub use recompress::recompress;
 pub use resize::Filter;
+pub use sheet::Sheet;
 
 use crate::audio::Waveform;
 use crate::error::{Error, Result};

@@ -1,5 +1,6 @@
 //! A model on disk: what the folder that diffusers writes, or a file of its authors, holds, before any weight is read.
 
+pub mod boxed;
 mod folder;
 mod licence;
 mod single;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use serde_json::Value;
 
-use crate::catalogue::{Described, Entry};
+use crate::catalogue::{self, Described, Entry};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
 use crate::weights::keys::Names;
@@ -71,10 +72,11 @@ impl Model {
     /// The sizes of the weights are guesses from the numbers of parameters: two bytes each, but four in the autoencoders of
     /// Wan, whose files hold f32.
     pub fn from_entry(entry: &Entry) -> Self {
+        let home = entry.repo().unwrap_or(&entry.name);
         let component = |(name, described): (&String, &Described)| {
             let width = if entry.family == "wan" && name == "vae" { 4 } else { 2 };
             let bytes = width * entry.parameters.of(name);
-            let folder = PathBuf::from(format!("{}/{name}", described.repo.as_ref().unwrap_or(&entry.repo)));
+            let folder = PathBuf::from(format!("{}/{name}", described.repo.as_deref().unwrap_or(home)));
             let file = WeightFile { path: folder.clone(), bytes };
             Component {
                 name: name.clone(),
@@ -86,11 +88,22 @@ impl Model {
             }
         };
         Self {
-            folder: entry.repo.clone().into(),
+            folder: home.into(),
             pipeline: entry.pipeline.clone(),
             index: Value::Object(entry.index.clone()),
             components: entry.components.iter().map(component).collect(),
         }
+    }
+
+    /// The catalogue's entry of the model that comes with talkie, where this is that model, wherever its folder lies and
+    /// whatever that is called: its `model_index.json` says so, in a field that diffusers passes over.
+    ///
+    /// # Errors
+    /// A catalogue that does not parse, which no released talkie holds.
+    pub fn boxed(&self) -> Result<Option<Entry>> {
+        let name = self.index.get(boxed::MARK).and_then(Value::as_str);
+        let Some(name) = name else { return Ok(None) };
+        Ok(catalogue::entries()?.into_iter().find(|entry| entry.is_boxed() && entry.name == name))
     }
 
     /// What the model is called: the name of its folder or, in the hub's cache, of its repository.

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Component, Model, folder, licence, single};
-use crate::catalogue::{self, Described, Entry};
+use super::{Component, Model, boxed, folder, licence, single};
+use crate::catalogue::{self, Described, Entry, IN_THE_BOX, Place};
 use crate::error::{Error, Kind, Result};
 use crate::hub::{FileState, Hub};
 use crate::plan::PlannedFile;
@@ -17,10 +17,9 @@ const REVISION: &str = "main";
 
 /// Where a model is.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "there is one, once")]
 pub enum Source {
-    /// A folder or a file on this machine.
-    Folder(PathBuf),
+    /// A folder or a file on this machine, with what the catalogue knows of it where it came with talkie.
+    Folder(PathBuf, Option<Entry>),
     /// A repository of the hub.
     Hub(Repository),
 }
@@ -42,19 +41,14 @@ impl Source {
     /// What a user means by a model: a folder, a file, a catalogue name, or a hub repository.
     ///
     /// # Errors
-    /// None of them, with the names that look like it.
+    /// None of them, with the names that look like it; a model that should have come with talkie and is not there.
     pub fn find(name: &str) -> Result<Self> {
         let folder = PathBuf::from(name);
         if folder.exists() || name.starts_with(['.', '/', '~']) || name.ends_with(single::ENDING) {
-            return Ok(Self::Folder(folder));
+            return Ok(Self::Folder(folder, None));
         }
         match catalogue::find(name) {
-            Ok(entry) => Ok(Self::Hub(Repository {
-                repo: entry.repo.clone(),
-                revision: entry.revision.clone(),
-                files: entry.files.clone(),
-                entry: Some(entry),
-            })),
+            Ok(entry) => Self::of(entry),
             Err(_) if name.matches('/').count() == 1 && !name.ends_with('/') => Ok(Self::Hub(Repository {
                 repo: name.to_owned(),
                 revision: "main".into(),
@@ -65,10 +59,27 @@ impl Source {
         }
     }
 
+    /// The model that comes with talkie: what is meant where no model is named.
+    ///
+    /// # Errors
+    /// Its folder is in none of the places where it should be.
+    pub fn in_the_box() -> Result<Self> {
+        Self::of(catalogue::find(IN_THE_BOX)?)
+    }
+
+    fn of(entry: Entry) -> Result<Self> {
+        match entry.place.clone() {
+            Place::Hub { repo, revision } => {
+                Ok(Self::Hub(Repository { repo, revision, files: entry.files.clone(), entry: Some(entry) }))
+            }
+            Place::Box { folder } => Ok(Self::Folder(boxed::find(&folder)?, Some(entry))),
+        }
+    }
+
     /// What the catalogue knows of it.
     pub fn entry(&self) -> Option<&Entry> {
         match self {
-            Self::Folder(_) => None,
+            Self::Folder(_, entry) => entry.as_ref(),
             Self::Hub(repository) => repository.entry.as_ref(),
         }
     }
@@ -79,7 +90,7 @@ impl Source {
     /// A folder that is not a model, a download that fails.
     pub fn fetch(&self, progress: &mut Progress<'_>) -> Result<Model> {
         match self {
-            Self::Folder(folder) => Model::open(folder),
+            Self::Folder(folder, _) => Model::open(folder),
             Self::Hub(repository) => repository.fetch(progress),
         }
     }
@@ -90,7 +101,7 @@ impl Source {
     /// A folder that is not a model; a repository that neither the cache nor the catalogue knows.
     pub fn look(&self) -> Result<(Model, Vec<PlannedFile>)> {
         match self {
-            Self::Folder(folder) => Ok((Model::open(folder)?, Vec::new())),
+            Self::Folder(folder, _) => Ok((Model::open(folder)?, Vec::new())),
             Self::Hub(repository) => repository.look(),
         }
     }

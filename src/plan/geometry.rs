@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Shape;
+use super::{Shape, Vocabulary};
 use crate::catalogue;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
@@ -56,6 +56,8 @@ pub struct Geometry {
     pub scheduler: SchedulerConfig,
     /// What the text encoder reads of a request: its prompt, with what is said and heard in the family's own words.
     pub render: fn(&Request) -> String,
+    /// The words that the model was trained with, where they are so few that a prompt may have others.
+    pub vocabulary: Option<Vocabulary>,
     /// The soundtrack that comes with the film.
     pub sound: Option<SoundGeometry>,
     /// Why there will be no sound all the same, as a note.

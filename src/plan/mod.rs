@@ -6,6 +6,7 @@ mod memory;
 mod parameters;
 mod print;
 mod shape;
+mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use guidance::Scales;
 pub use memory::free as free_memory;
 pub use print::{human_bytes, one_line};
 pub use shape::Shape;
+pub use words::Vocabulary;
 
 /// One denoising step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -172,15 +174,18 @@ impl Plan {
         if heard && geometry.sound.is_none() {
             notes.push("this model makes silent films: dialogue, sounds and music are left out".into());
         }
+        let prompt = (geometry.render)(request);
+        notes.extend(geometry.vocabulary.as_ref().and_then(|vocabulary| vocabulary.note(&prompt)));
         let replaces = request.output.as_deref().is_some_and(part::is_taken);
-        if let Some(output) = request.output.as_deref().filter(|_| replaces) {
-            notes.push(format!("{} is there already, and is replaced when the new film is whole", output.display()));
+        for path in [&request.output, &request.contact_sheet].into_iter().flatten().filter(|path| part::is_taken(path))
+        {
+            notes.push(format!("{} is there already, and is replaced when the new film is whole", path.display()));
         }
         let device = request.device.clone().unwrap_or_else(|| crate::device::best().to_owned());
         Ok(Self {
             model: geometry.title.clone(),
             folder: PathBuf::new(),
-            prompt: (geometry.render)(request),
+            prompt,
             negative: guided.then_some(negative),
             seed: request.seed.unwrap_or_else(fresh_seed),
             shape,

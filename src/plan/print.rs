@@ -27,6 +27,9 @@ impl Display for Plan {
         if let Some(output) = &self.request.output {
             writeln!(f, "          {}", output.display())?;
         }
+        if let Some(sheet) = &self.request.contact_sheet {
+            writeln!(f, "sheet     {}", sheet.display())?;
+        }
         if let Some(image) = &self.request.image {
             writeln!(f, "image     {}", image.display())?;
         }

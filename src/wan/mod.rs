@@ -130,6 +130,7 @@ impl Wan {
             scheduler: self.model.component("scheduler")?.config()?,
             film: self.defaults.geometry.clone(),
             render: |request| request.prompt.clone(),
+            vocabulary: None,
             sound: None,
             silent: None,
             perturbs: false,

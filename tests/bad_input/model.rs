@@ -31,8 +31,6 @@ fn a_model_that_is_not_there_is_named() {
     for (model, code, words) in table {
         nothing_left(&bench, bench.generate(&["-m", model]).refused(*code, words));
     }
-    let nameless = ["generate", "a fox", "-o", "out/film"];
-    nothing_left(&bench, bench.run(&nameless).refused(2, &["no model was named", "-m wan2.1-t2v-1.3b"]));
 }
 
 #[test]

@@ -44,7 +44,6 @@ impl Bench {
     }
 
     /// Sets an environment variable of the commands from here on.
-    #[cfg(all(target_os = "linux", feature = "ffmpeg"))]
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
@@ -71,6 +70,7 @@ impl Bench {
             .env("HF_HOME", self.path("hub"))
             .env("HF_HUB_OFFLINE", "1")
             .env("RAYON_NUM_THREADS", "2")
+            .env_remove("TALKIE_TOYBOX")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .timeout(Duration::from_secs(120))
             .output()
@@ -85,6 +85,7 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_talkie"));
         command.args(arguments).current_dir(self.folder.path()).env("TALKIE_HOME", self.path("home"));
         command.env("HF_HOME", self.path("hub")).env("HF_HUB_OFFLINE", "1").env("RAYON_NUM_THREADS", "2");
+        command.env_remove("TALKIE_TOYBOX");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -234,7 +235,7 @@ pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Copies a model's folder, without what the reference made of it.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a fixture") {
         let entry = entry.expect("an entry");

@@ -81,6 +81,9 @@ impl Default for Config {
     }
 }
 
+/// Far more blocks than any connector has.
+const MOST_LAYERS: usize = 1 << 10;
+
 /// The shape of one connector.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Connector {
@@ -150,7 +153,6 @@ impl Config {
             ("text_proj_in_factor", self.text_proj_in_factor, 1 << 10),
             ("video_connector_num_attention_heads", self.video_connector_num_attention_heads, 1 << 10),
             ("video_connector_attention_head_dim", self.video_connector_attention_head_dim, 1 << 10),
-            ("video_connector_num_layers", self.video_connector_num_layers, 1 << 10),
             (
                 "video_connector_num_learnable_registers",
                 registers(self.video_connector_num_learnable_registers),
@@ -158,7 +160,6 @@ impl Config {
             ),
             ("audio_connector_num_attention_heads", self.audio_connector_num_attention_heads, 1 << 10),
             ("audio_connector_attention_head_dim", self.audio_connector_attention_head_dim, 1 << 10),
-            ("audio_connector_num_layers", self.audio_connector_num_layers, 1 << 10),
             (
                 "audio_connector_num_learnable_registers",
                 registers(self.audio_connector_num_learnable_registers),
@@ -170,6 +171,14 @@ impl Config {
         ];
         if let Some((name, size, most)) = sizes.into_iter().find(|&(_, size, most)| size == 0 || size > most) {
             return Err(refuse(name, size, format!("1 to {most}")));
+        }
+        // A connector may be its registers and its norm alone.
+        let layers = [
+            ("video_connector_num_layers", self.video_connector_num_layers),
+            ("audio_connector_num_layers", self.audio_connector_num_layers),
+        ];
+        if let Some((name, layers)) = layers.into_iter().find(|&(_, layers)| layers > MOST_LAYERS) {
+            return Err(refuse(name, layers, format!("0 to {MOST_LAYERS}")));
         }
         if !self.rope_double_precision {
             return Err(refuse("rope_double_precision", false, true));
