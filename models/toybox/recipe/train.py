@@ -19,7 +19,7 @@ import folder
 PLANS = {
     "cpu": dict(
         audio=dict(batch=6, steps=700, lr=2e-3),
-        video=dict(batch=6, steps=3000, lr=2e-3),
+        video=dict(batch=6, steps=5000, lr=2e-3),
         vocoder=dict(batch=8, steps=1500, lr=2e-3),
         film=dict(batch=32, steps=12_000, lr=2e-3, decay=0.999),
     ),
