@@ -142,12 +142,12 @@ fn generate(args: &Args, chosen: &[Scene]) -> Result<Vec<Film>> {
 fn report(args: &Args, films: &[Film], chosen: &[Scene], materials: &Materials, ceiling: Vec<Score>) -> Result<()> {
     let (mut inside, mut held, mut floor) = (Vec::new(), Vec::new(), Vec::new());
     for (at, (film, scene)) in films.iter().zip(chosen).enumerate() {
-        let found = score(&Observation::of(film, materials)?, scene);
+        let seen = Observation::of(film, materials)?;
+        let found = score(&seen, scene);
+        (if scene.held_out { &mut held } else { &mut inside }).push(found);
         let other = (at + 1) % films.len();
         let mixed = Observation::of(&film.spliced(&films[other]), materials)?;
-        let alone = Observation::of(film, materials)?;
-        floor.push(score(&Observation { lasts: mixed.lasts, onsets: mixed.onsets, ..alone }, &chosen[other]));
-        if scene.held_out { held.push(found) } else { inside.push(found) }
+        floor.push(score(&Observation { lasts: mixed.lasts, onsets: mixed.onsets, ..seen }, &chosen[other]));
     }
     let columns = [("in-distribution", inside), ("held-out", held), ("ceiling", ceiling), ("floor", floor)];
     if let Some(path) = &args.json {

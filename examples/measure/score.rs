@@ -55,6 +55,7 @@ impl Observation {
 
 /// How a film does. What a scene does not ask for is none.
 #[derive(Debug, Clone, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a row of the table")]
 pub(crate) struct Score {
     pub(crate) file: String,
     pub(crate) prompt: String,
