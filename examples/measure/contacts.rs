@@ -86,7 +86,7 @@ pub(crate) fn story(tracks: &[Track], backdrop: &Backdrop) -> Story {
     };
     let mut contacts: Vec<Contact> = fall.iter().flat_map(|track| landings(track)).collect();
     match roll[..] {
-        [one] => contacts.extend(turn(&across(one), TURN)),
+        [one] => contacts.extend(rebound(one)),
         [a, b] => contacts.extend(meeting(a, b)),
         _ => {}
     }
@@ -103,8 +103,10 @@ fn points(track: &Track, pick: impl Fn(Place) -> f64) -> Vec<(f64, f64)> {
     track.points().into_iter().map(|(frame, place)| (frame as f64 / FPS, pick(place))).collect()
 }
 
-fn across(track: &Track) -> Vec<(f64, f64)> {
-    points(track, |place| place.x)
+/// The contact of a thing that rolls: what it has still to go turns round at a wall.
+fn rebound(track: &Track) -> Option<Contact> {
+    let start = track.points().first()?.1.x;
+    turn(&points(track, |place| -(place.x - start).abs()), TURN)
 }
 
 /// The contact of two things that roll: their distance turns round where they touch.
@@ -164,17 +166,19 @@ fn bounce(before: &[(f64, f64)], after: &[(f64, f64)], floor: f64) -> Option<(f6
     (gap.contains(&time) && low && turns && off < OFF).then_some((off, landing(fall, time)?))
 }
 
-/// The contact in which a coordinate turns round, if it does: the sharpest turn there is.
+/// The contact in which a distance turns round, by more than `least` pixels per second: the sharpest turn where it is
+/// shortest.
 fn turn(points: &[(f64, f64)], least: f64) -> Option<Contact> {
+    let shortest = (0..points.len()).min_by(|&a, &b| points[a].1.total_cmp(&points[b].1))?;
     let mut best: Option<(f64, Contact)> = None;
-    for at in 2..points.len().saturating_sub(1) {
+    for at in shortest.saturating_sub(1).max(2)..points.len().saturating_sub(1).min(shortest + 3) {
         let before = Motion::fit(&points[at.saturating_sub(SIDE + 1)..at], 0.0)?;
         let after = Motion::fit(&points[at..points.len().min(at + SIDE + 1)], 0.0)?;
         let time = (after.start - before.start) / (before.speed - after.speed);
-        let change = (before.speed - after.speed).abs();
+        let change = after.speed - before.speed;
         let inside = (points[at - 1].0 - SLACK..=points[at].0 + SLACK).contains(&time);
-        if inside && change > least && before.speed * after.speed < 0.0 {
-            let contact = Contact { time, speed: before.speed.abs(), loud: true };
+        if inside && change > least && before.speed < 0.0 && after.speed > 0.0 {
+            let contact = Contact { time, speed: -before.speed, loud: true };
             best = best.filter(|(most, _)| *most >= change).or(Some((change, contact)));
         }
     }

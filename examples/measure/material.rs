@@ -15,7 +15,7 @@ const BANDS: usize = 24;
 /// Windows after an onset that are taken together: the stroke, what follows, what rings on.
 const SPANS: [std::ops::Range<usize>; 3] = [0..3, 3..8, 8..16];
 /// What is this much weaker than the loudest band is silence, in factors of e.
-const DEPTH: f32 = 6.0;
+const DEPTH: f32 = 4.0;
 
 type Features = Vec<f32>;
 
