@@ -13,7 +13,9 @@ from mel import HOP, log_mel
 from optimiser import Training
 
 Plan = dict  # batch, steps, lr
-CHEAPER = 1380  # the step of the video autoencoder from which the size of latents costs a tenth
+# Steps of the video autoencoder from which the size of latents costs a tenth, and from which they are less noisy: the
+# price makes them shrink until the noise blurs what is decoded, and both are only needed in the beginning.
+CHEAPER, CLEARER = 1380, 2171
 
 
 def _choose(kind: int, step: int, batch: int) -> np.ndarray:
@@ -39,9 +41,8 @@ def video(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
         weight = 1 + 8 * torch.from_numpy(covers[chosen]).to(device)[:, None].float() / 255
         with torch.autocast(device, torch.bfloat16):
             z = networks.encode(vae, x)
-            y = vae.decoder(z + 0.12 * _noise(z, step))
+            y = vae.decoder(z + (0.12 if step < CLEARER else 0.05) * _noise(z, step))
         error = y.float() - x
-        # The price makes the latents shrink until the noise matters: once the encoder is past its beginnings it is cut.
         price = 1e-3 if step < CHEAPER else 1e-4
         value = (weight * (error.abs() + error**2)).mean() + price * (z.float() ** 2).mean()
 
