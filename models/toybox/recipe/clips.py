@@ -15,7 +15,7 @@ from mel import log_mel
 
 CLIPS = 9000  # rendered for the autoencoders; the last 200 are only looked at
 LOOKED_AT = 200
-FILMS = 24_000  # encoded for the transformer, without what is held out
+FILMS = 12_000  # encoded for the transformer, without what is held out
 WORDINGS = 6  # prompts of each
 CHUNK = 200
 

@@ -23,9 +23,9 @@ def write(out: Path, latents: dict, film, video, audio, vocoder) -> None:
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=False, shift=1.0),
         vae=video.half(),
         audio_vae=audio.half(),
-        text_encoder=film.encoder.half(),
-        tokenizer=film.tokenizer,
-        connectors=film.connectors.half(),
+        text_encoder=film.reader.encoder.half(),
+        tokenizer=film.reader.tokenizer,
+        connectors=film.reader.connectors.half(),
         transformer=film.transformer.half(),
         vocoder=vocoder.half(),
     )

@@ -1,7 +1,5 @@
 """The parts of the model, in diffusers' own classes, and how they begin."""
 
-import math
-
 import torch
 from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video
 from diffusers import LTX2VideoTransformer3DModel
@@ -11,6 +9,7 @@ from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 VIDEO_LATENT = 32  # channels of a video latent, which stands for 16×16 pixels and two frames
 AUDIO_LATENT = 2  # channels of the audio latents; a token of 40 ms is these times MEL / 4
 MEL = 64
+AUDIO_TOKEN = AUDIO_LATENT * MEL // 4
 MELS = 205  # frames of a spectrogram: 52 latents, the first of which stands for one
 MEAN, SPREAD = -3.5, 1.8  # of the log-mels, roughly
 
@@ -36,7 +35,7 @@ VIDEO_VAE = dict(
     temporal_compression_ratio=2,
 )
 AUDIO_VAE = dict(
-    base_channels=AUDIO_LATENT * MEL // 4,  # the statistics are as wide as this, and belong to whole tokens
+    base_channels=AUDIO_TOKEN,  # the statistics are as wide as this, and belong to whole tokens
     output_channels=2,
     ch_mult=(1, 1, 2),
     num_res_blocks=1,
@@ -101,15 +100,15 @@ CONNECTORS = dict(
 TRANSFORMER = dict(
     in_channels=VIDEO_LATENT,
     out_channels=VIDEO_LATENT,
-    num_attention_heads=6,
-    attention_head_dim=32,
+    num_attention_heads=3,
+    attention_head_dim=64,
     cross_attention_dim=192,
     vae_scale_factors=(2, 16, 16),
     pos_embed_max_pos=4,
     base_height=64,
     base_width=64,
-    audio_in_channels=AUDIO_LATENT * MEL // 4,
-    audio_out_channels=AUDIO_LATENT * MEL // 4,
+    audio_in_channels=AUDIO_TOKEN,
+    audio_out_channels=AUDIO_TOKEN,
     audio_num_attention_heads=3,
     audio_attention_head_dim=32,
     audio_cross_attention_dim=96,
@@ -199,6 +198,21 @@ def transformer() -> LTX2VideoTransformer3DModel:
     return model
 
 
+@torch.no_grad()
+def listen(model: LTX2VideoTransformer3DModel, rows: torch.Tensor, audio_rows: torch.Tensor, last: torch.Tensor) -> None:
+    """Attention to the text begins at its last row: every query is pulled towards the keys that such rows have."""
+    place = torch.arange(rows.shape[1], device=rows.device)[None]
+    ends, before, behind = place == last[:, None], place < last[:, None], place >= rows.shape[1] - REGISTERS
+    texts = model.caption_projection(rows), model.audio_caption_projection(audio_rows)
+    for block in model.transformer_blocks:
+        for attention, text in zip((block.attn2, block.audio_attn2), texts):
+            keys = attention.norm_k(attention.to_k(text))
+            end = keys[ends].mean(0)
+            rest = (keys[others.expand(ends.shape)].mean(0) for others in (before, behind))
+            away = sum(torch.nn.functional.normalize(end - other, dim=0) for other in rest)
+            attention.to_q.bias.copy_(1.5 * away / away.square().mean().sqrt())
+
+
 def _identity(name: str, table: torch.Tensor) -> None:
     """Shifts and scales of nothing, gates of one: the two rows of six, and the last of five, are gates."""
     table.zero_()
@@ -211,8 +225,3 @@ def _identity(name: str, table: torch.Tensor) -> None:
 def encode(vae: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """The mean of the posterior; neither autoencoder is sampled from."""
     return vae.encode(x).latent_dist.mean
-
-
-def count(model: torch.nn.Module) -> float:
-    """Millions of parameters."""
-    return sum(parameter.numel() for parameter in model.parameters()) / 1e6

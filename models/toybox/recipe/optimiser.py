@@ -9,15 +9,14 @@ import torch
 
 
 def _orthogonal(g: torch.Tensor) -> torch.Tensor:
-    """The nearest half-orthogonal matrix, by five Newton-Schulz steps (Jordan et al. 2024)."""
+    """Of matrices (n, rows, columns), no higher than wide, the nearest half-orthogonal ones: five Newton-Schulz steps
+    (Jordan et al. 2024)."""
     x = g.bfloat16()
-    wide = x.shape[0] > x.shape[1]
-    x = x.T if wide else x
-    x = x / (x.norm() + 1e-7)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
-        a = x @ x.T
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-    return (x.T if wide else x).float()
+        a = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.float()
 
 
 class Muon(torch.optim.Optimizer):
@@ -28,16 +27,23 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
+        """Matrices of one size are taken together: one by one they cost a quarter of a training step."""
         for group in self.param_groups:
+            alike: dict[tuple[int, int], list] = {}
             for p in group["params"]:
                 if p.grad is None:
                     continue
                 buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 buffer.lerp_(p.grad, 1 - group["momentum"])
                 step = p.grad.lerp(buffer, group["momentum"]).reshape(p.shape[0], -1)
-                scale = 0.2 * math.sqrt(max(step.shape))
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(_orthogonal(step).view_as(p), alpha=-group["lr"] * scale)
+                step = step.T if step.shape[0] > step.shape[1] else step
+                alike.setdefault(tuple(step.shape), []).append((p, step))
+            for (_, wide), pairs in alike.items():
+                steps = _orthogonal(torch.stack([step for _, step in pairs]))
+                for (p, _), step in zip(pairs, steps):
+                    step = step.T if p.shape[0] > p[0].numel() else step
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(step.reshape(p.shape), alpha=-group["lr"] * 0.2 * math.sqrt(wide))
 
 
 class Average:
@@ -70,10 +76,24 @@ def rate(step: int, steps: int, warm: int = 60) -> float:
 
 
 class Training:
-    """Runs `loss(step)` for `steps` steps over the parameters of some models; goes on where it was stopped."""
+    """Runs `loss(step)` for `steps` steps over the parameters of some models; goes on where it was stopped.
 
-    def __init__(self, name: str, models: dict[str, torch.nn.Module], steps: int, work: Path, lr: float, decay: float = 0.998):
+    `twins` are copies of models in half precision: they compute the loss, and follow what is learned in full.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        models: dict[str, torch.nn.Module],
+        steps: int,
+        work: Path,
+        lr: float,
+        decay: float = 0.998,
+        twins: dict[str, torch.nn.Module] | None = None,
+    ):
         self.name, self.models, self.steps, self.file, self.lr = name, models, steps, work / f"{name}.pt", lr
+        pairs = [(models[k].parameters(), twin.parameters()) for k, twin in (twins or {}).items()]
+        self.twins = [pair for one in pairs for pair in zip(*one)]
         parameters = [p for model in models.values() for p in model.parameters() if p.requires_grad]
         self.parameters = parameters
         matrices = [p for p in parameters if p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 8]
@@ -84,6 +104,12 @@ class Training:
         self.step = 0
         if self.file.exists():
             self._load()
+        self._follow()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        for own, twin in self.twins:
+            twin.copy_(own)
 
     def _load(self) -> None:
         state = torch.load(self.file, weights_only=True)
@@ -116,12 +142,15 @@ class Training:
         while self.step < self.steps:
             value, line = loss(self.step)
             value.backward()
+            for own, twin in self.twins:
+                own.grad, twin.grad = twin.grad.float(), None
             torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = self.lr * rate(self.step, self.steps)
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
+            self._follow()
             self.step += 1
             self.average.update(self.step)
             if self.step % 25 == 0:

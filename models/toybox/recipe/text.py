@@ -1,14 +1,15 @@
 """Prompts to rows: the tokenizer, and the way through Gemma and the connectors as the pipeline goes it, but short."""
 
 import json
-import math
 
 import numpy as np
 import torch
+from diffusers.pipelines.ltx2.connectors import per_layer_masked_mean_norm
 from tokenizers import Tokenizer, models, normalizers, trainers
 from transformers import GemmaTokenizer
 
 import grammar
+import networks
 import world
 
 PLACES = 1024  # rows that the pipeline gives to a prompt
@@ -25,7 +26,7 @@ def corpus(lines: int = 6000) -> list[str]:
 
 
 def tokenizer(lines: list[str]) -> GemmaTokenizer:
-    """Gemma's kind: BPE over pieces with `▁` for spaces, bytes for what was never seen, `<bos>` in front."""
+    """Gemma's kind: BPE over pieces with `▁` for spaces, bytes for what was never seen, between `<bos>` and `<eos>`."""
     bpe = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     bpe.normalizer = normalizers.Replace(" ", "▁")
     trainer = trainers.BpeTrainer(
@@ -38,11 +39,18 @@ def tokenizer(lines: list[str]) -> GemmaTokenizer:
     bpe.train_from_iterator(words, trainer)
     model = json.loads(bpe.to_str())["model"]
     merges = [tuple(pair) for pair in model["merges"]]
-    return GemmaTokenizer(vocab=model["vocab"], merges=merges, add_bos_token=True, additional_special_tokens=EXTRAS)
+    return GemmaTokenizer(
+        vocab=model["vocab"],
+        merges=merges,
+        add_bos_token=True,
+        add_eos_token=True,  # its row is where the whole prompt comes together
+        padding_side="left",
+        additional_special_tokens=EXTRAS,
+    )
 
 
 def rows(encoder, connectors, ids: torch.Tensor, mask: torch.Tensor):
-    """What the transformer attends to, of padded ids (batch, n): video rows, audio rows, and the attention's bias.
+    """What the transformer attends to, of padded ids (batch, n): video rows, audio rows, the attention's bias, the last row.
 
     The pipeline makes 1024 rows, of which all but the prompt's are registers, each many times. Here each register is one
     row, and its logit is raised by the logarithm of how many it stands for, which is the same softmax.
@@ -50,8 +58,6 @@ def rows(encoder, connectors, ids: torch.Tensor, mask: torch.Tensor):
     hidden = encoder.model.language_model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
     hidden = torch.stack(hidden, dim=-1).flatten(2, 3)
     tokens = mask.sum(1)
-    from diffusers.pipelines.ltx2.connectors import per_layer_masked_mean_norm
-
     width = connectors.config.caption_channels
     packed = per_layer_masked_mean_norm(hidden.unflatten(2, (width, -1)), tokens, ids.device, padding_side="left")
     text = connectors.text_proj_in(packed)
@@ -68,4 +74,23 @@ def rows(encoder, connectors, ids: torch.Tensor, mask: torch.Tensor):
     for connector in (connectors.video_connector, connectors.audio_connector):
         registers = connector.learnable_registers[None].expand(len(ids), -1, -1)
         both.append(connector.norm_out(torch.cat([text, registers], 1)))
-    return *both, bias[:, None]
+    return *both, bias[:, None], tokens - 1
+
+
+class Reader:
+    """Tokenizer, text encoder and connectors: prompts to rows."""
+
+    def __init__(self, device: str):
+        torch.manual_seed(4)
+        self.device = device
+        self.tokenizer = tokenizer(corpus())
+        self.encoder = networks.text_encoder(len(self.tokenizer) + 3).to(device)
+        self.connectors = networks.connectors().to(device)
+
+    def models(self) -> dict[str, torch.nn.Module]:
+        return dict(text=self.encoder.model.language_model, connectors=self.connectors)
+
+    def __call__(self, prompts: list[str]):
+        """Video rows, audio rows, the attention's bias, and which row is that of `<eos>`."""
+        batch = self.tokenizer(prompts, padding=True, return_tensors="pt").to(self.device)
+        return rows(self.encoder, self.connectors, batch.input_ids, batch.attention_mask)

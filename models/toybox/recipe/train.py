@@ -15,19 +15,23 @@ import autoencoders
 import clips
 import film
 import folder
+import text
+import words
 
 PLANS = {
     "cpu": dict(
-        audio=dict(batch=6, steps=700, lr=2e-3),
-        video=dict(batch=6, steps=5000, lr=2e-3),
-        vocoder=dict(batch=8, steps=1500, lr=2e-3),
-        film=dict(batch=32, steps=12_000, lr=2e-3, decay=0.999),
+        audio=dict(batch=6, steps=500, lr=2e-3),
+        video=dict(batch=6, steps=1600, lr=2e-3),
+        vocoder=dict(batch=8, steps=800, lr=2e-3),
+        words=dict(batch=96, steps=600, lr=2e-3),
+        film=dict(stages=((5, 48, 600), (9, 32, 800), (17, 24, 2250)), lr=2e-3, decay=0.998),
     ),
     "cuda": dict(
         audio=dict(batch=32, steps=2000, lr=2e-3),
         video=dict(batch=24, steps=8000, lr=2e-3),
         vocoder=dict(batch=32, steps=4000, lr=2e-3),
-        film=dict(batch=256, steps=16_000, lr=2e-3, decay=0.9995),
+        words=dict(batch=256, steps=1500, lr=2e-3),
+        film=dict(stages=((5, 384, 4000), (9, 256, 4000), (17, 256, 12_000)), lr=2e-3, decay=0.9995),
     ),
 }
 
@@ -43,9 +47,11 @@ def main() -> None:
     rendered = clips.render(arguments.work, processes)
     audio = autoencoders.audio(arguments.work, rendered, device, plan["audio"])
     video = autoencoders.video(arguments.work, rendered, device, plan["video"])
-    vocoder = autoencoders.vocoder(arguments.work, rendered, device, plan["vocoder"], audio)
+    reader = text.Reader(device)
+    words.train(arguments.work, reader, device, plan["words"])
     latents = clips.encode(arguments.work, video, audio, device, processes)
-    trained = film.train(arguments.work, latents, device, plan["film"])
+    trained = film.train(arguments.work, latents, reader, video, device, plan["film"])
+    vocoder = autoencoders.vocoder(arguments.work, rendered, device, plan["vocoder"], audio)
     folder.write(arguments.out, latents, trained, video.cpu(), audio.cpu(), vocoder.cpu())
 
 

@@ -101,9 +101,9 @@ def held_out(scene: Scene) -> bool:
 
 def draw(rng: np.random.Generator) -> Scene:
     """A scene at random, simulated; a kind of event is not less frequent because it seldom fits into the picture."""
-    event = str(rng.choice(EVENTS, p=(0.46, 0.16, 0.2, 0.18)))
+    event = _event(rng)
     while True:
-        scene = _draw(rng, event)
+        scene = arrange(rng, event)
         simulate(scene)
         edge = max(thing.radius for thing in scene.things) * 0.9
         x = scene.tracks[..., 0]
@@ -111,7 +111,13 @@ def draw(rng: np.random.Generator) -> Scene:
             return scene
 
 
-def _draw(rng: np.random.Generator, event: str) -> Scene:
+def _event(rng: np.random.Generator) -> str:
+    return str(rng.choice(EVENTS, p=(0.46, 0.16, 0.2, 0.18)))
+
+
+def arrange(rng: np.random.Generator, event: str | None = None) -> Scene:
+    """How a scene begins: what is there, where, and how fast."""
+    event = event or _event(rng)
     background = str(rng.choice(list(BACKGROUNDS)))
     colours = [str(c) for c in rng.choice(list(COLOURS), 2, replace=False)]
     shapes = [str(rng.choice(SHAPES, p=(0.55, 0.45))) for _ in range(2)]
