@@ -3,9 +3,11 @@
 mod refused;
 
 use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
 
 use candle_core::{DType, Device, IndexOp, Tensor};
-use serde_json::json;
+use serde_json::{Value, json};
 use talkie::error::Kind;
 use talkie::ltx::connectors::{self, Connectors, Embeddings, Packer};
 use talkie::model::{Component, Model};
@@ -108,6 +110,28 @@ fn a_long_prompt_is_cut_at_its_end_and_keeps_its_beginning() {
     assert_eq!((&cut.ids[..], cut.cut), (&whole.ids[..4], whole.ids.len() - 4));
     let none = tokenizer.encode("", LENGTH).expect("tokens");
     assert_eq!((none.ids, none.cut), (vec![2], 0));
+}
+
+/// As that of the model in the box: the end of a prompt is a token of its own, and stays when the prompt is cut.
+#[test]
+fn a_template_may_end_a_prompt() {
+    let text = fs::read_to_string(fixture("ltx2/tokenizer/tokenizer.json")).expect("a tokenizer");
+    let mut json: Value = serde_json::from_str(&text).expect("JSON");
+    let template = &mut json["post_processor"];
+    template["single"].as_array_mut().expect("a template").push(json!({"SpecialToken": {"id": "<eos>", "type_id": 0}}));
+    template["special_tokens"]["<eos>"] = json!({"id": "<eos>", "ids": [1], "tokens": ["<eos>"]});
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("tokenizer.json"), json.to_string()).expect("a file");
+    let open = |folder: &Path| Tokenizer::open(folder, Vocabulary::Gemma).expect("tokenizer");
+    let (plain, ended) = (open(&fixture("ltx2/tokenizer")), open(folder.path()));
+    let words = "a red fox walks";
+    let whole = plain.encode(words, LENGTH).expect("tokens").ids;
+    let found = ended.encode(words, LENGTH).expect("tokens");
+    assert_eq!((&found.ids[..], found.cut), (&[&whole[..], &[1]].concat()[..], 0));
+    let cut = ended.encode(words, 4).expect("tokens");
+    assert_eq!((&cut.ids[..], cut.cut), (&[&whole[..3], &[1]].concat()[..], whole.len() - 3));
+    assert_eq!(ended.encode("", 2).expect("tokens").ids, [2, 1]);
+    assert!(ended.encode("", 1).unwrap_err().report().contains("take 2"));
 }
 
 #[test]

@@ -17,12 +17,12 @@ pub const MAX_BYTES: usize = 4 * MAX_PROMPT;
 /// The longest `tokenizer.json` that is read, in bytes. UMT5's has 17 million.
 const MAX_FILE: u64 = 256 << 20;
 
-/// Whose tokens they are. It decides the one token that is put to every text.
+/// Whose tokens they are. It decides the token that is put to every text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vocabulary {
     /// T5 and its sisters: `</s>` after the text.
     T5,
-    /// Gemma: `<bos>` before the text.
+    /// Gemma: `<bos>` before the text, and `<eos>` after it where the file's own template has it. Google's has not.
     Gemma,
 }
 
@@ -45,8 +45,8 @@ impl Vocabulary {
 /// The tokens of one text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// Their ids, the token of the vocabulary at the end or the beginning included, not padded: the encoders pad, T5's after
-    /// the text and Gemma's before it.
+    /// Their ids, the tokens of the vocabulary at the end or the beginning included, not padded: the encoders pad, T5's
+    /// after the text and Gemma's before it.
     pub ids: Vec<u32>,
     /// How many tokens of the text did not fit and are left out.
     pub cut: usize,
@@ -55,8 +55,8 @@ pub struct Tokens {
 /// A SentencePiece tokenizer in the `tokenizer.json` form, as the models' repositories have it.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    vocabulary: Vocabulary,
-    mark: u32,
+    before: Option<u32>,
+    after: Option<u32>,
 }
 
 impl Tokenizer {
@@ -85,35 +85,36 @@ impl Tokenizer {
             Error::failed(format!("the tokenizer has no `{mark}`, so it is none of {name}'s: {}", path.display()))
                 .hint("take the folder `tokenizer` from the model's own repository")
         })?;
-        Ok(Self { inner, vocabulary, mark })
+        let (before, after) = match vocabulary {
+            Vocabulary::T5 => (None, Some(mark)),
+            Vocabulary::Gemma => (Some(mark), guarded(|| ending(&inner)).map_err(broken)?),
+        };
+        Ok(Self { inner, before, after })
     }
 
-    /// Turns a text into at most `max_length` tokens, one of them the beginning or the end of the text. What does not fit is
-    /// cut from the end of the text.
+    /// Turns a text into at most `max_length` tokens, those of the beginning and the end among them. What does not fit is cut
+    /// from the end of the text.
     ///
     /// # Errors
-    /// A text of more than [`MAX_BYTES`], no room for a single token, or a text that the tokenizer fails on.
+    /// A text of more than [`MAX_BYTES`], no room for the tokens that every text has, or one that the tokenizer fails on.
     pub fn encode(&self, text: &str, max_length: usize) -> Result<Tokens> {
         if text.len() > MAX_BYTES {
             return Err(Error::usage(format!("the prompt has {} bytes: {MAX_BYTES} at most", text.len()))
                 .hint("shorten it: of a long prompt only the first few hundred words are read"));
         }
-        if max_length == 0 {
-            return Err(Error::failed("no tokens are asked for: the mark of the text alone takes one"));
-        }
-        // Without the file's own special tokens: the one that the vocabulary has is added here, after the cut.
+        let marks = self.before.iter().chain(&self.after).count();
+        let Some(room) = max_length.checked_sub(marks) else {
+            return Err(Error::failed(format!("{max_length} tokens are asked for: the marks of a text alone take {marks}")));
+        };
+        // Without the file's own special tokens: those that the vocabulary has are added here, after the cut.
         let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(|cause| {
             Error::failed("the tokenizer failed on the prompt")
                 .because(cause)
                 .hint("fetch the folder `tokenizer` of the model again")
         })?;
         let found = encoding.get_ids();
-        let kept = found.len().min(max_length - 1);
-        let text = &found[..kept];
-        let ids = match self.vocabulary {
-            Vocabulary::T5 => [text, &[self.mark]].concat(),
-            Vocabulary::Gemma => [&[self.mark], text].concat(),
-        };
+        let kept = found.len().min(room);
+        let ids = self.before.iter().chain(&found[..kept]).chain(&self.after).copied().collect();
         Ok(Tokens { ids, cut: found.len() - kept })
     }
 }
@@ -138,6 +139,12 @@ impl Tokenizer {
         });
         ids.collect()
     }
+}
+
+/// The `<eos>` that the file's own template puts after every text, if it does.
+fn ending(inner: &tokenizers::Tokenizer) -> tokenizers::Result<Option<u32>> {
+    let marks = inner.encode_fast("", true)?;
+    Ok(inner.token_to_id("<eos>").filter(|eos| marks.get_ids().last() == Some(eos)))
 }
 
 /// The bytes of a folder's `tokenizer.json`.
