@@ -70,6 +70,28 @@ def video(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
     return vae.eval()
 
 
+def decoder(work: Path, folder: Path, device: str, plan: Plan, vae: torch.nn.Module) -> None:
+    """The video decoder alone, once what it decodes is settled: also the differences between neighbouring pixels count, so
+    that a block has corners and a ball has none."""
+    frames, covers = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "covers"))
+
+    def loss(step: int):
+        chosen = _choose(18, step, plan["batch"])
+        x = clips.pixels(frames[chosen]).to(device)
+        cover = torch.from_numpy(covers[chosen]).to(device).float() / 255
+        weight = 1 + 12 * torch.nn.functional.max_pool2d(cover, 5, 1, 2)[:, None]
+        with torch.autocast(device, torch.bfloat16):
+            with torch.no_grad():
+                z = networks.encode(vae, x)
+            y = vae.decoder(z + 0.05 * _noise(z, step))
+        error = y.float() - x
+        value = (weight * (error.abs() + error**2)).mean()
+        value = value + sum((weight.narrow(d, 1, 63) * error.diff(dim=d).abs()).mean() for d in (3, 4))
+        return value, lambda: f"loss {value.item():.4f}  {_decibels((error.detach() ** 2).mean()):.2f} dB"
+
+    Training("decoder", {"decoder": vae.decoder}, plan["steps"], work, plan["lr"]).run(loss)
+
+
 def _decibels(squared: torch.Tensor) -> float:
     return 10 * math.log10(4 / squared.item())
 

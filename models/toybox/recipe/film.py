@@ -26,12 +26,14 @@ def shape(latent_frames: int) -> dict:
 
 
 class Film:
-    """The trained parts: what reads is finished, the transformer begins to listen where prompts end."""
+    """The trained parts: what reads is finished; a new transformer begins to listen where prompts end."""
 
-    def __init__(self, reader: Reader, device: str):
+    def __init__(self, reader: Reader, device: str, transformer: torch.nn.Module | None = None):
         torch.manual_seed(6)
         self.reader, self.device = reader, device
-        self.transformer = networks.transformer().to(device)
+        self.transformer = transformer or networks.transformer().to(device)
+        if transformer:
+            return
         with torch.no_grad():
             rng = np.random.default_rng(17)
             rows, audio_rows, _, last = reader([grammar.describe(words.draw(rng), rng) for _ in range(256)])
@@ -79,14 +81,15 @@ PROMPTS = [
 ]
 
 
-def train(work: Path, latents: dict, reader: Reader, vae: torch.nn.Module, device: str, plan: dict) -> Film:
+def train(work: Path, latents: dict, reader: Reader, vae, device: str, plan: dict, transformer=None) -> Film:
     """Predicts noise minus latents, from what lies between them. A tenth of the prompts are empty, for guidance.
 
     Films begin short and grow: what things look like and how they are asked for is learned where a step is cheap.
+    `transformer` is one to begin with.
     """
     if device == "cpu":
         quick.use()
-    film = Film(reader, device)
+    film = Film(reader, device, transformer)
     twin = copy.deepcopy(film.transformer).bfloat16()
     video = latents["video"].float().flatten(2).transpose(1, 2)
     video = ((video - latents["video_mean"]) / latents["video_std"]).bfloat16()
@@ -147,5 +150,6 @@ def train(work: Path, latents: dict, reader: Reader, vae: torch.nn.Module, devic
         Image.fromarray(picture.numpy()).save(work / f"film-{step:05}.png")
 
     models, twins = dict(transformer=film.transformer), dict(transformer=twin)
-    Training("film", models, sum(s[2] for s in stages), work, plan["lr"], plan["decay"], twins).run(loss, report, every=500)
+    name = "further" if transformer else "film"
+    Training(name, models, sum(s[2] for s in stages), work, plan["lr"], plan["decay"], twins).run(loss, report, every=500)
     return film

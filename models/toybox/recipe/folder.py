@@ -1,4 +1,4 @@
-"""Writes the trained parts as a folder that diffusers' LTX2Pipeline loads, in half precision."""
+"""The trained parts as a folder that diffusers' LTX2Pipeline loads, in half precision: written, and read again."""
 
 import json
 import os
@@ -10,6 +10,11 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTX2Pipeline
 
 import text
+
+
+def read(out: Path, device: str) -> LTX2Pipeline:
+    """The parts of a folder, in full precision."""
+    return LTX2Pipeline.from_pretrained(out, torch_dtype=torch.float32).to(device)
 
 
 def write(out: Path, latents: dict, film, video, audio, vocoder) -> None:

@@ -78,14 +78,14 @@ def rows(encoder, connectors, ids: torch.Tensor, mask: torch.Tensor):
 
 
 class Reader:
-    """Tokenizer, text encoder and connectors: prompts to rows."""
+    """Tokenizer, text encoder and connectors: prompts to rows. New ones, or those of a pipeline."""
 
-    def __init__(self, device: str):
+    def __init__(self, device: str, parts=None):
         torch.manual_seed(4)
         self.device = device
-        self.tokenizer = tokenizer(corpus())
-        self.encoder = networks.text_encoder(len(self.tokenizer) + 3).to(device)
-        self.connectors = networks.connectors().to(device)
+        self.tokenizer = parts.tokenizer if parts else tokenizer(corpus())
+        self.encoder = parts.text_encoder if parts else networks.text_encoder(len(self.tokenizer) + 3).to(device)
+        self.connectors = parts.connectors if parts else networks.connectors().to(device)
 
     def models(self) -> dict[str, torch.nn.Module]:
         return dict(text=self.encoder.model.language_model, connectors=self.connectors)

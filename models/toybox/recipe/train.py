@@ -1,8 +1,9 @@
 """The model in the box, from nothing: renders the world, trains every part, and writes the folder.
 
-    python train.py --work FOLDER [--out ..] [--device cpu|cuda]
+    python train.py --work FOLDER [--out ..] [--device cpu|cuda] [--further STEPS]
 
-May be interrupted at any moment: the same command goes on from the last checkpoint in FOLDER.
+May be interrupted at any moment: the same command goes on from the last checkpoint in FOLDER. With `--further`, all parts
+are those that the model's folder has already, and the transformer alone is trained on from there.
 """
 
 import argparse
@@ -22,13 +23,15 @@ PLANS = {
     "cpu": dict(
         audio=dict(batch=6, steps=500, lr=2e-3),
         video=dict(batch=6, steps=1600, lr=2e-3),
-        vocoder=dict(batch=8, steps=800, lr=2e-3),
+        decoder=dict(batch=6, steps=480, lr=1.5e-3),
+        vocoder=dict(batch=8, steps=1400, lr=2e-3),
         words=dict(batch=96, steps=600, lr=2e-3),
-        film=dict(stages=((5, 48, 600), (9, 32, 800), (17, 24, 2250)), lr=2e-3, decay=0.998),
+        film=dict(stages=((5, 48, 600), (9, 32, 500), (17, 24, 2050)), lr=2e-3, decay=0.998),
     ),
     "cuda": dict(
         audio=dict(batch=32, steps=2000, lr=2e-3),
         video=dict(batch=24, steps=8000, lr=2e-3),
+        decoder=dict(batch=24, steps=4000, lr=1.5e-3),
         vocoder=dict(batch=32, steps=4000, lr=2e-3),
         words=dict(batch=256, steps=1500, lr=2e-3),
         film=dict(stages=((5, 384, 4000), (9, 256, 4000), (17, 256, 12_000)), lr=2e-3, decay=0.9995),
@@ -41,9 +44,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for clips and checkpoints: 8 GB")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent, help="the model's folder")
     parser.add_argument("--device", choices=PLANS, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--further", type=int, metavar="STEPS", help="train the transformer of --out so many steps more")
     arguments = parser.parse_args()
     plan, device, processes = PLANS[arguments.device], arguments.device, os.cpu_count() or 1
     arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.further:
+        parts = folder.read(arguments.out, device)
+        latents = clips.encode(arguments.work, parts.vae, parts.audio_vae, device, processes)
+        *_, (frames, batch, _) = plan["film"]["stages"]
+        further = plan["film"] | dict(stages=((frames, batch, arguments.further),))
+        reader = text.Reader(device, parts)
+        trained = film.train(arguments.work, latents, reader, parts.vae, device, further, parts.transformer)
+        folder.write(arguments.out, latents, trained, parts.vae.cpu(), parts.audio_vae.cpu(), parts.vocoder.cpu())
+        return
     rendered = clips.render(arguments.work, processes)
     audio = autoencoders.audio(arguments.work, rendered, device, plan["audio"])
     video = autoencoders.video(arguments.work, rendered, device, plan["video"])
@@ -51,6 +64,7 @@ def main() -> None:
     words.train(arguments.work, reader, device, plan["words"])
     latents = clips.encode(arguments.work, video, audio, device, processes)
     trained = film.train(arguments.work, latents, reader, video, device, plan["film"])
+    autoencoders.decoder(arguments.work, rendered, device, plan["decoder"], video)
     vocoder = autoencoders.vocoder(arguments.work, rendered, device, plan["vocoder"], audio)
     folder.write(arguments.out, latents, trained, video.cpu(), audio.cpu(), vocoder.cpu())
 
