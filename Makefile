@@ -5,9 +5,9 @@
 #
 # Both first install what the build lacks, and both use the same build, so the second is quick.
 
-# The file that `make demo` writes, and the folder of the model that it asks.
-DEMO  ?= demo.mp4
-MODEL ?= tests/fixtures/wan21-t2v
+# What `make demo` writes, and the sentence that it makes a film of.
+DEMO   ?= demo.mp4
+PROMPT ?= a big red ball bounces on a wooden floor
 
 # Rust may have been installed a moment ago, before this shell read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -23,13 +23,10 @@ CLANG_HEADERS := $(firstword $(foreach folder,/usr/lib/llvm-*/lib /usr/lib64 /us
 demo: needs
 	cargo build --locked
 	@echo
-	@echo 'No trained model lies in the box yet: this film comes from random weights of a few hundred kilobytes.'
-	@echo 'It shows that the whole way works, from the prompt to the file, and what it shows is noise, not a fox.'
-	@echo 'A film of a trained model: cargo run -- generate "a fox in the snow" -m wan2.1-t2v-1.3b'
-	@echo
-	@film=$$(cargo run --locked --quiet -- generate 'a fox in the snow' -m $(MODEL) \
-	    --size 256x160 --frames 33 --steps 10 --seed 1 -o '$(DEMO)') && \
-	echo && echo "The film is $$film" && echo "What it was made from: cargo run -- inspect '$(DEMO)'"
+	@echo 'The model in the box makes a film of: $(PROMPT)'
+	@film=$$(cargo run --locked --quiet -- generate '$(PROMPT)' --seed 1 -o '$(DEMO)' --contact-sheet '$(basename $(DEMO)).png') && \
+	echo && echo 'What the film itself says it was made from:' && cargo run --locked --quiet -- inspect '$(DEMO)' && \
+	echo && echo "The film is $$film" && echo "Its frames and its sound, side by side: $${film%.*}.png"
 
 test: needs
 	@if cargo nextest --version >/dev/null 2>&1; then \
