@@ -18,9 +18,9 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 /// The command line of a case of `reference.json`.
-fn command(folder: &str, json: &Value, case: &Value) -> Command {
+fn command(model: &Path, json: &Value, case: &Value) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_talkie"));
-    command.args(["generate", text(&json["prompts"], text(case, "prompt")), "-m"]).arg(fixture(folder));
+    command.args(["generate", text(&json["prompts"], text(case, "prompt")), "-m"]).arg(model);
     if let Some(negative) = case["negative_prompt"].as_str() {
         command.args(["--negative", text(&json["prompts"], negative)]);
     }
@@ -46,7 +46,7 @@ fn command(folder: &str, json: &Value, case: &Value) -> Command {
         command.args(["--preset", "distilled"]);
     }
     if let Some(image) = case["image"].as_str() {
-        command.arg("--image").arg(fixture(folder).join(image));
+        command.arg("--image").arg(model.join(image));
     }
     command
 }
@@ -78,8 +78,9 @@ fn compare_sound(path: &Path, expected: &Tensor, name: &str) {
 }
 
 /// Latents as the reference hands them out: un-normalised.
-fn unnormalised(folder: &str, part: &str, latents: &Tensor) -> Tensor {
-    let stored = tensors(&format!("{folder}/{part}/diffusion_pytorch_model.safetensors"));
+fn unnormalised(model: &Path, part: &str, latents: &Tensor) -> Tensor {
+    let path = model.join(part).join("diffusion_pytorch_model.safetensors");
+    let stored = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let of = |name: &str| {
         let values = stored[name].to_dtype(DType::F32).unwrap();
         if latents.rank() == 5 {
@@ -96,7 +97,12 @@ fn unnormalised(folder: &str, part: &str, latents: &Tensor) -> Tensor {
     latents.reshape((1, length, 2, width / 2)).unwrap().transpose(1, 2).unwrap().contiguous().unwrap()
 }
 
+/// The model of a fixture, which lies beside its reference.
 fn check(folder: &str) {
+    check_model(folder, &fixture(folder));
+}
+
+fn check_model(folder: &str, model: &Path) {
     let json = reference(folder);
     let expected = tensors(&format!("{folder}/reference.safetensors"));
     let home = tempfile::tempdir().unwrap();
@@ -104,14 +110,14 @@ fn check(folder: &str) {
         let name = text(case, "name");
         let frames = home.path().join(format!("{name}/"));
         let kept = home.path().join(format!("{name}.safetensors"));
-        let mut command = command(folder, &json, case);
+        let mut command = command(model, &json, case);
         command.env("TALKIE_HOME", home.path()).arg("-o").arg(&frames).arg("--save-latents").arg(&kept);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{folder}/{name}: {}", String::from_utf8_lossy(&output.stderr));
         let made = candle_core::safetensors::load(&kept, &Device::Cpu).unwrap();
         for (part, key, wanted) in [("vae", "video", "latents"), ("audio_vae", "audio", "audio_latents")] {
             let error =
-                relative_l2(&unnormalised(folder, part, &made[key]), &expected[&format!("pipeline.{name}.{wanted}")]);
+                relative_l2(&unnormalised(model, part, &made[key]), &expected[&format!("pipeline.{name}.{wanted}")]);
             assert!(error < 1e-4, "{folder}/{name}: {key} latents {error:e}");
         }
         same_frames(&frames, FRAME_STRIDE, &expected[&format!("pipeline.{name}.frames")], &format!("{folder}/{name}"));
@@ -133,4 +139,10 @@ fn of_2_3() {
 #[test]
 fn of_the_toybox() {
     check("ltx2-toybox");
+}
+
+/// The trained weights of the model in the box, with its own defaults.
+#[test]
+fn of_the_model_in_the_box() {
+    check_model("toybox", &Path::new(env!("CARGO_MANIFEST_DIR")).join("models/toybox"));
 }

@@ -23,27 +23,13 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(IN_THE_BOX)
 }
 
-/// Whether the trained folder is not there; that the test is skipped is said.
-fn untrained() -> bool {
-    let missing = !folder().join("model_index.json").is_file();
-    if missing {
-        println!("skipped: the model in the box is not trained yet");
-    }
-    missing
-}
-
 fn entry() -> Entry {
     catalogue::find(IN_THE_BOX).expect("an entry")
 }
 
 /// A bench with a folder `model` that has the toybox's shape and its mark, but no words and no training.
 fn bench() -> Bench {
-    let mut bench = Bench::new("ltx2-toybox");
-    if !folder().join("model_index.json").is_file() {
-        let model = bench.path("model"); // stands in until the real one is trained
-        bench.set("TALKIE_TOYBOX", model.to_str().expect("UTF-8"));
-    }
-    bench
+    Bench::new("ltx2-toybox")
 }
 
 /// `talkie generate` of a short film, with as few steps as show anything.
@@ -79,9 +65,6 @@ fn frames(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn the_folder_is_what_the_catalogue_says() {
-    if untrained() {
-        return;
-    }
     let entry = entry();
     let count = |part: &str| -> u64 {
         let file = |name: &str| fs::read(folder().join(part).join(name));
@@ -106,9 +89,6 @@ fn the_folder_is_what_the_catalogue_says() {
 
 #[test]
 fn it_knows_the_words_of_its_world() {
-    if untrained() {
-        return;
-    }
     let text = fs::read_to_string(folder().join("vocabulary.txt")).expect("its words");
     let words: Vec<&str> = text.lines().collect();
     for word in ["red", "ball", "block", "bounces", "wooden", "floor", "metal", "water", "rubber"] {
@@ -122,9 +102,6 @@ fn it_knows_the_words_of_its_world() {
 
 #[test]
 fn it_runs_where_nothing_is_named_and_by_name_and_from_any_folder() {
-    if untrained() {
-        return;
-    }
     let bench = bench();
     let elsewhere = folder();
     copy(&elsewhere, &bench.path("another name"));
@@ -152,9 +129,6 @@ fn it_runs_where_nothing_is_named_and_by_name_and_from_any_folder() {
 
 #[test]
 fn its_own_defaults_hold_however_it_is_named() {
-    if untrained() {
-        return;
-    }
     let bench = bench();
     let (own, sampling) = (plan(&bench, &[]), entry().sampling);
     assert_eq!(own["model"], json!(entry().title));
@@ -166,11 +140,15 @@ fn its_own_defaults_hold_however_it_is_named() {
     for model in ["toybox", path.to_str().expect("UTF-8")] {
         assert_eq!(plan(&bench, &["-m", model]), own, "{model}");
     }
-    // Weights of others, but the same mark: its defaults.
+    // Weights and a scheduler of others, but the same mark: its defaults.
     let marked = plan(&bench, &["-m", "model"]);
-    for field in ["model", "fps", "steps", "negative"] {
+    for field in ["model", "fps", "negative"] {
         assert_eq!(marked[field], own[field], "{field}");
     }
+    let guidance = |plan: &Value| -> Vec<Value> {
+        plan["steps"].as_array().expect("steps").iter().map(|step| step["guidance"].clone()).collect()
+    };
+    assert_eq!(guidance(&marked), guidance(&own));
     // Without the mark it is any LTX-2.
     bench.json("model/model_index.json", |index| drop(index.as_object_mut().expect("an object").remove("_talkie")));
     let small = ["-m", "model", "--size", "64x64", "--frames", "5"];
@@ -195,9 +173,6 @@ fn what_it_was_not_trained_for_is_refused() {
 
 #[test]
 fn words_of_another_world_get_a_note_and_a_film() {
-    if untrained() {
-        return;
-    }
     let bench = bench();
     assert_eq!(notes(film(&bench, OWN, &["-o", "out/own/"]).worked(&[])), [""; 0]);
     let done = film(&bench, OTHER, &["-o", "out/other/"]);
@@ -334,9 +309,6 @@ fn a_sheet_without_room_leaves_the_run() {
 
 #[test]
 fn the_library_has_it_too() {
-    if untrained() {
-        return;
-    }
     let folder = tempfile::tempdir().expect("a folder");
     let sheet = folder.path().join("sheet.png");
     let request = Request {
@@ -394,9 +366,6 @@ fn where_it_is_not_is_said() {
 /// Packages put it beside the program, or where such things are shared.
 #[test]
 fn it_is_found_beside_the_program_first() {
-    if untrained() {
-        return;
-    }
     let bench = bench();
     let program = bench.path("bin/talkie");
     fs::create_dir(bench.path("bin")).expect("a folder");

@@ -104,7 +104,9 @@ impl Tokenizer {
         }
         let marks = self.before.iter().chain(&self.after).count();
         let Some(room) = max_length.checked_sub(marks) else {
-            return Err(Error::failed(format!("{max_length} tokens are asked for: the marks of a text alone take {marks}")));
+            return Err(Error::failed(format!(
+                "{max_length} tokens are asked for: the marks of a text alone take {marks}"
+            )));
         };
         // Without the file's own special tokens: those that the vocabulary has are added here, after the cut.
         let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(|cause| {
