@@ -26,6 +26,18 @@ def _noise(like: torch.Tensor, step: int) -> torch.Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(step)).to(like)
 
 
+def _pictures(folder: Path, device: str):
+    """Of chosen clips: their pixels, what the things cover, and how much an error weighs, more on things and at their edges."""
+    frames, covers = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "covers"))
+
+    def pick(chosen):
+        cover = torch.from_numpy(np.array(covers[chosen])).to(device).float() / 255
+        weight = 1 + 12 * torch.nn.functional.max_pool2d(cover, 5, 1, 2)[:, None]
+        return clips.pixels(frames[chosen]).to(device), cover, weight
+
+    return pick
+
+
 def video(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
     """The video autoencoder: absolute and squared error, thirteen times as much where the things are and at their edges.
 
@@ -33,13 +45,10 @@ def video(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
     """
     torch.manual_seed(1)
     vae = networks.video_vae().to(device, memory_format=torch.channels_last_3d)
-    frames, covers = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "covers"))
+    pictures = _pictures(folder, device)
 
     def loss(step: int):
-        chosen = _choose(11, step, plan["batch"])
-        x = clips.pixels(frames[chosen]).to(device)
-        cover = torch.from_numpy(covers[chosen]).to(device).float() / 255
-        weight = 1 + 12 * torch.nn.functional.max_pool2d(cover, 5, 1, 2)[:, None]
+        x, cover, weight = pictures(_choose(11, step, plan["batch"]))
         with torch.autocast(device, torch.bfloat16):
             z = networks.encode(vae, x)
             y = vae.decoder(z + (0.12 if step < CLEARER * plan["steps"] else 0.05) * _noise(z, step))
@@ -57,7 +66,7 @@ def video(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
 
     def report(step: int) -> None:
         """Clips that were not trained on, every third frame, and below each what becomes of it."""
-        x = clips.pixels(frames[-6:]).to(device)
+        x, *_ = pictures(slice(-6, None))
         with torch.no_grad(), torch.autocast(device, torch.bfloat16):
             y = vae.decode(networks.encode(vae, x)).sample.float()
         pairs = [row for a, b in zip(x, y) for row in (a, b)]
@@ -73,13 +82,10 @@ def video(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
 def decoder(work: Path, folder: Path, device: str, plan: Plan, vae: torch.nn.Module) -> None:
     """The video decoder alone, once what it decodes is settled: also the differences between neighbouring pixels count, so
     that a block has corners and a ball has none."""
-    frames, covers = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "covers"))
+    pictures = _pictures(folder, device)
 
     def loss(step: int):
-        chosen = _choose(18, step, plan["batch"])
-        x = clips.pixels(frames[chosen]).to(device)
-        cover = torch.from_numpy(covers[chosen]).to(device).float() / 255
-        weight = 1 + 12 * torch.nn.functional.max_pool2d(cover, 5, 1, 2)[:, None]
+        x, _, weight = pictures(_choose(18, step, plan["batch"]))
         with torch.autocast(device, torch.bfloat16):
             with torch.no_grad():
                 z = networks.encode(vae, x)
