@@ -3,7 +3,7 @@
 #   make demo    makes a film and says where it is
 #   make test    runs the tests
 #
-# Both first install what the build lacks, and both use the same build, so the second is quick.
+# Both first install what the build lacks. They share most of their builds, not all: tests ask more of some dependencies.
 
 # What `make demo` writes, and the sentence that it makes a film of.
 DEMO   ?= demo.mp4

@@ -80,8 +80,8 @@ def video(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
 
 
 def decoder(work: Path, folder: Path, device: str, plan: Plan, vae: torch.nn.Module) -> None:
-    """The video decoder alone, once what it decodes is settled: also the differences between neighbouring pixels count, so
-    that a block has corners and a ball has none."""
+    """The video decoder alone, once what it decodes is settled: also the differences between neighbouring pixels
+    count, for clean edges."""
     pictures = _pictures(folder, device)
 
     def loss(step: int):
