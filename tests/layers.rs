@@ -1,11 +1,11 @@
 //! Layers: the fast ways against the plain ones.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use talkie::nn::channel_norm::ChannelNorm;
 use talkie::nn::conv::{Conv2d, Conv3d, Edges};
 use talkie::weights::Weights;
 
-use crate::support::relative_l2;
+use crate::support::{device, relative_l2};
 
 /// What candle unrolls at a time when nothing limits it.
 const WHOLE: usize = usize::MAX;
@@ -18,7 +18,7 @@ fn noise(shape: &[usize]) -> Tensor {
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).expect("noise")
+    Tensor::from_vec(values, shape, &device()).expect("noise")
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn convolutions_mirror_their_edges() {
         let xs = noise(&[1, 3, h, w]);
         let mirrored = |length: usize| {
             let ids: Vec<u32> = [1].into_iter().chain(0..length as u32).chain([length as u32 - 2]).collect();
-            Tensor::new(ids, &Device::Cpu).expect("rows")
+            Tensor::new(ids, &device()).expect("rows")
         };
         let large = xs.index_select(&mirrored(h), 2).and_then(|xs| xs.index_select(&mirrored(w), 3)).expect("a frame");
         let conv = || Conv2d::new(noise(&[4, 3, 3, 3]), noise(&[4])).expect("a convolution");
@@ -100,7 +100,7 @@ fn a_convolution_over_time_adds_up_its_frames() {
         let file = folder.path().join("conv.safetensors");
         let tensors = [("weight".to_owned(), weight.clone()), ("bias".to_owned(), bias.clone())];
         candle_core::safetensors::save(&tensors.into(), &file).expect("a file");
-        let weights = Weights::open(&[file], &Device::Cpu, DType::F32).expect("weights");
+        let weights = Weights::open(&[file], &device(), DType::F32).expect("weights");
         let fast = Conv3d::load(&weights, inputs, outputs, kernel).expect("a convolution");
         let plain = Conv3d::load(&weights, inputs, outputs, kernel).expect("a convolution").plain(WHOLE);
         assert_eq!(fast.frames(), frames);
@@ -136,12 +136,12 @@ fn norm_and_silu_in_one_go_agree_with_one_after_the_other() {
         let xs = noise(&[1, dim, 4, 5]);
         let root = (xs.sqr().unwrap().mean_keepdim(1).unwrap() + eps).unwrap().sqrt().unwrap();
         let expected = xs.broadcast_div(&root).unwrap();
-        let norm = ChannelNorm::pixel(dim, eps, &Device::Cpu).expect("a norm");
+        let norm = ChannelNorm::pixel(dim, eps, &device()).expect("a norm");
         assert!(relative_l2(&norm.forward(&xs).expect("a norm"), &expected) < 1e-6);
         let expected = candle_nn::ops::silu(&expected).unwrap();
         assert!(relative_l2(&norm.forward_silu(&xs).expect("fast"), &expected) < 1e-6);
     }
-    let zeros = Tensor::zeros((1, 4, 2, 2), DType::F32, &Device::Cpu).expect("zeros");
+    let zeros = Tensor::zeros((1, 4, 2, 2), DType::F32, &device()).expect("zeros");
     let norm = ChannelNorm::new(&noise(&[4])).expect("a norm");
     assert_eq!(
         norm.forward_silu(&zeros).expect("zeros").flatten_all().expect("flat").to_vec1::<f32>().expect("values"),

@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use talkie::audio::Waveform;
 use talkie::audio::pieces::pieces;
 use talkie::audio::resample::{Ends, resample};
@@ -11,7 +11,7 @@ use talkie::nn::activation::leaky_relu;
 use talkie::nn::conv1d::{Conv1d, ConvTranspose1d};
 use talkie::nn::snake::{AntiAliased, Snake};
 
-use crate::support::relative_l2;
+use crate::support::{device, relative_l2};
 
 /// The same numbers in every run: candle's own generator cannot be seeded on a CPU.
 fn noise(shape: &[usize]) -> Tensor {
@@ -21,7 +21,7 @@ fn noise(shape: &[usize]) -> Tensor {
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).expect("noise")
+    Tensor::from_vec(values, shape, &device()).expect("noise")
 }
 
 /// (t, channels) as candle's own convolutions want it: (1, channels, t), or back.
@@ -80,7 +80,7 @@ fn transposed_convolutions_along_time_agree_with_candles() {
         for near in [0, 3, 10] {
             let (reach, xs) = (conv.reach(near), noise(&[60, 6]));
             let mask: Vec<f32> = (0..60usize).map(|i| if i.abs_diff(30) <= reach { 1.0 } else { 0.0 }).collect();
-            let masked = xs.broadcast_mul(&Tensor::new(mask, &Device::Cpu).unwrap().unsqueeze(1).unwrap()).unwrap();
+            let masked = xs.broadcast_mul(&Tensor::new(mask, &device()).unwrap().unsqueeze(1).unwrap()).unwrap();
             let own = |xs: &Tensor| conv.forward(xs).unwrap().narrow(0, 30 * stride - near, stride + 2 * near).unwrap();
             assert_eq!(relative_l2(&own(&masked), &own(&xs)), 0.0, "{kernel}, {stride}, {padding}, {near}");
         }
@@ -120,7 +120,7 @@ fn snake_is_accurate() {
     let layer = AntiAliased::new(Snake::new(vec![100.0], &[1e-6]), 1, vec![0.0, 1.0], vec![1.0, 0.0]);
     for sign in [1.0, -1.0] {
         let xs: Vec<f32> = (0..4000).map(|i| ((f64::from(i) * 0.01).exp2() * 1e-5 * sign) as f32).collect();
-        let column = Tensor::new(xs.as_slice(), &Device::Cpu).unwrap().unsqueeze(1).unwrap();
+        let column = Tensor::new(xs.as_slice(), &device()).unwrap().unsqueeze(1).unwrap();
         let values =
             |layer: &AntiAliased| layer.forward(&column).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for ((x, fast), plain) in xs.iter().zip(values(&layer)).zip(values(&layer.clone().plain())) {
@@ -182,7 +182,7 @@ fn a_tone_stays_a_tone_at_another_rate() {
 /// kHz, of 15 mels, is at 21.55 of them, and the middle of the first band at 1.
 #[test]
 fn a_spectrum_shows_a_tone_where_it_is() {
-    let spectrum = Spectrum::slaney(16_000, 64, 1024, 160, &Device::Cpu).unwrap();
+    let spectrum = Spectrum::slaney(16_000, 64, 1024, 160, &device()).unwrap();
     for (hertz, bin) in [(1000.0, 21), (300.0, 5), (3900.0, 49), (7000.0, 61)] {
         let rows = spectrum.centred(&tone(hertz, 16_000, 16_000)).unwrap();
         assert_eq!(rows.dims(), [101, 64]);
@@ -205,7 +205,7 @@ fn the_encoder_makes_spectra_of_any_sound() {
     let folder = crate::support::fixture("ltx23/audio_vae");
     let config = talkie::ltx::audio_vae::Config::read(&folder.join("config.json")).unwrap();
     let file = folder.join("diffusion_pytorch_model.safetensors");
-    let weights = talkie::weights::Weights::open(&[file], &Device::Cpu, DType::F32).unwrap();
+    let weights = talkie::weights::Weights::open(&[file], &device(), DType::F32).unwrap();
     let encoder = talkie::ltx::audio_vae::Encoder::load(&config, &weights).unwrap();
     let sound =
         |rate, channels: usize, samples| Waveform { rate, channels: vec![tone(440.0, rate, samples); channels] };

@@ -1,17 +1,17 @@
 //! Layers and arithmetic of LTX-2 by their definitions.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use talkie::ltx::config::Config;
 use talkie::ltx::pack;
 use talkie::ltx::positions::{Grid, Positions};
 use talkie::ltx::rope::{Rope, RopeShape, RopeType};
 
-use crate::support::relative_l2;
+use crate::support::{device, relative_l2};
 
 /// Every number different.
 fn count(shape: &[usize]) -> Tensor {
     let count = shape.iter().product::<usize>();
-    Tensor::arange(0f32, count as f32, &Device::Cpu).unwrap().reshape(shape).unwrap()
+    Tensor::arange(0f32, count as f32, &device()).unwrap().reshape(shape).unwrap()
 }
 
 /// The channels (1, tokens, width) turned one pair at a time, in f64, from the definition.
@@ -36,7 +36,7 @@ fn turned(shape: &RopeShape, axes: &[Vec<f32>], xs: &Tensor) -> Tensor {
             row[j] = (x * angle.sin() + y * angle.cos()) as f32;
         }
     }
-    Tensor::from_vec(values.concat(), (1, tokens, width), &Device::Cpu).unwrap()
+    Tensor::from_vec(values.concat(), (1, tokens, width), &device()).unwrap()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn ltx_rope_turns_each_pair_by_its_own_angle() {
             let shape = RopeShape { width, heads, theta: 10_000.0, kind };
             let axes = &axes[..used];
             let xs = (count(&[1, 4, width]) + 1.0).unwrap();
-            let rope = Rope::new(&shape, axes, &Device::Cpu).expect("tables");
+            let rope = Rope::new(&shape, axes, &device()).expect("tables");
             let error = relative_l2(&rope.turn(&xs).expect("turned"), &turned(&shape, axes, &xs));
             assert!(error < 1e-6, "{shape:?}, {used} axes: {error:e}");
         }
@@ -58,7 +58,7 @@ fn ltx_rope_turns_each_pair_by_its_own_angle() {
 fn ltx_rope_of_a_line_is_that_of_fractions() {
     let shape = RopeShape { width: 8, heads: 2, theta: 10_000.0, kind: RopeType::Split };
     let xs = (count(&[1, 5, 8]) + 1.0).unwrap();
-    let line = Rope::line(&shape, 5, 4096, &Device::Cpu).expect("tables").turn(&xs).expect("turned");
+    let line = Rope::line(&shape, 5, 4096, &device()).expect("tables").turn(&xs).expect("turned");
     let axis: Vec<f32> = (0..5).map(|token| token as f32 / 4096.0).collect();
     assert!(relative_l2(&line, &turned(&shape, &[axis], &xs)) < 1e-6);
 }
@@ -66,17 +66,17 @@ fn ltx_rope_of_a_line_is_that_of_fractions() {
 #[test]
 fn ltx_rope_keeps_the_type_and_refuses_what_does_not_fit() {
     let shape = RopeShape { width: 8, heads: 2, theta: 10_000.0, kind: RopeType::Split };
-    let rope = Rope::line(&shape, 3, 10, &Device::Cpu).expect("tables");
+    let rope = Rope::line(&shape, 3, 10, &device()).expect("tables");
     assert_eq!(rope.tokens().unwrap(), 3);
     let half = rope.turn(&count(&[1, 3, 8]).to_dtype(DType::BF16).unwrap()).expect("turned");
     assert_eq!(half.dtype(), DType::BF16);
     assert!(rope.turn(&count(&[1, 4, 8])).is_err(), "a token without a position");
     assert!(rope.turn(&count(&[1, 3, 6])).is_err(), "other channels");
     for (width, heads) in [(8, 3), (8, 0), (0, 2), (6, 2)] {
-        assert!(Rope::line(&RopeShape { width, heads, ..shape }, 3, 10, &Device::Cpu).is_err(), "{width}, {heads}");
+        assert!(Rope::line(&RopeShape { width, heads, ..shape }, 3, 10, &device()).is_err(), "{width}, {heads}");
     }
-    assert!(Rope::new(&shape, &[vec![0.0], vec![0.0, 1.0]], &Device::Cpu).is_err(), "axes of different lengths");
-    assert!(Rope::new(&shape, &[], &Device::Cpu).is_err(), "no axis");
+    assert!(Rope::new(&shape, &[vec![0.0], vec![0.0, 1.0]], &device()).is_err(), "axes of different lengths");
+    assert!(Rope::new(&shape, &[], &device()).is_err(), "no axis");
 }
 
 /// One forward shows that tables are right where they matter; this, that no film is too small or too large for them.
@@ -85,7 +85,7 @@ fn ltx_positions_refuse_films_that_cannot_be() {
     let config = Config::default();
     let grid = Grid { video: [2, 2, 3], fps: 24.0, audio: 9 };
     assert_eq!(grid.video_tokens(), 12);
-    Positions::new(&config, &grid, &Device::Cpu).expect("positions");
+    Positions::new(&config, &grid, &device()).expect("positions");
     let endless = usize::MAX / 2;
     for wrong in [
         Grid { video: [0, 2, 3], ..grid },
@@ -96,7 +96,7 @@ fn ltx_positions_refuse_films_that_cannot_be() {
         Grid { fps: f64::NAN, ..grid },
         Grid { fps: f64::INFINITY, ..grid },
     ] {
-        let error = Positions::new(&config, &wrong, &Device::Cpu).expect_err("a film that cannot be");
+        let error = Positions::new(&config, &wrong, &device()).expect_err("a film that cannot be");
         assert!(error.to_string().starts_with("no film has"), "{error}");
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use talkie::family::{Denoiser, Embedding, Pass, Point};
 use talkie::guidance::{Conditioning, velocity};
 use talkie::latents::Latents;
 use talkie::plan::{Scales, Step};
 use talkie::schedule::{Sampler, Schedule, SchedulerConfig};
 
-use crate::support::{fixture, relative_l2, tensors};
+use crate::support::{device, fixture, relative_l2, tensors};
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
@@ -75,7 +75,7 @@ impl Denoiser for Recorded {
 }
 
 fn embedding(sign: f32) -> Embedding {
-    let text = Tensor::new(&[sign], &Device::Cpu).unwrap();
+    let text = Tensor::new(&[sign], &device()).unwrap();
     Embedding { video: text.clone(), audio: Some(text) }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use candle_core::{DType, Device, IndexOp, Tensor};
+use candle_core::{DType, IndexOp, Tensor};
 use serde_json::{Value, json};
 use talkie::error::Kind;
 use talkie::ltx::connectors::{self, Connectors, Embeddings, Packer};
@@ -17,7 +17,7 @@ use talkie::text::tokenize::{Tokenizer, Vocabulary};
 use talkie::weights::Weights;
 use talkie::{Error, Result};
 
-use crate::support::{fixture, reference, relative_l2, tensors};
+use crate::support::{device, fixture, reference, relative_l2, tensors};
 
 const FOLDERS: [&str; 2] = ["ltx2", "ltx23"];
 const PROMPTS: [&str; 2] = ["positive", "negative"];
@@ -34,7 +34,7 @@ fn part(folder: &str, name: &str) -> Component {
 }
 
 fn weights(part: &Component, dtype: DType) -> Weights {
-    Weights::open(&part.paths(), &Device::Cpu, dtype).expect("weights")
+    Weights::open(&part.paths(), &device(), dtype).expect("weights")
 }
 
 fn gemma_config(folder: &str) -> Config {
@@ -75,7 +75,7 @@ fn states(gemma: &Gemma3, ids: &[u32], length: usize) -> Result<Tensor> {
 
 /// What the connectors make of hidden states (states, tokens, channels).
 fn embed(folder: &str, dtype: DType, states: &Tensor, length: usize) -> Result<Embeddings> {
-    let mut packer = Packer::new(&connectors_config(folder), states.dim(1)?, &Device::Cpu, dtype)?;
+    let mut packer = Packer::new(&connectors_config(folder), states.dim(1)?, &device(), dtype)?;
     for state in states.chunk(states.dim(0)?, 0)? {
         packer.push(&state)?;
     }
@@ -165,7 +165,7 @@ fn connectors_give_the_reference_embeddings() {
                 .expect("embeddings");
             let rows = json["text"][prompt]["connectors_rows"].as_array().expect("rows");
             let rows = rows.iter().map(|row| row.as_u64().expect("row") as u32).collect::<Vec<_>>();
-            let rows = Tensor::new(rows, &Device::Cpu).unwrap();
+            let rows = Tensor::new(rows, &device()).unwrap();
             for (kind, found) in [("video", found.video), ("audio", found.audio)] {
                 assert_eq!(found.dim(1).unwrap(), LENGTH);
                 let what = format!("connectors.{prompt}.{kind}");
@@ -237,7 +237,7 @@ fn renamed(folder: &str, name: impl Fn(&str) -> Option<String>) -> tempfile::Nam
     let file = tempfile::NamedTempFile::new().expect("file");
     let mut all = HashMap::new();
     for path in part(folder, "text_encoder").paths() {
-        let tensors = candle_core::safetensors::load(path, &Device::Cpu).expect("tensors");
+        let tensors = candle_core::safetensors::load(path, &device()).expect("tensors");
         all.extend(tensors.into_iter().filter_map(|(old, tensor)| Some((name(&old)?, tensor))));
     }
     candle_core::safetensors::save(&all, file.path()).expect("written");
@@ -245,7 +245,7 @@ fn renamed(folder: &str, name: impl Fn(&str) -> Option<String>) -> tempfile::Nam
 }
 
 fn load_file(file: &tempfile::NamedTempFile, config: &Config) -> Result<Gemma3> {
-    Gemma3::load(&Weights::open(&[file.path().to_owned()], &Device::Cpu, DType::F32)?, config)
+    Gemma3::load(&Weights::open(&[file.path().to_owned()], &device(), DType::F32)?, config)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use talkie::audio::Waveform;
 use talkie::audio::resample::{Ends, resample};
 use talkie::audio::spectrum::Spectrum;
@@ -11,7 +11,7 @@ use talkie::ltx::pack::{audio_latents, audio_tokens};
 use talkie::ltx::vocoder::{self, Vocoder, check_pair};
 use talkie::weights::Weights;
 
-use crate::support::{fixture, relative_l2, tensors};
+use crate::support::{device, fixture, relative_l2, tensors};
 
 /// The releases 2.0 and 2.3.
 const FOLDERS: [&str; 2] = ["ltx2", "ltx23"];
@@ -24,7 +24,7 @@ const SAME: f64 = 2e-6;
 
 fn weights(folder: &str, part: &str) -> Weights {
     let file = fixture(folder).join(part).join("diffusion_pytorch_model.safetensors");
-    Weights::open(&[file], &Device::Cpu, DType::F32).expect(folder)
+    Weights::open(&[file], &device(), DType::F32).expect(folder)
 }
 
 fn audio_config(folder: &str) -> audio_vae::Config {
@@ -53,13 +53,13 @@ fn reference(folder: &str) -> HashMap<String, Tensor> {
 
 /// A waveform as the reference has it: (1, channels, samples).
 fn samples(sound: &Waveform) -> Tensor {
-    Tensor::new(sound.channels.clone(), &Device::Cpu).and_then(|sound| sound.unsqueeze(0)).expect("channels")
+    Tensor::new(sound.channels.clone(), &device()).and_then(|sound| sound.unsqueeze(0)).expect("channels")
 }
 
 /// Numbers that are the same in every run.
 fn wave(shape: &[usize]) -> Tensor {
     let values = (0..shape.iter().product()).map(|i: usize| ((i * i % 1009) as f32 * 0.37).sin() * 1.5).collect();
-    Tensor::from_vec::<_, f32>(values, shape, &Device::Cpu).expect("numbers")
+    Tensor::from_vec::<_, f32>(values, shape, &device()).expect("numbers")
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn the_spectrum_and_the_higher_rate_of_a_sound_agree() {
     let (reference, weights) = (reference("ltx23"), weights("ltx23", "vocoder"));
     let narrow = reference["vocoder.narrow"].squeeze(0).unwrap().to_vec2::<f32>().unwrap();
     let skip = narrow.iter().map(|channel| resample(channel, 16_000, 48_000, Ends::Repeated)).collect::<Vec<_>>();
-    let skip = Tensor::new(skip, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    let skip = Tensor::new(skip, &device()).unwrap().unsqueeze(0).unwrap();
     assert!(relative_l2(&skip, &reference["vocoder.skip"]) < 1e-6);
 
     let basis = weights.f32("mel_stft.stft_fn.forward_basis", (98, 1, 96)).unwrap().squeeze(1).unwrap();
@@ -183,20 +183,20 @@ fn other_shapes_and_values_are_refused() {
     let (decoder, encoder, vocoder) = (decoder("ltx23"), encoder("ltx23"), vocoder("ltx23"));
     for shape in [[1, 2, 0, 2], [1, 3, 4, 2], [1, 2, 4, 3], [2, 2, 4, 2]] {
         refused(
-            decoder.forward(&Tensor::zeros(&shape, DType::F32, &Device::Cpu).unwrap()),
+            decoder.forward(&Tensor::zeros(&shape, DType::F32, &device()).unwrap()),
             "an audio latent has the shape",
         );
     }
     for bad in [f32::NAN, f32::INFINITY] {
-        let latents = Tensor::full(bad, (1, 2, 1, 2), &Device::Cpu).unwrap();
+        let latents = Tensor::full(bad, (1, 2, 1, 2), &device()).unwrap();
         refused(decoder.forward(&latents), "4 of the 4 values of the audio latents are no finite numbers");
-        let mel = Tensor::full(bad, (1, 2, 1, 8), &Device::Cpu).unwrap();
+        let mel = Tensor::full(bad, (1, 2, 1, 8), &device()).unwrap();
         refused(encoder.forward(&mel), "16 of the 16 values of the spectrum are no finite numbers");
         refused(vocoder.forward(&mel).map(|sound| samples(&sound)), "samples that are no numbers");
     }
     refused(encoder.forward(&wave(&[1, 2, 4, 9])), "a spectrum has the shape");
     for shape in [&[1, 2, 4, 9][..], &[1, 2, 0, 8], &[2, 2, 4, 8], &[2, 4, 8]] {
-        let mel = Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        let mel = Tensor::zeros(shape, DType::F32, &device()).unwrap();
         refused(vocoder.forward(&mel).map(|sound| samples(&sound)), "a spectrum has the shape");
     }
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 
 use crate::support::frames::same_frames;
-use crate::support::{fixture, reference, relative_l2, tensors};
+use crate::support::{device, fixture, on_device, reference, relative_l2, tensors};
 
 /// The reference keeps every so many rows and columns of a frame, and samples of a waveform.
 const FRAME_STRIDE: usize = 3;
@@ -21,6 +21,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 fn command(model: &Path, json: &Value, case: &Value) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_talkie"));
     command.args(["generate", text(&json["prompts"], text(case, "prompt")), "-m"]).arg(model);
+    on_device(&mut command);
     if let Some(negative) = case["negative_prompt"].as_str() {
         command.args(["--negative", text(&json["prompts"], negative)]);
     }
@@ -71,7 +72,7 @@ fn compare_sound(path: &Path, expected: &Tensor, name: &str) {
     assert!(length > 100, "{name}: only {length} samples to compare");
     let tensor = |all: &[Vec<f32>]| {
         let cut: Vec<f32> = all.iter().flat_map(|channel| channel[..length].to_vec()).collect();
-        Tensor::from_vec(cut, (all.len(), length), &Device::Cpu).unwrap()
+        Tensor::from_vec(cut, (all.len(), length), &device()).unwrap()
     };
     let error = relative_l2(&tensor(&made), &tensor(&expected));
     assert!(error < 3e-4, "{name}: waveform {error:e}");
@@ -80,7 +81,7 @@ fn compare_sound(path: &Path, expected: &Tensor, name: &str) {
 /// Latents as the reference hands them out: un-normalised.
 fn unnormalised(model: &Path, part: &str, latents: &Tensor) -> Tensor {
     let path = model.join(part).join("diffusion_pytorch_model.safetensors");
-    let stored = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let stored = candle_core::safetensors::load(path, &device()).unwrap();
     let of = |name: &str| {
         let values = stored[name].to_dtype(DType::F32).unwrap();
         if latents.rank() == 5 {
@@ -114,7 +115,7 @@ fn check_model(folder: &str, model: &Path) {
         command.env("TALKIE_HOME", home.path()).arg("-o").arg(&frames).arg("--save-latents").arg(&kept);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{folder}/{name}: {}", String::from_utf8_lossy(&output.stderr));
-        let made = candle_core::safetensors::load(&kept, &Device::Cpu).unwrap();
+        let made = candle_core::safetensors::load(&kept, &device()).unwrap();
         for (part, key, wanted) in [("vae", "video", "latents"), ("audio_vae", "audio", "audio_latents")] {
             let error =
                 relative_l2(&unnormalised(model, part, &made[key]), &expected[&format!("pipeline.{name}.{wanted}")]);

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use talkie::ltx::config::Config;
 use talkie::ltx::positions::{Grid, Positions};
 use talkie::ltx::transformer::{Inputs, Pass, Timesteps, Transformer};
 use talkie::weights::Weights;
 
-use crate::support::{fixture, reference, relative_l2, tensors};
+use crate::support::{device, fixture, reference, relative_l2, tensors};
 
 /// The bar for float32 on a CPU.
 const BAR: f64 = 1e-5;
@@ -39,7 +39,7 @@ impl<'a> Case<'a> {
         Self {
             name,
             network: Transformer::load(&weights, &config).expect("a transformer"),
-            positions: Positions::new(&config, &grid, &Device::Cpu).expect("positions"),
+            positions: Positions::new(&config, &grid, &device()).expect("positions"),
             tensors: tensors.into_iter().filter_map(inside).collect(),
         }
     }
@@ -75,7 +75,7 @@ fn read_config(folder: &std::path::Path) -> Config {
 
 fn open_weights(folder: &std::path::Path) -> Weights {
     let file = folder.join("diffusion_pytorch_model.safetensors");
-    Weights::open(&[file], &Device::Cpu, DType::F32).expect("weights")
+    Weights::open(&[file], &device(), DType::F32).expect("weights")
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -138,7 +138,7 @@ fn check_shape(name: &str) {
         let timesteps = Timesteps { video: &video, audio: &audio, sigma: sigma[0], audio_sigma: audio_sigma[0] };
         let mask = given.get("encoder_attention_mask").map(|mask| {
             let mask: Vec<f32> = numbers(mask).into_iter().map(|one| one as f32).collect();
-            Tensor::from_slice(&mask, (1, mask.len()), &Device::Cpu).expect("a mask")
+            Tensor::from_slice(&mask, (1, mask.len()), &device()).expect("a mask")
         });
         case.compare(key, &case.forward(timesteps, mask.as_ref(), &pass));
     }

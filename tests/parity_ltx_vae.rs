@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use talkie::ltx::upsampler::{self, Upsampler};
 use talkie::ltx::vae::{Config, Decoder, Encoder, Statistics};
 use talkie::vae::Tiling;
 use talkie::weights::Weights;
 
-use crate::support::{fixture, reference, relative_l2, tensors};
+use crate::support::{device, fixture, reference, relative_l2, tensors};
 
 /// The released shapes first, then one that no release has.
 const FOLDERS: [&str; 3] = ["ltx2", "ltx23", MIRRORED];
@@ -19,7 +19,7 @@ const CLOSE: f64 = 1e-5;
 
 fn open(folder: &str, part: &str) -> Weights {
     let file = fixture(folder).join(part).join("diffusion_pytorch_model.safetensors");
-    Weights::open(&[file], &Device::Cpu, DType::F32).expect(folder)
+    Weights::open(&[file], &device(), DType::F32).expect(folder)
 }
 
 fn weights(folder: &str) -> Weights {
@@ -52,7 +52,7 @@ fn references(folder: &str) -> HashMap<String, Tensor> {
 fn every(frames: &Tensor, stride: usize) -> Tensor {
     let pick = |xs: &Tensor, axis: usize| {
         let ids: Vec<u32> = (0..xs.dim(axis).unwrap() as u32).step_by(stride).collect();
-        xs.index_select(&Tensor::new(ids, &Device::Cpu).unwrap(), axis).unwrap()
+        xs.index_select(&Tensor::new(ids, &device()).unwrap(), axis).unwrap()
     };
     pick(&pick(frames, 3), 4)
 }
@@ -179,7 +179,7 @@ fn tiles_too_small_for_a_mirror_are_left_to_the_tiles_before() {
     let (decoder, tiling) = (decoder("ltx2"), tiling("ltx2"));
     let latents = |side: usize| {
         let values = (0..8 * side * side).map(|i| ((i * 37 % 101) as f32 - 50.0) / 30.0).collect();
-        Tensor::from_vec(values, (1, 8, 1, side, side), &Device::Cpu).unwrap()
+        Tensor::from_vec(values, (1, 8, 1, side, side), &device()).unwrap()
     };
     let latents = latents(5);
     let (frames, _) = decode(&decoder, &latents, Some(tiling));
@@ -195,7 +195,7 @@ fn tiles_too_small_for_a_mirror_are_left_to_the_tiles_before() {
 #[test]
 fn what_does_not_belong_together_is_refused_with_a_reason() {
     let decoder = decoder("ltx2");
-    let latent = |shape: [usize; 5]| Tensor::zeros(shape.as_slice(), DType::F32, &Device::Cpu).unwrap();
+    let latent = |shape: [usize; 5]| Tensor::zeros(shape.as_slice(), DType::F32, &device()).unwrap();
     let refusal = |shapes: &[[usize; 5]]| {
         let mut stream = decoder.stream(None);
         let pushed: Result<Vec<_>, _> = shapes.iter().map(|shape| stream.push(&latent(*shape))).collect();
@@ -218,7 +218,7 @@ fn what_does_not_belong_together_is_refused_with_a_reason() {
     assert!(stream.push(&latent([1, 8, 1, 2, 2])).unwrap_err().report().contains("after the end"));
 
     let refusal = |folder: &str, height: usize| {
-        let frames = Tensor::zeros((1, 3, 1, height, 64), DType::F32, &Device::Cpu).unwrap();
+        let frames = Tensor::zeros((1, 3, 1, height, 64), DType::F32, &device()).unwrap();
         encoder(folder).encode(&frames, None).unwrap_err().report()
     };
     assert!(refusal("ltx2", 48).contains("multiples of 32"));
@@ -285,7 +285,7 @@ fn a_tensor_of_neither_half_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("vae.safetensors");
     candle_core::safetensors::save(&all, &copy).expect("a copy");
-    let weights = Weights::open(&[copy], &Device::Cpu, DType::F32).expect("weights");
+    let weights = Weights::open(&[copy], &device(), DType::F32).expect("weights");
     let report = Decoder::load(&config("ltx2"), &weights).expect_err("a stray tensor").report();
     assert!(report.contains("decoder.stray"), "{report}");
     Encoder::load(&config("ltx2"), &weights).expect("the encoder is whole");
@@ -309,7 +309,7 @@ fn the_upsampler_gives_the_reference_latents() {
         }
         let error = relative_l2(&latents, &tensors[output]);
         assert!(error < CLOSE, "{folder} {part}: {error:e}");
-        let other = Tensor::zeros((1, 3, 1, 2, 2), DType::F32, &Device::Cpu).unwrap();
+        let other = Tensor::zeros((1, 3, 1, 2, 2), DType::F32, &device()).unwrap();
         assert!(upsampler.forward(&other).unwrap_err().report().contains("[1, 3, 1, 2, 2]"));
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::frames::same_frames;
-use crate::support::{fixture, reference, relative_l2, tensors};
+use crate::support::{device, fixture, on_device, reference, relative_l2, tensors};
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("no `{key}`"))
@@ -17,6 +17,7 @@ fn command(folder: &str, json: &Value, case: &Value, frames: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_talkie"));
     let prompt = text(&json["prompts"], text(case, "prompt"));
     command.args(["generate", prompt, "-m"]).arg(fixture(folder)).arg("-o").arg(frames);
+    on_device(&mut command);
     if let Some(negative) = case["negative_prompt"].as_str() {
         command.args(["--negative", text(&json["prompts"], negative)]);
     }
@@ -49,7 +50,7 @@ fn check(folder: &str) {
             .output()
             .unwrap();
         assert!(output.status.success(), "{folder}/{name}: {}", String::from_utf8_lossy(&output.stderr));
-        let made = candle_core::safetensors::load(&latents, &candle_core::Device::Cpu).unwrap();
+        let made = candle_core::safetensors::load(&latents, &device()).unwrap();
         let error = relative_l2(&made["video"], &expected[&format!("pipeline.{name}.latents")]);
         assert!(error < 1e-3, "{folder}/{name}: latents {error:e}");
         same_frames(&frames, 1, &expected[&format!("pipeline.{name}.frames")], &format!("{folder}/{name}"));

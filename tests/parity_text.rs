@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, IndexOp, Tensor};
+use candle_core::{DType, IndexOp, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use talkie::error::Kind;
@@ -13,7 +13,7 @@ use talkie::text::umt5::{Config, Umt5};
 use talkie::weights::Weights;
 use talkie::{Error, Result};
 
-use crate::support::{fixture, relative_l2, tensors};
+use crate::support::{device, fixture, relative_l2, tensors};
 
 const FOLDERS: [&str; 4] = ["wan21-t2v", "wan22-a14b", "wan22-ti2v-5b", "wan22-i2v-a14b"];
 const LENGTH: usize = 512;
@@ -238,7 +238,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 fn encoder(folder: &str, dtype: DType, change: impl Fn(&mut Config)) -> Result<Umt5> {
     let mut config = Config::read(&fixture(folder).join("text_encoder/config.json")).expect("config");
     change(&mut config);
-    Umt5::load(&Weights::open(&files(folder), &Device::Cpu, dtype).expect("weights"), &config)
+    Umt5::load(&Weights::open(&files(folder), &device(), dtype).expect("weights"), &config)
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape of the callback")]
@@ -298,7 +298,7 @@ fn in_f16_what_outgrows_f16_does_not_overflow() {
     let config = Config::read(&fixture("wan21-t2v/text_encoder/config.json")).expect("config");
     let mut grown = HashMap::new();
     for file in files("wan21-t2v") {
-        grown.extend(candle_core::safetensors::load(file, &Device::Cpu).expect("weights"));
+        grown.extend(candle_core::safetensors::load(file, &device()).expect("weights"));
     }
     // The trained encoder's sums reach hundreds of thousands; these reach further than f16, in the products and in the sums.
     for (name, tensor) in &mut grown {
@@ -311,7 +311,7 @@ fn in_f16_what_outgrows_f16_does_not_overflow() {
     candle_core::safetensors::save(&grown, &file).expect("weights");
     let ids = reference_ids(&tensors("wan21-t2v/reference.safetensors"), "text.");
     let encode = |dtype| {
-        let weights = Weights::open(&[&file].map(PathBuf::from), &Device::Cpu, dtype).expect("weights");
+        let weights = Weights::open(&[&file].map(PathBuf::from), &device(), dtype).expect("weights");
         Umt5::load(&weights, &config)
             .and_then(|encoder| encoder.encode(&ids, ids.len(), &mut silent))
             .expect("embeddings")

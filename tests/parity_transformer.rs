@@ -1,11 +1,11 @@
 //! One forward of the transformer against diffusers, for every variant.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use talkie::wan::config::Config;
 use talkie::wan::transformer::Transformer;
 use talkie::weights::Weights;
 
-use crate::support::{padded, reference, relative_l2, tensors};
+use crate::support::{device, padded, reference, relative_l2, tensors};
 
 /// The bar for float32 on a CPU.
 const BAR: f64 = 1e-5;
@@ -14,7 +14,7 @@ fn check(folder: &str, name: &str) {
     let model = talkie::model::Model::open(&crate::support::fixture(folder)).expect(folder);
     let part = model.component(name).expect(name);
     let config: Config = part.config().expect("config");
-    let weights = Weights::open(&part.paths(), &Device::Cpu, DType::F32).expect("weights");
+    let weights = Weights::open(&part.paths(), &device(), DType::F32).expect("weights");
     let transformer = Transformer::load(&weights, &config).expect("transformer");
     let expected = tensors(&format!("{folder}/reference.safetensors"));
     let get = |key: &str| expected[&format!("{name}.{key}")].clone();

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use talkie::family::Made;
 use talkie::vae::Tiling;
 use talkie::wan::vae::{Config, Decoder, Encoder, Frames, denormalise, normalise};
 use talkie::weights::Weights;
 
-use crate::support::{fixture, relative_l2, tensors};
+use crate::support::{device, fixture, relative_l2, tensors};
 
 /// The released shapes first, then some that none of them has.
 const FOLDERS: [&str; 4] = ["wan21-t2v", "wan22-ti2v-5b", "vae/shortcuts", "vae/shallow"];
@@ -18,7 +18,7 @@ const CLOSE: f64 = 1e-5;
 
 fn weights(folder: &str) -> Weights {
     let file = fixture(folder).join("vae/diffusion_pytorch_model.safetensors");
-    Weights::open(&[file], &Device::Cpu, DType::F32).expect(folder)
+    Weights::open(&[file], &device(), DType::F32).expect(folder)
 }
 
 fn config(folder: &str) -> Config {
@@ -194,9 +194,9 @@ fn two_streams_of_one_decoder_do_not_mix() {
 fn normalised_latents_have_the_configured_mean_and_deviation_taken_out() {
     for folder in FOLDERS {
         let config = config(folder);
-        let latents = Tensor::new(config.latents_mean.as_slice(), &Device::Cpu).expect("means");
+        let latents = Tensor::new(config.latents_mean.as_slice(), &device()).expect("means");
         let latents = latents.reshape((1, (), 1, 1, 1)).expect("latents").to_dtype(DType::F32).expect("f32");
-        let deviations = Tensor::new(config.latents_std.as_slice(), &Device::Cpu).expect("deviations");
+        let deviations = Tensor::new(config.latents_std.as_slice(), &device()).expect("deviations");
         let deviations = deviations.reshape((1, (), 1, 1, 1)).expect("latents").to_dtype(DType::F32).expect("f32");
         let normal = normalise(&(&latents + &deviations).expect("a sum"), &config).expect("latents");
         assert!(relative_l2(&normal, &normal.ones_like().expect("ones")) < 1e-6, "{folder}");
@@ -211,7 +211,7 @@ fn what_does_not_belong_together_is_refused_with_a_reason() {
     let push = |shapes: &[[usize; 5]]| {
         let mut stream = decoder.stream();
         let pushes = shapes.iter().map(|shape| {
-            let latent = Tensor::zeros(shape.as_slice(), DType::F32, &Device::Cpu).expect("zeros");
+            let latent = Tensor::zeros(shape.as_slice(), DType::F32, &device()).expect("zeros");
             stream.push(&latent).map(|_| ()).map_err(|error| error.report())
         });
         pushes.collect::<Result<(), String>>()
@@ -223,7 +223,7 @@ fn what_does_not_belong_together_is_refused_with_a_reason() {
 
     let tiles = |tile: usize, stride: usize| {
         let tiling = Tiling { min_height: tile, min_width: tile, stride_height: stride, stride_width: stride };
-        let latent = Tensor::zeros((1, 16, 1, 8, 8), DType::F32, &Device::Cpu).expect("zeros");
+        let latent = Tensor::zeros((1, 16, 1, 8, 8), DType::F32, &device()).expect("zeros");
         let scratch = tempfile::tempdir().expect("a folder");
         decoder.decode(&latent, Some(tiling), scratch.path(), &mut |_| Ok(())).map_err(|error| error.report())
     };
@@ -232,7 +232,7 @@ fn what_does_not_belong_together_is_refused_with_a_reason() {
     assert!(tiles(16, 24).unwrap_err().contains("24 pixels apart"));
     assert!(tiles(36, 16).unwrap_err().contains("multiples of 8"));
 
-    let frames = Tensor::zeros((1, 3, 1, 24, 40), DType::F32, &Device::Cpu).expect("zeros");
+    let frames = Tensor::zeros((1, 3, 1, 24, 40), DType::F32, &device()).expect("zeros");
     let refusal = encode(&encoder(FOLDERS[1]), &frames, None).unwrap_err().report();
     assert!(refusal.contains("multiples of 16"), "{refusal}");
 }
@@ -279,7 +279,7 @@ fn a_tensor_of_neither_half_is_refused() {
     let folder_of_copy = tempfile::tempdir().expect("a folder");
     let copy = folder_of_copy.path().join("vae.safetensors");
     candle_core::safetensors::save(&all, &copy).expect("a copy");
-    let weights = Weights::open(&[copy], &Device::Cpu, DType::F32).expect("weights");
+    let weights = Weights::open(&[copy], &device(), DType::F32).expect("weights");
     let report = Decoder::load(&config(folder), &weights).expect_err("a stray tensor").report();
     assert!(report.contains("decoder.stray"), "{report}");
     Encoder::load(&config(folder), &weights).expect("the encoder is whole");

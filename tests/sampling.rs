@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{DType, Device, IndexOp, Tensor};
+use candle_core::{DType, IndexOp, Tensor};
 use proptest::prelude::*;
 use talkie::noise::{Generator, randn};
 use talkie::sample::Stepper;
 use talkie::schedule::{Sampler, Sampling, Schedule, SchedulerConfig};
 
-use crate::support::{fixture, relative_l2, tensors};
+use crate::support::{device, fixture, relative_l2, tensors};
 
 const SHIFTS: [f64; 3] = [1.0, 5.0, 16.0];
 const RUNS: [usize; 6] = [1, 2, 3, 5, 10, 30];
@@ -293,7 +293,7 @@ fn a_restored_run_goes_on_bit_for_bit() {
             candle_core::safetensors::save(&state, &file).expect("saved");
 
             let mut second = fresh();
-            second.restore(done, candle_core::safetensors::load(&file, &Device::Cpu).expect("loaded")).expect("state");
+            second.restore(done, candle_core::safetensors::load(&file, &device()).expect("loaded")).expect("state");
             let start = before.last().unwrap_or(&toy.x);
             let after = toy.walk(&mut second, &schedule.timesteps, start, done);
             for (resumed, expected) in after.iter().zip(&whole[done..]) {
@@ -318,7 +318,7 @@ fn state_that_does_not_fit_is_refused() {
         let mut missing = good.clone();
         missing.remove(name);
         let mut narrow = good.clone();
-        narrow.insert(name.to_string(), Tensor::zeros(3, DType::F32, &Device::Cpu).expect("zeros"));
+        narrow.insert(name.to_string(), Tensor::zeros(3, DType::F32, &device()).expect("zeros"));
         let mut double = good.clone();
         double.insert(name.to_string(), good[name].to_dtype(DType::F64).expect("f64"));
         for (bad, why) in [(missing, "is missing"), (narrow, "has shape"), (double, "is f64, not f32")] {
@@ -330,7 +330,7 @@ fn state_that_does_not_fit_is_refused() {
     assert!(target.state().is_empty(), "a refused state changes nothing");
     target.restore(3, good).expect("the state fits");
 
-    let wide = Tensor::zeros((8, 4), DType::F32, &Device::Cpu).expect("zeros");
+    let wide = Tensor::zeros((8, 4), DType::F32, &device()).expect("zeros");
     assert!(target.step(3, &wide, &wide).expect_err("wide").to_string().contains("the state has shape [8, 3]"));
     assert!(target.step(3, &wide, &toy.x).expect_err("wide").to_string().contains("the velocity has shape [8, 4]"));
     assert!(target.step(4, &toy.x, &toy.x).expect_err("order").to_string().contains("step 3 of 6 is next"));

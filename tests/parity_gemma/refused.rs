@@ -1,6 +1,6 @@
 //! What Gemma 3, its tokenizer and the connectors refuse, and the words they find for it.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::{Value, json};
 use talkie::ltx::connectors::{self, Connectors, Packer};
 use talkie::text::gemma3::Config;
@@ -9,7 +9,7 @@ use talkie::text::tokenize::{Tokenizer, Vocabulary};
 use super::{
     FOLDERS, connectors_config, gemma, gemma_config, load_connectors, load_file, part, renamed, states, weights,
 };
-use crate::support::fixture;
+use crate::support::{device, fixture};
 
 #[test]
 fn a_tokenizer_of_another_vocabulary_is_an_error() {
@@ -109,15 +109,15 @@ fn a_gemma_of_another_size_is_named_with_the_one_that_is_needed() {
 
 #[test]
 fn states_that_the_connectors_do_not_read_are_an_error() {
-    let state = |channels: usize| Tensor::ones((1, 3, channels), DType::F32, &Device::Cpu).unwrap();
-    let packer = || Packer::new(&connectors_config("ltx2"), 3, &Device::Cpu, DType::F32).expect("packer");
+    let state = |channels: usize| Tensor::ones((1, 3, channels), DType::F32, &device()).unwrap();
+    let packer = || Packer::new(&connectors_config("ltx2"), 3, &device(), DType::F32).expect("packer");
     let report = packer().push(&state(17)).expect_err("too wide").report();
     assert!(report.contains("16 channels") && report.contains("[1, 3, 17]"), "{report}");
     let mut packer = packer();
     for _ in 0..5 {
         packer.push(&state(16)).expect("a state");
     }
-    let mut full = Packer::new(&connectors_config("ltx2"), 3, &Device::Cpu, DType::F32).expect("packer");
+    let mut full = Packer::new(&connectors_config("ltx2"), 3, &device(), DType::F32).expect("packer");
     (0..6).for_each(|_| full.push(&state(16)).expect("a state"));
     assert!(full.push(&state(16)).is_err(), "one too many");
     let packed = full.finish().expect("packed").flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -127,7 +127,7 @@ fn states_that_the_connectors_do_not_read_are_an_error() {
 
 #[test]
 fn a_length_that_registers_do_not_divide_is_an_error() {
-    let packed = Tensor::ones((1, 9, 96), DType::F32, &Device::Cpu).unwrap();
+    let packed = Tensor::ones((1, 9, 96), DType::F32, &device()).unwrap();
     let connectors = load_connectors("ltx2", DType::F32);
     assert!(
         connectors.embed(&packed, 20).expect_err("20 by 8").report().contains("9 tokens and 8 registers in 20 places")

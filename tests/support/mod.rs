@@ -5,6 +5,7 @@ pub mod frames;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::process::Command;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -13,9 +14,23 @@ pub fn fixture(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
 }
 
+/// Where the arithmetic under test is done: on the processor, or where `TALKIE_TEST_DEVICE` says (`cuda`).
+pub fn device() -> Device {
+    talkie::device::open(&device_name()).expect("TALKIE_TEST_DEVICE")
+}
+
+fn device_name() -> String {
+    std::env::var("TALKIE_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned())
+}
+
+/// Has a command compute on `device()`, in the type that the references have.
+pub fn on_device(command: &mut Command) {
+    command.args(["--device", &device_name(), "--dtype", "f32"]);
+}
+
 /// Every tensor of a safetensors file under `tests/fixtures`.
 pub fn tensors(path: &str) -> HashMap<String, Tensor> {
-    candle_core::safetensors::load(fixture(path), &Device::Cpu).expect(path)
+    candle_core::safetensors::load(fixture(path), &device()).expect(path)
 }
 
 /// `‖a − b‖ / ‖b‖`, in f64: how far `a` is from the reference `b`.
