@@ -16,10 +16,11 @@ Plan = dict  # batch, steps, lr
 # Shares of the video autoencoder's steps after which the size of latents costs a tenth, and after which they are less
 # noisy: the price makes them shrink until the noise blurs what is decoded, and both are only needed in the beginning.
 CHEAPER, CLEARER = 0.25, 0.4
+CORNERS = 80  # what an error weighs at the corners of things
 
 
-def _choose(kind: int, step: int, batch: int) -> np.ndarray:
-    return np.sort(np.random.default_rng((kind, step)).integers(0, clips.CLIPS - clips.LOOKED_AT, batch))
+def _choose(rng: np.random.Generator, films: np.ndarray, batch: int) -> np.ndarray:
+    return np.sort(rng.integers(0, len(films) - clips.LOOKED_AT, batch))
 
 
 def _noise(like: torch.Tensor, step: int) -> torch.Tensor:
@@ -27,37 +28,44 @@ def _noise(like: torch.Tensor, step: int) -> torch.Tensor:
 
 
 def _pictures(folder: Path, device: str):
-    """Of chosen clips: their pixels, what the things cover, and how much an error weighs, more on things and at their edges."""
-    frames, covers = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "covers"))
+    """Of chosen films: their pixels, what the things cover, and how much an error weighs: thirteen times as much on things
+    and around them, and most at the corners that tell a block from a ball, which are a dozen pixels."""
+    frames, covers, corners = clips.pictures(folder)
 
     def pick(chosen):
-        cover = torch.from_numpy(np.array(covers[chosen])).to(device).float() / 255
-        weight = 1 + 12 * torch.nn.functional.max_pool2d(cover, 5, 1, 2)[:, None]
-        return clips.pixels(frames[chosen]).to(device), cover, weight
+        x = clips.pixels(frames[chosen], device)
+        cover, corner = (torch.from_numpy(np.array(mask[chosen])).to(device).float() / 255 for mask in (covers, corners))
+        return x, cover, (1 + 12 * torch.nn.functional.max_pool2d(cover, 5, 1, 2) + CORNERS * corner)[:, None]
 
-    return pick
+    return frames, pick
+
+
+def _error(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Absolute and squared error, and that of the differences between neighbouring pixels, which keeps edges clean."""
+    error = y.float() - x
+    between = sum((weight.narrow(d, 1, error.shape[d] - 1) * error.diff(dim=d).abs()).mean() for d in (3, 4))
+    return (weight * (error.abs() + error**2)).mean() + between
 
 
 def video(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
-    """The video autoencoder: absolute and squared error, thirteen times as much where the things are and at their edges.
+    """The video autoencoder.
 
     A little noise on the latents, and a small price on their size, keep them smooth; there is no sampling.
     """
     torch.manual_seed(1)
     vae = networks.video_vae().to(device, memory_format=torch.channels_last_3d)
-    pictures = _pictures(folder, device)
+    frames, pictures = _pictures(folder, device)
 
     def loss(step: int):
-        x, cover, weight = pictures(_choose(11, step, plan["batch"]))
+        x, cover, weight = pictures(_choose(np.random.default_rng((11, step)), frames, plan["batch"]))
         with torch.autocast(device, torch.bfloat16):
             z = networks.encode(vae, x)
             y = vae.decoder(z + (0.12 if step < CLEARER * plan["steps"] else 0.05) * _noise(z, step))
-        error = y.float() - x
         price = 1e-3 if step < CHEAPER * plan["steps"] else 1e-4
-        value = (weight * (error.abs() + error**2)).mean() + price * (z.float() ** 2).mean()
+        value = _error(y, x, weight) + price * (z.float() ** 2).mean()
 
         def line() -> str:
-            squared = error.detach() ** 2
+            squared = (y.detach().float() - x) ** 2
             things = (cover > 0.5).float()[:, None]
             inside = (squared.mean(1, keepdim=True) * things).sum() / things.sum()
             return f"loss {value.item():.4f}  {_decibels(squared.mean()):.2f} dB  things {_decibels(inside):.2f} dB"
@@ -65,7 +73,7 @@ def video(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
         return value, line
 
     def report(step: int) -> None:
-        """Clips that were not trained on, every third frame, and below each what becomes of it."""
+        """Films that were not trained on, every third frame, and below each what becomes of it."""
         x, *_ = pictures(slice(-6, None))
         with torch.no_grad(), torch.autocast(device, torch.bfloat16):
             y = vae.decode(networks.encode(vae, x)).sample.float()
@@ -73,27 +81,25 @@ def video(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
         strips = [torch.cat(list(row[:, ::3].transpose(0, 1)), 2) for row in pairs]
         picture = ((torch.cat(strips, 1).clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 0).cpu().numpy()
         Image.fromarray(picture).save(work / "video.png")
-        print(f"video {step}: {_decibels(((y - x) ** 2).mean()):.2f} dB on clips not trained on", flush=True)
+        print(f"video {step}: {_decibels(((y - x) ** 2).mean()):.2f} dB on films not trained on", flush=True)
 
     Training("video", {"vae": vae}, plan["steps"], work, plan["lr"]).run(loss, report)
     return vae.eval()
 
 
 def decoder(work: Path, folder: Path, device: str, plan: Plan, vae: torch.nn.Module) -> None:
-    """The video decoder alone, once what it decodes is settled: also the differences between neighbouring pixels
-    count, for clean edges."""
-    pictures = _pictures(folder, device)
+    """The video decoder alone, further, when what it decodes is settled."""
+    frames, pictures = _pictures(folder, device)
+    vae.encoder.requires_grad_(False)
 
     def loss(step: int):
-        x, _, weight = pictures(_choose(18, step, plan["batch"]))
+        x, _, weight = pictures(_choose(np.random.default_rng((18, step)), frames, plan["batch"]))
         with torch.autocast(device, torch.bfloat16):
             with torch.no_grad():
                 z = networks.encode(vae, x)
-            y = vae.decoder(z + 0.05 * _noise(z, step))
-        error = y.float() - x
-        value = (weight * (error.abs() + error**2)).mean()
-        value = value + sum((weight.narrow(d, 1, 63) * error.diff(dim=d).abs()).mean() for d in (3, 4))
-        return value, lambda: f"loss {value.item():.4f}  {_decibels((error.detach() ** 2).mean()):.2f} dB"
+            y = vae.decoder(z + 0.02 * _noise(z, step))
+        value = _error(y, x, weight)
+        return value, lambda: f"loss {value.item():.4f}  {_decibels((y.detach().float() - x).square().mean()):.2f} dB"
 
     Training("decoder", {"decoder": vae.decoder}, plan["steps"], work, plan["lr"]).run(loss)
 
@@ -106,10 +112,11 @@ def audio(work: Path, folder: Path, device: str, plan: Plan) -> torch.nn.Module:
     """The audio autoencoder, on log-mels, with the same losses as the video's."""
     torch.manual_seed(2)
     vae = networks.audio_vae().to(device)
-    sounds = np.load(folder / "sounds.npy", mmap_mode="r")
+    sounds = clips.sounds(folder)
 
     def loss(step: int):
-        x = log_mel(torch.from_numpy(sounds[_choose(12, step, plan["batch"])]).float(), networks.MELS).to(device)
+        chosen = _choose(np.random.default_rng((12, step)), sounds, plan["batch"])
+        x = log_mel(torch.from_numpy(sounds[chosen]).float(), networks.MELS).to(device)
         with torch.autocast(device, torch.bfloat16):
             z = networks.encode(vae, x)
             y = vae.decode(z + 0.1 * _noise(z, step)).sample
@@ -143,11 +150,11 @@ def vocoder(work: Path, folder: Path, device: str, plan: Plan, vae: torch.nn.Mod
     """The vocoder, mostly on what the autoencoder makes of a spectrogram, where something is heard."""
     torch.manual_seed(3)
     model = networks.vocoder().to(device)
-    sounds = np.load(folder / "sounds.npy", mmap_mode="r")
+    sounds = clips.sounds(folder)
 
     def crops(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((13, step))
-        chosen = np.sort(rng.integers(0, clips.CLIPS - clips.LOOKED_AT, plan["batch"]))
+        chosen = _choose(rng, sounds, plan["batch"])
         wave = torch.from_numpy(sounds[chosen]).float()
         mels = log_mel(wave, networks.MELS).to(device)
         if rng.random() < 0.7:

@@ -1,6 +1,7 @@
 """Training of the transformer: rectified flow on pictures and sound at once."""
 
 import copy
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,23 @@ class Film:
             rows, audio_rows, _, last = reader([grammar.describe(words.draw(rng), rng) for _ in range(256)])
         networks.listen(self.transformer, rows, audio_rows, last)
 
-    def velocity(self, transformer, video, audio, sigma, prompts):
-        """Of latents in tokens (batch, n, channels), at noise `sigma` (batch), as the type of the transformer has it."""
-        with torch.no_grad():
-            rows, audio_rows, bias, _ = self.reader(prompts)
-        kind = transformer.dtype
-        video, audio, rows, audio_rows, bias = (x.to(kind) for x in (video, audio, rows, audio_rows, bias))
+    @functools.cache  # noqa: B019, one film a process
+    def places(self, frames: int, batch: int) -> dict:
+        """Where and when the tokens are: bounds (batch, 3, n, 2) of the pictures' and (batch, 1, n, 2) of the sound's."""
+        told = shape(frames)
+        size = (told["num_frames"], told["height"], told["width"], self.device)
+        video = self.transformer.rope.prepare_video_coords(1, *size, fps=told["fps"])
+        audio = self.transformer.audio_rope.prepare_audio_coords(1, told["audio_num_frames"], self.device)
+        return dict(video_coords=video.repeat(batch, 1, 1, 1), audio_coords=audio.repeat(batch, 1, 1, 1))
+
+    def velocity(self, transformer, video, audio, sigma, said):
+        """Of latents in tokens (batch, n, channels), at noise `sigma` (batch), as the type of the transformer has it.
+
+        `said` are the rows for pictures and for sound, and the attention's bias.
+        """
+        video, audio, rows, audio_rows, bias = (x.to(transformer.dtype) for x in (video, audio, *said))
         masks = dict(encoder_attention_mask=bias, audio_encoder_attention_mask=bias)
-        told = shape(video.shape[1] // 16)
+        told = shape(video.shape[1] // 16) | self.places(video.shape[1] // 16, len(video))
         return transformer(video, audio, rows, audio_rows, sigma * 1000, **masks, **told)
 
     @torch.no_grad()
@@ -56,9 +66,9 @@ class Film:
         told = shape(17)
         x = torch.randn(len(prompts), 17 * 16, networks.VIDEO_LATENT, generator=generator).to(self.device)
         y = torch.randn(len(prompts), told["audio_num_frames"], networks.AUDIO_TOKEN, generator=generator).to(self.device)
-        said = [""] * len(prompts) + prompts
+        said = self.reader([""] * len(prompts) + prompts)[:3]
         for step in range(steps):
-            sigma = torch.full((len(said),), 1 - step / steps, device=self.device)
+            sigma = torch.full((2 * len(prompts),), 1 - step / steps, device=self.device)
             both = self.velocity(self.transformer, torch.cat([x, x]), torch.cat([y, y]), sigma, said)
             for z, v in zip((x, y), both):
                 without, towards = v.chunk(2)
@@ -66,10 +76,44 @@ class Film:
         return x, y
 
 
+class Lesson:
+    """What is learned from: normalised latents in tokens, and the rows of every prompt, all on the device."""
+
+    def __init__(self, latents: dict, reader: Reader, device: str):
+        video = latents["video"].float().flatten(2).transpose(1, 2)
+        audio = latents["audio"].float().transpose(1, 2).flatten(2)
+        self.video = ((video - latents["video_mean"]) / latents["video_std"]).bfloat16().to(device)
+        self.audio = ((audio - latents["audio_mean"]) / latents["audio_std"]).bfloat16().to(device)
+        self.rows = reader.all(["", *(prompt for said in latents["prompts"] for prompt in said)])
+        self.wordings = len(latents["prompts"][0])
+        self.device = device
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Films, and a wording of each; a tenth of them none, for guidance."""
+        draw = functools.partial(torch.randint, size=(batch,), generator=generator, device=self.device)
+        chosen, wording = draw(high=len(self.video) - LOOKED_AT), draw(high=self.wordings)
+        unsaid = torch.rand(batch, generator=generator, device=self.device) < 0.1
+        return chosen, torch.where(unsaid, 0, 1 + chosen * self.wordings + wording)
+
+    def said(self, which: torch.Tensor) -> list[torch.Tensor]:
+        return [rows[which] for rows in self.rows]
+
+    def noised(self, chosen: torch.Tensor, frames: int, sigma: torch.Tensor, generator: torch.Generator):
+        """Noisy latents of the first latent frames, and the velocities through them: noise minus latents."""
+        out = []
+        for z, tokens in ((self.video, 16 * frames), (self.audio, shape(frames)["audio_num_frames"])):
+            clean = z[chosen, :tokens].float()
+            noise = torch.randn(clean.shape, generator=generator, device=self.device)
+            s = sigma[:, None, None]
+            out.append(((1 - s) * clean + s * noise, noise - clean))
+        return [z for pair in zip(*out) for z in pair]
+
+
 def sigmas(batch: int, generator: torch.Generator) -> torch.Tensor:
     """Mostly logit-normal (Esser et al. 2024), a little towards noise, where it is decided what happens; some even."""
-    normal = torch.sigmoid(0.3 + 1.1 * torch.randn(batch, generator=generator))
-    even, which = torch.rand(batch, generator=generator), torch.rand(batch, generator=generator)
+    like = dict(generator=generator, device=generator.device)
+    normal = torch.sigmoid(0.3 + 1.1 * torch.randn(batch, **like))
+    even, which = torch.rand(batch, **like), torch.rand(batch, **like)
     return torch.where(which < 0.2, even, normal).clamp(0.002, 1)
 
 
@@ -82,20 +126,18 @@ PROMPTS = [
 
 
 def train(work: Path, latents: dict, reader: Reader, vae, device: str, plan: dict, transformer=None) -> Film:
-    """Predicts noise minus latents, from what lies between them. A tenth of the prompts are empty, for guidance.
+    """Predicts noise minus latents, from what lies between them.
 
     Films begin short and grow: what things look like and how they are asked for is learned where a step is cheap.
     `transformer` is one to begin with.
     """
+    film, lesson = Film(reader, device, transformer), Lesson(latents, reader, device)
+    twin = copy.deepcopy(film.transformer).bfloat16()
     if device == "cpu":
         quick.use()
-    film = Film(reader, device, transformer)
-    twin = copy.deepcopy(film.transformer).bfloat16()
-    video = latents["video"].float().flatten(2).transpose(1, 2)
-    video = ((video - latents["video_mean"]) / latents["video_std"]).bfloat16()
-    audio = latents["audio"].float().transpose(1, 2).flatten(2)
-    audio = ((audio - latents["audio_mean"]) / latents["audio_std"]).bfloat16()
-    prompts = latents["prompts"]
+    else:
+        for block in twin.transformer_blocks:
+            block.compile(dynamic=False)
     stages = plan["stages"]  # latent frames, batch, steps
 
     def stage(step: int) -> tuple[int, int]:
@@ -105,51 +147,52 @@ def train(work: Path, latents: dict, reader: Reader, vae, device: str, plan: dic
             step -= steps
         return stages[-1][:2]
 
-    def noised(chosen, frames: int, sigma: torch.Tensor, generator: torch.Generator):
-        """Noisy latents and the velocities through them."""
-        out = []
-        for z, tokens in ((video, 16 * frames), (audio, shape(frames)["audio_num_frames"])):
-            clean = z[chosen, :tokens].float()
-            noise = torch.randn(clean.shape, generator=generator)
-            s = sigma[:, None, None]
-            out.append(((1 - s) * clean + s * noise, noise - clean))
-        return [z.to(device) for pair in zip(*out) for z in pair]
-
     def loss(step: int):
-        rng, generator = np.random.default_rng((14, step)), torch.Generator().manual_seed(step)
+        generator = torch.Generator(device).manual_seed(step)
         frames, batch = stage(step)
-        chosen = rng.integers(0, len(video) - LOOKED_AT, batch)
-        said = ["" if rng.random() < 0.1 else prompts[k][rng.integers(len(prompts[k]))] for k in chosen]
+        chosen, prompts = lesson.draw(batch, generator)
         sigma = sigmas(batch, generator)
-        x, y, to_x, to_y = noised(chosen, frames, sigma, generator)
-        seen, heard = film.velocity(twin, x, y, sigma.to(device), said)
+        x, y, to_x, to_y = lesson.noised(chosen, frames, sigma, generator)
+        seen, heard = film.velocity(twin, x, y, sigma, lesson.said(prompts))
         seen, heard = (seen.float() - to_x).square().mean(), (heard.float() - to_y).square().mean()
         return seen + 0.5 * heard, lambda: f"video {seen.item():.4f}  audio {heard.item():.4f}"
 
     def report(step: int) -> None:
-        """The loss of films not trained on with their own prompts and with others', and a sheet of films."""
-        chosen = np.arange(len(video) - LOOKED_AT, len(video))
-        said = [prompts[k][0] for k in chosen]
-        for level in (0.95, 0.8, 0.5, 0.2):
-            sigma, figures = torch.full((LOOKED_AT,), level), []
-            x, y, to_x, to_y = noised(chosen, 17, sigma, torch.Generator().manual_seed(8))
-            for spoken in (said, said[1:] + said[:1]):
-                with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-                    seen, heard = film.velocity(film.transformer, x, y, sigma.to(device), spoken)
-                errors = (seen.float() - to_x, heard.float() - to_y)
-                figures.append([error.square().mean().item() for error in errors])
-            (a, b), (c, d) = figures
-            print(f"film {step} at {level}: video {a:.4f}, with other words {c:.4f}; audio {b:.4f}, {d:.4f}", flush=True)
-        x, y = film.sample(PROMPTS)
-        z = x.transpose(1, 2).unflatten(2, (17, 4, 4)).cpu() * latents["video_std"][:, None, None, None]
-        z = z + latents["video_mean"][:, None, None, None]
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-            shown = vae.decode(z.to(device)).sample.float().clamp(-1, 1)
-        rows = [torch.cat(list(row[:, ::3].transpose(0, 1)), 2) for row in shown]
-        picture = ((torch.cat(rows, 1) + 1) * 127.5).byte().permute(1, 2, 0).cpu()
-        Image.fromarray(picture.numpy()).save(work / f"film-{step:05}.png")
+        _levels(film, lesson, step)
+        _sheet(film, latents, vae, work / f"film-{step:05}.png")
 
     models, twins = dict(transformer=film.transformer), dict(transformer=twin)
     name = "further" if transformer else "film"
     Training(name, models, sum(s[2] for s in stages), work, plan["lr"], plan["decay"], twins).run(loss, report, every=500)
     return film
+
+
+@torch.no_grad()
+def _levels(film: Film, lesson: Lesson, step: int) -> None:
+    """Prints the loss of films not trained on, with their own prompts and with others'."""
+    count = len(lesson.video)
+    chosen = torch.arange(count - LOOKED_AT, count, device=film.device)
+    for level in (0.95, 0.8, 0.5, 0.2):
+        sigma, figures = torch.full((LOOKED_AT,), level, device=film.device), []
+        generator = torch.Generator(film.device).manual_seed(8)
+        x, y, to_x, to_y = lesson.noised(chosen, 17, sigma, generator)
+        for spoken in (chosen, chosen.roll(-1)):
+            with torch.autocast(film.device, torch.bfloat16):
+                said = lesson.said(1 + spoken * lesson.wordings)
+                seen, heard = film.velocity(film.transformer, x, y, sigma, said)
+            figures.append([(v.float() - to).square().mean().item() for v, to in ((seen, to_x), (heard, to_y))])
+        (a, b), (c, d) = figures
+        print(f"film {step} at {level}: video {a:.4f}, with other words {c:.4f}; audio {b:.4f}, {d:.4f}", flush=True)
+
+
+@torch.no_grad()
+def _sheet(film: Film, latents: dict, vae, file: Path) -> None:
+    """Every third frame of a film of each of `PROMPTS`."""
+    x, _ = film.sample(PROMPTS)
+    z = x.transpose(1, 2).unflatten(2, (17, 4, 4)).cpu() * latents["video_std"][:, None, None, None]
+    z = z + latents["video_mean"][:, None, None, None]
+    with torch.autocast(film.device, torch.bfloat16):
+        shown = vae.decode(z.to(film.device)).sample.float().clamp(-1, 1)
+    rows = [torch.cat(list(row[:, ::3].transpose(0, 1)), 2) for row in shown]
+    picture = ((torch.cat(rows, 1) + 1) * 127.5).byte().permute(1, 2, 0).cpu()
+    Image.fromarray(picture.numpy()).save(file)

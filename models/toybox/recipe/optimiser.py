@@ -22,28 +22,27 @@ def _orthogonal(g: torch.Tensor) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum whose step is made orthogonal; scaled so that AdamW's learning rates fit (Liu et al. 2025)."""
 
-    def __init__(self, parameters, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
-        super().__init__(parameters, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+    def __init__(self, parameters, lr: float, momentum: float = 0.95):
+        super().__init__(parameters, dict(lr=lr, momentum=momentum))
 
     @torch.no_grad()
     def step(self) -> None:
         """Matrices of one size are taken together: one by one they cost a quarter of a training step."""
         for group in self.param_groups:
+            learnt = [p for p in group["params"] if p.grad is not None]
+            grads = [p.grad for p in learnt]
+            buffers = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in learnt]
+            torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
             alike: dict[tuple[int, int], list] = {}
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                buffer.lerp_(p.grad, 1 - group["momentum"])
-                step = p.grad.lerp(buffer, group["momentum"]).reshape(p.shape[0], -1)
+            for p, step in zip(learnt, torch._foreach_lerp(grads, buffers, group["momentum"])):
+                step = step.reshape(p.shape[0], -1)
                 step = step.T if step.shape[0] > step.shape[1] else step
                 alike.setdefault(tuple(step.shape), []).append((p, step))
             for (_, wide), pairs in alike.items():
                 steps = _orthogonal(torch.stack([step for _, step in pairs]))
-                for (p, _), step in zip(pairs, steps):
-                    step = step.T if p.shape[0] > p[0].numel() else step
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(step.reshape(p.shape), alpha=-group["lr"] * 0.2 * math.sqrt(wide))
+                turned = [step.T if p.shape[0] > p[0].numel() else step for (p, _), step in zip(pairs, steps)]
+                shaped = [step.reshape(p.shape) for (p, _), step in zip(pairs, turned)]
+                torch._foreach_add_([p for p, _ in pairs], shaped, alpha=-group["lr"] * 0.2 * math.sqrt(wide))
 
 
 class Average:
@@ -108,8 +107,9 @@ class Training:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        for own, twin in self.twins:
-            twin.copy_(own)
+        if self.twins:
+            own, twins = zip(*self.twins)
+            torch._foreach_copy_(twins, own)
 
     def _load(self) -> None:
         state = torch.load(self.file, weights_only=True)

@@ -90,7 +90,16 @@ class Reader:
     def models(self) -> dict[str, torch.nn.Module]:
         return dict(text=self.encoder.model.language_model, connectors=self.connectors)
 
-    def __call__(self, prompts: list[str]):
-        """Video rows, audio rows, the attention's bias, and which row is that of `<eos>`."""
-        batch = self.tokenizer(prompts, padding=True, return_tensors="pt").to(self.device)
+    def __call__(self, prompts: list[str], places: int | None = None):
+        """Video rows, audio rows, the attention's bias, and which row is that of `<eos>`; `places` for each prompt, or as
+        many as the longest has."""
+        padding = dict(padding="max_length", max_length=places) if places else dict(padding=True)
+        batch = self.tokenizer(prompts, **padding, return_tensors="pt").to(self.device)
         return rows(self.encoder, self.connectors, batch.input_ids, batch.attention_mask)
+
+    @torch.no_grad()
+    def all(self, prompts: list[str], at_once: int = 512) -> list[torch.Tensor]:
+        """Of many prompts, once and for all: video rows, audio rows and the attention's bias, in bfloat16."""
+        lengths = [len(ids) for ids in self.tokenizer(prompts).input_ids]
+        pieces = [self(prompts[at : at + at_once], max(lengths))[:3] for at in range(0, len(prompts), at_once)]
+        return [torch.cat([piece.bfloat16() for piece in part]) for part in zip(*pieces)]

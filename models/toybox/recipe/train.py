@@ -21,17 +21,17 @@ import words
 
 PLANS = {
     "cpu": dict(
+        films=12_000,
         audio=dict(batch=6, steps=500, lr=2e-3),
         video=dict(batch=6, steps=1600, lr=2e-3),
-        decoder=dict(batch=6, steps=480, lr=1.5e-3),
         vocoder=dict(batch=8, steps=1400, lr=2e-3),
         words=dict(batch=96, steps=600, lr=2e-3),
         film=dict(stages=((5, 48, 600), (9, 32, 500), (17, 24, 2050)), lr=2e-3, decay=0.998),
     ),
     "cuda": dict(
+        films=40_000,
         audio=dict(batch=32, steps=2000, lr=2e-3),
         video=dict(batch=24, steps=8000, lr=2e-3),
-        decoder=dict(batch=24, steps=4000, lr=1.5e-3),
         vocoder=dict(batch=32, steps=4000, lr=2e-3),
         words=dict(batch=256, steps=1500, lr=2e-3),
         film=dict(stages=((5, 384, 4000), (9, 256, 4000), (17, 256, 12_000)), lr=2e-3, decay=0.9995),
@@ -48,24 +48,23 @@ def main() -> None:
     arguments = parser.parse_args()
     plan, device, processes = PLANS[arguments.device], arguments.device, os.cpu_count() or 1
     arguments.work.mkdir(parents=True, exist_ok=True)
+    films = clips.render(arguments.work, plan["films"], processes)
     if arguments.further:
         parts = folder.read(arguments.out, device)
-        latents = clips.encode(arguments.work, parts.vae, parts.audio_vae, device, processes)
+        latents = clips.encode(arguments.work, films, parts.vae, parts.audio_vae, device)
         *_, (frames, batch, _) = plan["film"]["stages"]
         further = plan["film"] | dict(stages=((frames, batch, arguments.further),))
         reader = text.Reader(device, parts)
         trained = film.train(arguments.work, latents, reader, parts.vae, device, further, parts.transformer)
         folder.write(arguments.out, latents, trained, parts.vae.cpu(), parts.audio_vae.cpu(), parts.vocoder.cpu())
         return
-    rendered = clips.render(arguments.work, processes)
-    audio = autoencoders.audio(arguments.work, rendered, device, plan["audio"])
-    video = autoencoders.video(arguments.work, rendered, device, plan["video"])
+    audio = autoencoders.audio(arguments.work, films, device, plan["audio"])
+    video = autoencoders.video(arguments.work, films, device, plan["video"])
     reader = text.Reader(device)
     words.train(arguments.work, reader, device, plan["words"])
-    latents = clips.encode(arguments.work, video, audio, device, processes)
+    latents = clips.encode(arguments.work, films, video, audio, device)
     trained = film.train(arguments.work, latents, reader, video, device, plan["film"])
-    autoencoders.decoder(arguments.work, rendered, device, plan["decoder"], video)
-    vocoder = autoencoders.vocoder(arguments.work, rendered, device, plan["vocoder"], audio)
+    vocoder = autoencoders.vocoder(arguments.work, films, device, plan["vocoder"], audio)
     folder.write(arguments.out, latents, trained, video.cpu(), audio.cpu(), vocoder.cpu())
 
 

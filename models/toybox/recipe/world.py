@@ -6,7 +6,7 @@ Everything follows from a seed.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -99,9 +99,9 @@ def held_out(scene: Scene) -> bool:
 # ------------------------------------------------------------------------------------------------------------------ scenes
 
 
-def draw(rng: np.random.Generator) -> Scene:
+def draw(rng: np.random.Generator, event: str | None = None) -> Scene:
     """A scene at random, simulated; a kind of event is not less frequent because it seldom fits into the picture."""
-    event = _event(rng)
+    event = event or _event(rng)
     while True:
         scene = arrange(rng, event)
         simulate(scene)
@@ -277,8 +277,9 @@ def _cover(thing: Thing, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
     return cover, light
 
 
-def picture(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (33, 64, 64, 3) and what the things cover (33, 64, 64), both 0 to 255."""
+def picture(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames (33, 64, 64, 3), what the things cover (33, 64, 64), and where each would cover something else if it were of
+    the other shape: at its corners (33, 64, 64). All 0 to 255."""
     still = _backdrop(scene.background)
     if scene.floor != "water":
         inside = np.clip(_Y - FLOOR + 0.5, 0, 1)[..., None]
@@ -289,7 +290,7 @@ def picture(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         face = _solid(scene.material, _X, _Y, np.maximum(depth, 0))
         still = still * (1 - inside[..., None]) + face * inside[..., None]
     frames = np.empty((FRAMES, SIZE, SIZE, 3), np.float32)
-    covers = np.zeros((FRAMES, SIZE, SIZE), np.float32)
+    covers, corners = np.zeros((2, FRAMES, SIZE, SIZE), np.float32)
     for f in range(FRAMES):
         image = still.copy()
         for thing, (x, y) in zip(scene.things, scene.tracks[f]):
@@ -302,10 +303,12 @@ def picture(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
             colour = np.array(COLOURS[thing.colour], np.float32) * light[..., None]
             image += (colour - image) * cover[..., None]
             covers[f] = np.maximum(covers[f], cover)
+            other = replace(thing, shape=SHAPES[1 - SHAPES.index(thing.shape)])
+            corners[f] = np.maximum(corners[f], np.abs(cover - _cover(other, x, y)[0]))
         if scene.floor == "water":
             image = _flood(scene, f, image)
         frames[f] = image
-    return frames.clip(0, 255).round().astype(np.uint8), (covers * 255).round().astype(np.uint8)
+    return tuple(values.clip(0, 255).round().astype(np.uint8) for values in (frames, covers * 255, corners * 255))
 
 
 def _flood(scene: Scene, frame: int, image: np.ndarray) -> np.ndarray:
