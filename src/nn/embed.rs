@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::weights::Weights;
+use crate::weights::{Matrix, Weights};
 
 /// Sinusoids of timesteps (Ho et al., 2020): cosines first, then sines, wavelengths from 2π to 10,000·2π.
 ///
@@ -28,7 +28,7 @@ pub fn sinusoid(timesteps: &[f64], dim: usize, device: &Device) -> Result<Tensor
 /// A table of token embeddings, kept as it is stored and widened a row at a time.
 #[derive(Debug, Clone)]
 pub struct Embedding {
-    table: Tensor,
+    table: Matrix,
 }
 
 impl Embedding {
@@ -37,7 +37,7 @@ impl Embedding {
     /// # Errors
     /// A missing tensor, or one of another shape.
     pub fn load(weights: &Weights, vocabulary: usize, dim: usize) -> crate::Result<Self> {
-        Ok(Self { table: weights.stored("weight", (vocabulary, dim))? })
+        Ok(Self { table: weights.matrix("weight", (vocabulary, dim))? })
     }
 
     /// # Shapes
@@ -47,6 +47,9 @@ impl Embedding {
     /// # Errors
     /// Those of candle: an id past the end of the table.
     pub fn forward(&self, ids: &Tensor, dtype: DType) -> Result<Tensor> {
-        self.table.index_select(ids, 0)?.to_dtype(dtype)
+        match &self.table {
+            Matrix::Dense(table) => table.index_select(ids, 0)?.to_dtype(dtype),
+            Matrix::Packed(table) => table.rows(&ids.to_vec1()?, ids.device())?.to_dtype(dtype),
+        }
     }
 }

@@ -2,12 +2,12 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use crate::weights::Weights;
+use crate::weights::{Matrix, Weights};
 
 /// `y = x·Wᵀ + b`. The weight stays in memory as it is stored in its file, and widens to the type of `x` in use.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Matrix,
     bias: Option<Tensor>,
 }
 
@@ -25,12 +25,12 @@ impl Linear {
     /// # Errors
     /// A missing tensor, or one of another shape.
     pub fn without_bias(weights: &Weights, inputs: usize, outputs: usize) -> crate::Result<Self> {
-        Ok(Self { weight: weights.stored("weight", (outputs, inputs))?, bias: None })
+        Ok(Self { weight: weights.matrix("weight", (outputs, inputs))?, bias: None })
     }
 
     /// A layer of the tensors given: `weight` (out, in), `bias` (out).
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+        Self { weight: Matrix::Dense(weight), bias }
     }
 
     /// # Shapes
@@ -40,12 +40,18 @@ impl Linear {
     /// # Errors
     /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (outputs, inputs) = self.weight.dims2()?;
+        let (outputs, inputs) = match &self.weight {
+            Matrix::Dense(weight) => weight.dims2()?,
+            Matrix::Packed(weight) => weight.dims(),
+        };
         let mut dims = xs.dims().to_vec();
         dims[xs.rank() - 1] = outputs;
         let rows = xs.elem_count() / xs.dim(D::Minus1)?;
-        let weight = widen(&self.weight, xs.dtype())?;
-        let ys = xs.contiguous()?.reshape((rows, inputs))?.matmul(&weight.t()?)?;
+        let xs = xs.contiguous()?.reshape((rows, inputs))?;
+        let ys = match &self.weight {
+            Matrix::Dense(weight) => xs.matmul(&widen(weight, xs.dtype())?.t()?)?,
+            Matrix::Packed(weight) => weight.multiply(&xs)?,
+        };
         let ys = match &self.bias {
             Some(bias) => ys.broadcast_add(&widen(bias, xs.dtype())?)?,
             None => ys,

@@ -1,7 +1,12 @@
 //! One view over a network's weights: strict, memory-mapped, and each tensor as it is stored.
 
+mod file;
+mod gguf;
 pub mod keys;
+mod mapped;
+mod packed;
 mod safetensors;
+mod stored;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -10,8 +15,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::error::{Error, Result};
+use file::File;
 use keys::Names;
-pub use safetensors::{Header, Stored};
+pub use packed::Packed;
+pub use safetensors::Header;
+pub use stored::{Kind, Stored};
+
+/// What a matrix of eight bits is multiplied with, as ComfyUI spells it, and as others do.
+const SCALES: [&str; 2] = ["scale_weight", "weight_scale"];
+
+/// What lies beside such matrices and changes nothing here: how activations would be scaled, and which type they have.
+const BESIDE: [&str; 4] = ["scaled_fp8", "scale_input", "input_scale", "comfy_quant"];
+
+/// A matrix that is multiplied with.
+#[derive(Debug, Clone)]
+pub enum Matrix {
+    /// In a type to compute with.
+    Dense(Tensor),
+    /// In fewer bits.
+    Packed(Packed),
+}
 
 /// The weights of one network, seen from one of its modules.
 ///
@@ -24,7 +47,7 @@ pub struct Weights {
 }
 
 struct Store {
-    files: Vec<safetensors::File>,
+    files: Vec<File>,
     device: Device,
     dtype: DType,
     used: Mutex<BTreeSet<String>>,
@@ -46,8 +69,8 @@ impl Weights {
     /// As [`Weights::open`], and two tensors of a file that would have the same name.
     pub fn open_as(paths: &[PathBuf], names: Option<Names>, device: &Device, dtype: DType) -> Result<Self> {
         let open = |path: &PathBuf| match names {
-            Some(names) => safetensors::File::open(path)?.renamed(&|name| names.of(name)),
-            None => safetensors::File::open(path),
+            Some(names) => File::open(path)?.renamed(&|name| names.of(name)),
+            None => File::open(path),
         };
         let files = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
         let mut seen = BTreeSet::new();
@@ -72,7 +95,7 @@ impl Weights {
 
     /// All tensors in the files, from the root.
     pub fn tensors(&self) -> impl Iterator<Item = (&String, &Stored)> {
-        self.store.files.iter().flat_map(safetensors::File::tensors)
+        self.store.files.iter().flat_map(File::tensors)
     }
 
     /// The names and shapes of all tensors in the files, from the root.
@@ -106,11 +129,27 @@ impl Weights {
     /// # Errors
     /// It is missing, has another shape, or a type that is not a number to compute with.
     pub fn stored(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
-        let (key, shape) = (self.key(name), shape.into());
-        let file = self.store.files.iter().find(|file| file.get(&key).is_some()).ok_or_else(|| self.missing(&key))?;
-        let tensor = file.load(&key, &shape, &self.store.device)?;
-        self.store.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        let key = self.key(name);
+        let tensor = self.file(&key)?.load(&key, &shape.into(), &self.store.device)?;
+        self.note(key);
         Ok(tensor)
+    }
+
+    /// A matrix that is only multiplied with, or looked up in: as it is stored, where that is not the type to compute in.
+    ///
+    /// One of eight bits is multiplied with its scale, which lies beside it: `scale_weight` or `weight_scale`.
+    ///
+    /// # Errors
+    /// As [`Weights::stored`], and a scale that is not one.
+    pub fn matrix(&self, name: &str, shape: (usize, usize)) -> Result<Matrix> {
+        let (key, kind) = (self.key(name), self.kind(name)?);
+        if kind.number().is_some_and(|dtype| !self.device().is_cpu() || dtype == DType::F32 || dtype == DType::F64) {
+            return Ok(Matrix::Dense(self.stored(name, shape)?));
+        }
+        let scale = self.scale(shape.0)?;
+        let packed = self.file(&key)?.packed(&key, shape, scale)?.to_device(self.device())?;
+        self.note(key);
+        Ok(Matrix::Packed(packed))
     }
 
     /// The tensor in f32, for what must stay exact: norms, modulation, time.
@@ -135,8 +174,9 @@ impl Weights {
     /// The names of the tensors left over.
     pub fn finish(&self, ignore: &[&str]) -> Result<()> {
         let used = self.store.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let foreign: Vec<&str> = (self.store.files.iter().flat_map(safetensors::File::names))
+        let foreign: Vec<&str> = (self.store.files.iter().flat_map(File::names))
             .filter(|name| !used.contains(*name) && !ignore.iter().any(|ignored| name.contains(ignored)))
+            .filter(|name| !BESIDE.contains(&name.rsplit('.').next().unwrap_or(name)))
             .collect();
         let Some(first) = foreign.first() else { return Ok(()) };
         let what = match foreign.len() {
@@ -145,6 +185,35 @@ impl Weights {
         };
         Err(Error::failed(format!("{what}, in {}", self.place()))
             .hint("use the files that belong to this model and variant"))
+    }
+
+    fn file(&self, key: &str) -> Result<&File> {
+        self.store.files.iter().find(|file| file.get(key).is_some()).ok_or_else(|| self.missing(key))
+    }
+
+    fn kind(&self, name: &str) -> Result<Kind> {
+        let key = self.key(name);
+        self.file(&key)?.get(&key).map(|stored| stored.kind).ok_or_else(|| self.missing(&key))
+    }
+
+    fn note(&self, key: String) {
+        self.store.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+
+    /// What the numbers of this module's matrix are multiplied with: one for all, or one for each of `rows`.
+    fn scale(&self, rows: usize) -> Result<Option<Vec<f32>>> {
+        let Some(name) = SCALES.into_iter().find(|name| self.contains(name)) else { return Ok(None) };
+        let key = self.key(name);
+        let shape = self.file(&key)?.get(&key).map(|stored| stored.shape.clone()).unwrap_or_default();
+        let count: usize = shape.iter().product();
+        if shape.len() > 2 || (count != 1 && count != rows) {
+            return Err(Error::failed(format!(
+                "`{key}` has the shape {shape:?}: one number belongs there, in {}",
+                self.place()
+            ))
+            .hint("talkie reads weights of eight bits with one scale for a layer, or one for each of its outputs"));
+        }
+        Ok(Some(self.f32(name, shape)?.flatten_all()?.to_vec1()?))
     }
 
     fn key(&self, name: &str) -> String {

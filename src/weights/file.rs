@@ -1,0 +1,132 @@
+//! One file of weights, whatever its format: the header checked before anything else, the data memory-mapped.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{Device, Shape, Tensor};
+use memmap2::Mmap;
+
+use super::mapped::Mapped;
+use super::packed::Packed;
+use super::stored::{Stored, Table};
+use super::{gguf, safetensors};
+use crate::error::{Context, Error, Result};
+
+/// One memory-mapped file.
+pub(super) struct File {
+    path: PathBuf,
+    map: Arc<Mmap>,
+    tensors: BTreeMap<String, Stored>,
+    words: HashMap<String, String>,
+}
+
+impl File {
+    /// Opens a file in the format that its first bytes say.
+    #[expect(unsafe_code, reason = "mapping a file")]
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let open = || -> std::io::Result<Mmap> {
+            let file = std::fs::File::open(path)?;
+            // SAFETY: the map is only read; weights are files that talkie does not write while it reads them.
+            unsafe { Mmap::map(&file) }
+        };
+        let map = open().context(|| format!("cannot open {}", path.display()));
+        let map = map.map_err(|error| error.hint("check the name: it has to be a file of weights"))?;
+        let (format, table) = match map.get(..4) {
+            Some(b"GGUF") => ("GGUF", gguf::parse(&map)),
+            _ => ("safetensors", safetensors::parse(&map)),
+        };
+        let Table { tensors, words } = table.map_err(|cause| {
+            Error::failed(format!("{} is not a whole {format} file", path.display()))
+                .because(cause)
+                .hint("fetch the file again: a download that broke off is the usual reason")
+        })?;
+        Ok(Self { path: path.to_owned(), map: Arc::new(map), tensors, words })
+    }
+
+    /// What of the file has another name, under that name.
+    pub(super) fn renamed(mut self, name_of: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut renamed = BTreeMap::new();
+        for (original, stored) in std::mem::take(&mut self.tensors) {
+            let Some(name) = name_of(&original) else { continue };
+            if renamed.contains_key(&name) {
+                let path = self.path.display();
+                return Err(Error::failed(format!(
+                    "`{original}` is there under another name too, `{name}`, in {path}"
+                ))
+                .hint("fetch the file again, or take it from its authors"));
+            }
+            renamed.insert(name, stored);
+        }
+        Ok(Self { tensors: renamed, ..self })
+    }
+
+    pub(super) fn words(&self) -> &HashMap<String, String> {
+        &self.words
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (&String, &Stored)> {
+        self.tensors.iter()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Stored> {
+        self.tensors.get(name)
+    }
+
+    /// Copies one tensor to the device, in its stored type, and lets the mapped pages go. What is stored in blocks comes in
+    /// f32.
+    pub(super) fn load(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
+        let stored = self.checked(name, shape)?;
+        let mapped = self.mapped(stored);
+        let tensor = match stored.kind.number() {
+            Some(dtype) => Tensor::from_raw_buffer(mapped.bytes(), dtype, shape.dims(), device)?,
+            None => {
+                let columns = shape.dims().last().copied().unwrap_or(1);
+                let rows = shape.elem_count() / columns.max(1);
+                let packed = Packed::new(mapped.clone(), stored.kind, (rows, columns), None);
+                let packed = packed.ok_or_else(|| self.unreadable(name, stored))?;
+                packed.widen(0..rows, &Device::Cpu)?.reshape(shape)?.to_device(device)?
+            }
+        };
+        mapped.release();
+        Ok(tensor)
+    }
+
+    /// A matrix as it is stored: its numbers are read from the file when they are used.
+    pub(super) fn packed(&self, name: &str, shape: (usize, usize), scale: Option<Vec<f32>>) -> Result<Packed> {
+        let stored = self.checked(name, &Shape::from(shape))?;
+        Packed::new(self.mapped(stored), stored.kind, shape, scale).ok_or_else(|| self.unreadable(name, stored))
+    }
+
+    fn mapped(&self, stored: &Stored) -> Mapped {
+        Mapped::new(self.map.clone(), stored.range.0..stored.range.1)
+    }
+
+    fn checked(&self, name: &str, shape: &Shape) -> Result<&Stored> {
+        let stored =
+            self.get(name).ok_or_else(|| Error::failed(format!("no tensor `{name}` in {}", self.path.display())))?;
+        if stored.shape == shape.dims() {
+            return Ok(stored);
+        }
+        let (found, wanted) = (&stored.shape, shape.dims());
+        Err(Error::failed(format!(
+            "`{name}` has the shape {found:?} where {wanted:?} belongs, in {}",
+            self.path.display()
+        ))
+        .hint("the file belongs to another model or variant: compare with `config.json` beside it"))
+    }
+
+    fn unreadable(&self, name: &str, stored: &Stored) -> Error {
+        let (kind, path) = (stored.kind, self.path.display());
+        Error::failed(format!("`{name}` is stored as {kind}, which talkie cannot compute with, in {path}"))
+            .hint("use weights that are stored as F32, F16, BF16, F8_E4M3 or F8_E5M2, or a GGUF file")
+    }
+}

@@ -1,0 +1,36 @@
+//! A piece of a mapped file.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use memmap2::{Mmap, UncheckedAdvice};
+
+/// Bytes of a file that stays mapped as long as they are needed.
+#[derive(Debug, Clone)]
+pub(crate) struct Mapped {
+    map: Arc<Mmap>,
+    range: Range<usize>,
+}
+
+impl Mapped {
+    /// The bytes of `range`, which is empty where it leaves the file: the header was checked against that.
+    pub(super) fn new(map: Arc<Mmap>, range: Range<usize>) -> Self {
+        Self { map, range }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.map.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// Gives the mapped pages back: otherwise a copy of them and the page cache both count as this process's memory.
+    #[expect(unsafe_code, reason = "advice on a mapped file")]
+    pub(super) fn release(&self) {
+        const PAGE: usize = 4096;
+        let (first, last) = (self.range.start.next_multiple_of(PAGE), self.range.end / PAGE * PAGE);
+        if last > first {
+            // SAFETY: the map is a read-only view of a file; dropped pages are read from it again when they are touched.
+            // It is advice only, so a refusal changes nothing but the memory in use.
+            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, first, last - first) };
+        }
+    }
+}

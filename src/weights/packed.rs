@@ -1,0 +1,214 @@
+//! Matrices that are stored in fewer bits than they are computed with: read where they lie, widened where they are used.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{CpuStorage, DType, Device, Error, Result, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use safetensors::tensor::Dtype;
+
+use super::mapped::Mapped;
+use super::stored::Kind;
+
+/// Numbers that a processor widens at a time: what it makes stays in its caches.
+const GRAIN: usize = 1 << 16;
+/// The most numbers that are there in f32 at one time, of a matrix that is multiplied with.
+const PANEL: usize = 1 << 22;
+
+/// A matrix (rows, columns), as it is stored.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    data: Data,
+    kind: Kind,
+    rows: usize,
+    columns: usize,
+    /// What its numbers are multiplied with: one for all, or one for each row.
+    scale: Option<Vec<f32>>,
+}
+
+#[derive(Debug, Clone)]
+enum Data {
+    /// In its file, for the processor.
+    Mapped(Mapped),
+    /// On another device, in blocks.
+    Blocks(Arc<QTensor>),
+    /// On another device: bytes (rows, columns), and what each byte stands for (256).
+    Bytes(Tensor, Tensor),
+}
+
+impl Packed {
+    /// None where its numbers are of a kind that cannot be widened, or are not as many as there are bytes for.
+    pub(crate) fn new(
+        mapped: Mapped,
+        kind: Kind,
+        (rows, columns): (usize, usize),
+        scale: Option<Vec<f32>>,
+    ) -> Option<Self> {
+        let readable = match kind {
+            Kind::Plain(dtype) => matches!(dtype, Dtype::BF16 | Dtype::F16 | Dtype::F8_E4M3 | Dtype::F8_E5M2),
+            Kind::Blocks(_) => true,
+        };
+        let fits = kind.bytes(&[rows.checked_mul(columns)?]) == Some(mapped.bytes().len());
+        let scaled = scale.as_ref().is_none_or(|scale| scale.len() == 1 || scale.len() == rows);
+        (readable && fits && scaled).then_some(Self { data: Data::Mapped(mapped), kind, rows, columns, scale })
+    }
+
+    /// Rows and columns.
+    pub fn dims(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+
+    /// How it is stored.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// On a device. On the processor it stays where it is.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let Data::Mapped(mapped) = &self.data else { return Ok(self.clone()) };
+        let data = match (device.is_cpu(), self.kind) {
+            (true, _) => return Ok(self.clone()),
+            (false, Kind::Blocks(dtype)) => {
+                let storage = QStorage::from_data(Cow::Borrowed(mapped.bytes()), device, dtype)?;
+                Data::Blocks(Arc::new(QTensor::new(storage, (self.rows, self.columns))?))
+            }
+            (false, Kind::Plain(dtype)) => {
+                let bytes = Tensor::from_raw_buffer(mapped.bytes(), DType::U8, &[self.rows, self.columns], device)?;
+                let values: Vec<f32> = (0..=u8::MAX).map(|byte| eight_bits(byte, dtype)).collect();
+                Data::Bytes(bytes, Tensor::new(values, device)?)
+            }
+        };
+        mapped.release();
+        Ok(Self { data, ..self.clone() })
+    }
+
+    /// Some rows in f32: (rows, columns), on the device that it is on.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn widen(&self, rows: Range<usize>, device: &Device) -> Result<Tensor> {
+        let count = rows.len();
+        let wide = match &self.data {
+            Data::Mapped(mapped) => {
+                Tensor::from_vec(self.widened(mapped.bytes(), rows.clone())?, (count, self.columns), device)?
+            }
+            Data::Blocks(blocks) => blocks.dequantize(device)?.narrow(0, rows.start, count)?,
+            Data::Bytes(bytes, values) => {
+                let bytes = bytes.narrow(0, rows.start, count)?.flatten_all()?;
+                values.index_select(&bytes, 0)?.reshape((count, self.columns))?
+            }
+        };
+        let Some(scale) = &self.scale else { return Ok(wide) };
+        let scale = if scale.len() == 1 { &scale[..] } else { &scale[rows] };
+        wide.broadcast_mul(&Tensor::new(scale, device)?.unsqueeze(1)?)
+    }
+
+    /// Chosen rows in f32: (n, columns).
+    ///
+    /// # Errors
+    /// Those of candle, and a row past the last.
+    pub fn rows(&self, chosen: &[u32], device: &Device) -> Result<Tensor> {
+        let row = |&row: &u32| match row as usize {
+            row if row < self.rows => self.widen(row..row + 1, device),
+            row => Err(Error::Msg(format!("there is no row {row} of {}", self.rows))),
+        };
+        Tensor::cat(&chosen.iter().map(row).collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// `xs · Wᵀ`, a panel of rows of `W` at a time, so that the matrix is never there in full.
+    ///
+    /// # Shapes
+    /// - `xs`: (n, columns)
+    /// - output: (n, rows), in the type of `xs`
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn multiply(&self, xs: &Tensor) -> Result<Tensor> {
+        let panel = match &self.data {
+            Data::Mapped(_) => (PANEL / self.columns.max(1)).max(1),
+            _ => self.rows.max(1),
+        };
+        let starts = (0..self.rows).step_by(panel);
+        let product = |start: usize| {
+            let wide = self.widen(start..(start + panel).min(self.rows), xs.device())?;
+            xs.matmul(&wide.to_dtype(xs.dtype())?.t()?)
+        };
+        let products = starts.map(product).collect::<Result<Vec<_>>>()?;
+        match products.as_slice() {
+            [one] => Ok(one.clone()),
+            several => Tensor::cat(several, 1),
+        }
+    }
+
+    /// Rows of the bytes in f32, without the scale.
+    fn widened(&self, bytes: &[u8], rows: Range<usize>) -> Result<Vec<f32>> {
+        let (begin, end) = (rows.start * self.columns, rows.end * self.columns);
+        let mut wide = vec![0.0; end - begin];
+        match self.kind {
+            // Blocks run over the ends of rows where a matrix was flattened.
+            Kind::Blocks(dtype) if self.columns % dtype.block_size() != 0 => {
+                let mut whole = vec![0.0; self.rows * self.columns];
+                from_blocks(bytes, dtype, &mut whole)?;
+                wide.copy_from_slice(&whole[begin..end]);
+            }
+            Kind::Blocks(dtype) => {
+                let place = |at: usize| at / dtype.block_size() * dtype.type_size();
+                from_blocks(&bytes[place(begin)..place(end)], dtype, &mut wide)?;
+            }
+            Kind::Plain(dtype @ (Dtype::F16 | Dtype::BF16)) => {
+                let pairs = bytes[2 * begin..2 * end].par_chunks(2 * GRAIN);
+                wide.par_chunks_mut(GRAIN).zip(pairs).for_each(|(wide, pairs)| from_halves(pairs, dtype, wide));
+            }
+            Kind::Plain(dtype) => {
+                let values: [f32; 256] = std::array::from_fn(|byte| eight_bits(byte as u8, dtype));
+                let look = |(wide, bytes): (&mut [f32], &[u8])| {
+                    wide.iter_mut().zip(bytes).for_each(|(wide, byte)| *wide = values[usize::from(*byte)]);
+                };
+                wide.par_chunks_mut(GRAIN).zip(bytes[begin..end].par_chunks(GRAIN)).for_each(look);
+            }
+        }
+        Ok(wide)
+    }
+}
+
+/// Widens whole blocks. They have the alignment of 16 bits, which `gguf` sees to.
+fn from_blocks(bytes: &[u8], dtype: GgmlDType, wide: &mut [f32]) -> Result<()> {
+    let blocks = GRAIN / dtype.block_size();
+    let parts = wide.par_chunks_mut(blocks * dtype.block_size()).zip(bytes.par_chunks(blocks * dtype.type_size()));
+    parts.try_for_each(|(wide, bytes)| match dtype.from_data(Cow::Borrowed(bytes)).dequantize(wide.len())? {
+        CpuStorage::F32(values) if values.len() == wide.len() => {
+            wide.copy_from_slice(&values);
+            Ok(())
+        }
+        _ => Err(Error::Msg(format!("blocks of {dtype:?} did not become numbers"))),
+    })
+}
+
+fn from_halves(pairs: &[u8], dtype: Dtype, wide: &mut [f32]) {
+    for (wide, pair) in wide.iter_mut().zip(pairs.chunks_exact(2)) {
+        let pair = [pair[0], pair[1]];
+        *wide =
+            if dtype == Dtype::BF16 { bf16::from_le_bytes(pair).to_f32() } else { f16::from_le_bytes(pair).to_f32() };
+    }
+}
+
+/// A number of eight bits (Micikevicius et al. 2022): a sign, then four bits of exponent and three of fraction, or five and
+/// two. The first has no infinities, and one NaN with each sign.
+fn eight_bits(byte: u8, dtype: Dtype) -> f32 {
+    if dtype == Dtype::F8_E5M2 {
+        return f16::from_bits(u16::from(byte) << 8).to_f32();
+    }
+    let (exponent, fraction) = (i32::from(byte >> 3 & 15), f32::from(byte & 7) / 8.0);
+    let size = match (exponent, byte & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => fraction * 2f32.powi(-6),
+        _ => (1.0 + fraction) * 2f32.powi(exponent - 7),
+    };
+    if byte & 128 == 0 { size } else { -size }
+}

@@ -1,0 +1,139 @@
+//! Weights in fewer bits: the numbers that they stand for, and what is multiplied with them.
+
+use std::collections::HashMap;
+use std::fs;
+
+use candle_core::{DType, Tensor};
+use talkie::nn::Linear;
+use talkie::nn::embed::Embedding;
+use talkie::weights::Weights;
+
+use crate::support::{device, fixture, relative_l2, tensors};
+
+fn open(file: &str) -> Weights {
+    Weights::open(&[fixture("quants").join(file)], &device(), DType::F32).expect(file)
+}
+
+fn numbers() -> HashMap<String, Tensor> {
+    tensors("quants/numbers.safetensors")
+}
+
+/// The bits of numbers, all kinds of NaN as one.
+fn bits(xs: &Tensor) -> Vec<u32> {
+    let values = xs.flatten_all().and_then(|xs| xs.to_vec1::<f32>()).expect("numbers");
+    values.into_iter().map(|x| if x.is_nan() { f32::NAN } else { x }.to_bits()).collect()
+}
+
+/// A layer's own numbers: what it makes of the rows of the identity, in columns.
+fn weight_of(weights: &Weights, name: &str, dims: (usize, usize)) -> Tensor {
+    let stored = weights.pp(name).stored("weight", dims).expect(name);
+    stored.to_dtype(DType::F32).expect("f32")
+}
+
+#[test]
+fn blocks_are_the_numbers_that_python_reads_bit_for_bit() {
+    let (weights, numbers) = (open("quants.gguf"), numbers());
+    let blocks: Vec<&String> = numbers.keys().filter(|name| !name.starts_with('e')).collect();
+    assert_eq!(blocks.len(), 15);
+    for name in blocks {
+        let dims = numbers[name].dims();
+        let found = weights.stored(name, dims).and_then(|found| Ok(found.to_dtype(DType::F32)?)).expect(name);
+        assert_eq!(bits(&found), bits(&numbers[name]), "{name}");
+    }
+    weights.finish(&[]).expect("every tensor is read");
+}
+
+#[test]
+fn eight_bits_are_the_numbers_that_torch_reads_bit_for_bit() {
+    let (weights, numbers) = (open("fp8.safetensors"), numbers());
+    let ids = Tensor::arange(0u32, 8, &device()).unwrap();
+    let layers: Vec<&str> = numbers.keys().filter_map(|name| name.strip_suffix(".weight")).collect();
+    let layers: Vec<&str> =
+        layers.into_iter().filter(|name| name.starts_with("e4") || name.starts_with("e5")).collect();
+    assert_eq!(layers.len(), 6);
+    for name in layers {
+        let found = Embedding::load(&weights.pp(name), 8, 32).and_then(|table| Ok(table.forward(&ids, DType::F32)?));
+        assert_eq!(bits(&found.expect(name)), bits(&numbers[&format!("{name}.weight")]), "{name}");
+    }
+    weights.finish(&[]).expect("every tensor is read, or lies beside one that is");
+}
+
+#[test]
+fn a_layer_multiplies_with_the_numbers_that_are_stored() {
+    let numbers = numbers();
+    for (file, columns, rows) in [("quants.gguf", 512, 6), ("fp8.safetensors", 32, 8)] {
+        let weights = open(file);
+        let xs = Tensor::randn(0f32, 1.0, (2, 3, columns), &device()).unwrap();
+        let here = |name: &str| weights.shapes().any(|(other, shape)| other == name && shape == [rows, columns]);
+        for (name, weight) in numbers.iter().filter(|(name, _)| here(name)) {
+            let layer =
+                Linear::without_bias(&weights.pp(name.strip_suffix(".weight").unwrap()), columns, rows).expect(name);
+            // NaN has no place in a product.
+            let Some(weight) = finite(weight) else { continue };
+            let wanted = xs.broadcast_matmul(&weight.t().unwrap()).unwrap();
+            let error = relative_l2(&layer.forward(&xs).expect(name), &wanted);
+            assert!(error < 1e-6, "{name}: {error:e}");
+        }
+    }
+}
+
+fn finite(weight: &Tensor) -> Option<Tensor> {
+    let all = weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    all.iter().all(|value| value.is_finite()).then(|| weight.clone())
+}
+
+#[test]
+fn a_flattened_matrix_is_looked_up_by_row() {
+    let (weights, numbers) = (open("quants.gguf"), numbers());
+    let table = Embedding::load(&weights.pp("flat"), 8, 24).expect("a table");
+    let ids = Tensor::new(&[7u32, 0, 3, 3], &device()).unwrap();
+    let wanted = numbers["flat.weight"].index_select(&ids, 0).unwrap();
+    assert_eq!(bits(&table.forward(&ids, DType::F32).expect("rows")), bits(&wanted));
+    assert!(table.forward(&Tensor::new(&[8u32], &device()).unwrap(), DType::F32).is_err(), "past the end");
+    let _ = weight_of(&weights, "Q8_0", (6, 512));
+}
+
+/// What opening a damaged copy of the file says.
+fn damaged(change: impl FnOnce(&mut Vec<u8>)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.gguf");
+    let mut bytes = fs::read(fixture("quants/quants.gguf")).unwrap();
+    change(&mut bytes);
+    fs::write(&path, bytes).unwrap();
+    let error = Weights::open(&[path], &device(), DType::F32).err().expect("an error");
+    format!("{error:?}")
+}
+
+#[test]
+fn a_gguf_file_that_is_not_one_is_refused_with_a_reason() {
+    let place = |bytes: &[u8], word: &[u8]| bytes.windows(word.len()).position(|part| part == word).expect("a word");
+    let cut = damaged(|bytes| bytes.truncate(bytes.len() - 64));
+    assert!(cut.contains("beyond the end"), "{cut}");
+    let short = damaged(|bytes| bytes.truncate(100));
+    assert!(short.contains("ends before its header"), "{short}");
+    let version = damaged(|bytes| bytes[4] = 1);
+    assert!(version.contains("version 1"), "{version}");
+    let countless = damaged(|bytes| bytes[8..16].fill(255));
+    assert!(countless.contains("ends before its header"), "{countless}");
+    // The type follows the name, the number of sides and two sides.
+    let other = damaged(|bytes| {
+        let at = place(bytes, b"Q4_K.weight") + 11 + 4 + 16;
+        bytes[at] = 23;
+    });
+    assert!(other.contains("`Q4_K.weight` is stored as IQ4_XS") && other.contains("Q6_K"), "{other}");
+    let sides = damaged(|bytes| {
+        let at = place(bytes, b"Q4_K.weight") + 11 + 4;
+        bytes[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+    });
+    assert!(sides.contains("the shape"), "{sides}");
+    let offset = damaged(|bytes| {
+        let at = place(bytes, b"Q4_K.weight") + 11 + 4 + 16 + 4;
+        bytes[at..at + 8].copy_from_slice(&(1u64 << 40).to_le_bytes());
+    });
+    assert!(offset.contains("beyond the end"), "{offset}");
+    let twice = damaged(|bytes| {
+        let at = place(bytes, b"Q4_1.weight");
+        bytes[at..at + 4].copy_from_slice(b"Q4_0");
+    });
+    assert!(twice.contains("twice"), "{twice}");
+}
