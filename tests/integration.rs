@@ -12,6 +12,7 @@ mod cli;
 mod foreign;
 mod foreign_ltx_audio;
 mod hub;
+mod keys;
 mod layering;
 mod layers;
 mod layers_sound;

@@ -34,7 +34,7 @@ type Tensors = BTreeMap<String, Stored>;
 pub(super) fn open(path: &Path) -> Result<Model> {
     let (tensors, words) = survey(path)?;
     let layout = &keys::LTX;
-    if !tensors.contains_key(layout.mark) {
+    if !layout.fits(&|name| tensors.contains_key(name)) {
         return Err(unknown(path, &tensors));
     }
     let sizes = sizes(path, layout, &tensors)?;

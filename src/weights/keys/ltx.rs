@@ -1,94 +1,12 @@
-//! The names that authors give to tensors in files of their own layout, and the names that diffusers gives to the same.
+//! LTX-2.
 
-/// A layout of files: what of a file belongs to which part of a model, and under which name.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// Whose layout it is.
-    pub title: &'static str,
-    /// A tensor that no file of another layout has.
-    pub mark: &'static str,
-    /// The parts.
-    pub parts: &'static [Part],
-    /// Tensors that have no use.
-    pub unused: &'static [&'static str],
-}
-
-/// The names of one part.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Its name in a diffusers folder.
-    pub name: &'static str,
-    /// How names of the part begin in the file, and what stands in the place of that. The longest of all parts holds.
-    pub prefixes: &'static [(&'static str, &'static str)],
-    /// What else is renamed: one or several words between dots. Of several rules for a place the first holds.
-    pub words: &'static [(&'static str, &'static str)],
-}
-
-/// What a tensor of a file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// Of a part, by its name in diffusers.
-    Of(&'static str, String),
-    /// Known, and of no use.
-    Unused,
-    /// Of another layout.
-    Foreign,
-}
-
-/// One part's names in a layout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Names {
-    /// The layout.
-    pub layout: &'static Layout,
-    /// The part.
-    pub part: &'static str,
-}
-
-impl Layout {
-    /// Where a tensor of a file belongs.
-    pub fn place(&self, name: &str) -> Place {
-        if self.unused.contains(&name) {
-            return Place::Unused;
-        }
-        let begins = |part: &'static Part| part.prefixes.iter().map(move |(from, to)| (part, *from, *to));
-        let found = self.parts.iter().flat_map(begins).filter(|(_, from, _)| name.starts_with(from));
-        let Some((part, from, to)) = found.max_by_key(|(_, from, _)| from.len()) else { return Place::Foreign };
-        Place::Of(part.name, format!("{to}{}", renamed(&name[from.len()..], part.words)))
-    }
-}
-
-impl Names {
-    /// The name in diffusers of a tensor of the part.
-    pub fn of(&self, name: &str) -> Option<String> {
-        match self.layout.place(name) {
-            Place::Of(part, name) if part == self.part => Some(name),
-            _ => None,
-        }
-    }
-}
-
-fn renamed(name: &str, rules: &'static [(&str, &str)]) -> String {
-    let mut made = Vec::new();
-    let mut rest = Some(name);
-    while let Some(name) = rest {
-        let rule = rules.iter().find_map(|(from, to)| match name.strip_prefix(from)? {
-            "" => Some((*to, None)),
-            after => Some((*to, Some(after.strip_prefix('.')?))),
-        });
-        let (word, after) = rule.unwrap_or_else(|| match name.split_once('.') {
-            Some((word, after)) => (word, Some(after)),
-            None => (name, None),
-        });
-        made.push(word);
-        rest = after;
-    }
-    made.join(".")
-}
+use super::{Layout, Part};
 
 /// The one file of LTX-2 and LTX-2.3, with the names of diffusers' `convert_ltx2_to_diffusers.py`.
 pub const LTX: Layout = Layout {
     title: "LTX-2",
-    mark: "model.diffusion_model.audio_patchify_proj.weight",
+    marks: &["model.diffusion_model.audio_patchify_proj.weight"],
+    outer: &[],
     parts: &[
         Part { name: "transformer", prefixes: &[("model.diffusion_model.", "")], words: LTX_TRANSFORMER },
         Part {

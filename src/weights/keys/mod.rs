@@ -1,0 +1,137 @@
+//! The names that authors give to tensors in files of their own layout, and the names that diffusers gives to the same.
+//!
+//! The layouts are tables, a file for each family. Names are taken apart into words between dots, so whatever follows the
+//! name of a layer stays: `blocks.0.self_attn.q.scale_weight` becomes `blocks.0.attn1.to_q.scale_weight`.
+
+mod gemma;
+mod ltx;
+mod t5;
+mod wan;
+
+pub use gemma::{GEMMA3, GEMMA3_LLAMA, GEMMA3_LLAMA_PLUS_ONE};
+pub use ltx::LTX;
+pub use t5::{UMT5_COMFY, UMT5_LLAMA, UMT5_ORIGINAL};
+pub use wan::{WAN_TRANSFORMER, WAN_TRANSFORMER_DIFFUSERS, WAN_VAE, WAN_VAE_2_2, WAN_VAE_DIFFUSERS};
+
+/// Every layout that is known. No file is of two of them.
+pub const LAYOUTS: &[&Layout] = &[
+    &LTX,
+    &WAN_TRANSFORMER,
+    &WAN_TRANSFORMER_DIFFUSERS,
+    &WAN_VAE,
+    &WAN_VAE_2_2,
+    &WAN_VAE_DIFFUSERS,
+    &UMT5_ORIGINAL,
+    &UMT5_LLAMA,
+    &UMT5_COMFY,
+    &GEMMA3_LLAMA,
+    &GEMMA3,
+];
+
+/// A layout of files: what of a file belongs to which part of a model, and under which name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Whose layout it is.
+    pub title: &'static str,
+    /// Tensors that no file of another layout has, all of them together.
+    pub marks: &'static [&'static str],
+    /// What programs put before the names in some files, with its dot. The longest holds, and the tables leave it out.
+    pub outer: &'static [&'static str],
+    /// The parts.
+    pub parts: &'static [Part],
+    /// Tensors that have no use, by the words that their names begin or end with.
+    pub unused: &'static [&'static str],
+}
+
+/// The names of one part.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its name in a diffusers folder.
+    pub name: &'static str,
+    /// How names of the part begin in the file, and what stands in the place of that. The longest of all parts holds.
+    pub prefixes: &'static [(&'static str, &'static str)],
+    /// What else is renamed: one or several words between dots. Of several rules for a place the first holds.
+    pub words: &'static [(&'static str, &'static str)],
+}
+
+/// What a tensor of a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Of a part, by its name in diffusers.
+    Of(&'static str, String),
+    /// Known, and of no use.
+    Unused,
+    /// Of another layout.
+    Foreign,
+}
+
+/// One part's names in a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// The layout.
+    pub layout: &'static Layout,
+    /// The part.
+    pub part: &'static str,
+}
+
+/// The layout of a file, or of several that belong together, from whether they have a tensor.
+pub fn recognise(has: &dyn Fn(&str) -> bool) -> Option<&'static Layout> {
+    LAYOUTS.iter().copied().find(|layout| layout.fits(has))
+}
+
+impl Layout {
+    /// Whether a file is of this layout, from whether it has a tensor.
+    pub fn fits(&self, has: &dyn Fn(&str) -> bool) -> bool {
+        let marked = |outer: &str| self.marks.iter().all(|mark| has(&format!("{outer}{mark}")));
+        marked("") || self.outer.iter().any(|outer| marked(outer))
+    }
+
+    /// Where a tensor of a file belongs.
+    pub fn place(&self, name: &str) -> Place {
+        let inner = self.outer.iter().filter_map(|outer| name.strip_prefix(outer));
+        let name = inner.min_by_key(|rest| rest.len()).unwrap_or(name);
+        if self.unused.iter().any(|words| begins(name, words) || ends(name, words)) {
+            return Place::Unused;
+        }
+        let starts = |part: &'static Part| part.prefixes.iter().map(move |(from, to)| (part, *from, *to));
+        let found = self.parts.iter().flat_map(starts).filter(|(_, from, _)| name.starts_with(from));
+        let Some((part, from, to)) = found.max_by_key(|(_, from, _)| from.len()) else { return Place::Foreign };
+        Place::Of(part.name, format!("{to}{}", renamed(&name[from.len()..], part.words)))
+    }
+}
+
+impl Names {
+    /// The name in diffusers of a tensor of the part.
+    pub fn of(&self, name: &str) -> Option<String> {
+        match self.layout.place(name) {
+            Place::Of(part, name) if part == self.part => Some(name),
+            _ => None,
+        }
+    }
+}
+
+fn begins(name: &str, words: &str) -> bool {
+    name.strip_prefix(words).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn ends(name: &str, words: &str) -> bool {
+    name.strip_suffix(words).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+fn renamed(name: &str, rules: &'static [(&str, &str)]) -> String {
+    let mut made = Vec::new();
+    let mut rest = Some(name);
+    while let Some(name) = rest {
+        let rule = rules.iter().find_map(|(from, to)| match name.strip_prefix(from)? {
+            "" => Some((*to, None)),
+            after => Some((*to, Some(after.strip_prefix('.')?))),
+        });
+        let (word, after) = rule.unwrap_or_else(|| match name.split_once('.') {
+            Some((word, after)) => (word, Some(after)),
+            None => (name, None),
+        });
+        made.push(word);
+        rest = after;
+    }
+    made.join(".")
+}
