@@ -168,7 +168,7 @@ fn keys_without_a_use_and_of_other_networks() {
 #[test]
 fn norms_of_llama_have_one_added() {
     let list = list("gemma3-llama");
-    let added: BTreeSet<&String> = list.values().filter(|name| name.ends_with(keys::GEMMA3_LLAMA_PLUS_ONE)).collect();
+    let added: BTreeSet<&String> = list.values().filter(|name| name.ends_with(keys::GEMMA3_LLAMA.raised[0])).collect();
     let norms: BTreeSet<&String> =
         list.iter().filter(|(theirs, _)| theirs.contains("norm")).map(|(_, ours)| ours).collect();
     assert_eq!(added, norms);

@@ -33,6 +33,9 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
     }
     let path = folder.join("model_index.json");
     if !path.is_file() {
+        if let Some(model) = super::pieces::open(folder)? {
+            return Ok(model);
+        }
         return Err(Error::failed(format!("no `model_index.json` in {}", folder.display())).hint(
             "talkie reads folders in diffusers' layout, as those of Wan and LTX-2 whose names end in `-Diffusers`; `talkie models` \
              lists repositories",

@@ -3,6 +3,7 @@
 pub mod boxed;
 mod folder;
 mod licence;
+mod pieces;
 mod single;
 mod source;
 
@@ -145,7 +146,8 @@ impl Model {
         self.components.into_iter().find(|component| component.name == name)
     }
 
-    /// Puts other weights in the place of a part's: a safetensors file, or a folder like the part's own.
+    /// Puts other weights in the place of a part's: a file in any format and with any names that talkie reads, or a folder
+    /// like the part's own.
     ///
     /// # Errors
     /// A part that the model has not, a file that is not there, a folder that is not one. A file that came without a text
@@ -166,7 +168,7 @@ impl Model {
             *component = folder::component(with, name, &component.class)?;
         } else {
             component.files = vec![folder::weight_file(with)?];
-            component.names = None;
+            component.names = pieces::names(with, name)?;
         }
         Ok(())
     }

@@ -50,6 +50,7 @@ struct Store {
     files: Vec<File>,
     device: Device,
     dtype: DType,
+    names: Option<Names>,
     used: Mutex<BTreeSet<String>>,
 }
 
@@ -83,7 +84,7 @@ impl Weights {
                 .hint("remove the file that does not belong to this model"));
             }
         }
-        let store = Store { files, device: device.clone(), dtype, used: Mutex::default() };
+        let store = Store { files, device: device.clone(), dtype, names, used: Mutex::default() };
         Ok(Self { store: Arc::new(store), prefix: String::new() })
     }
 
@@ -131,8 +132,9 @@ impl Weights {
     pub fn stored(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let key = self.key(name);
         let tensor = self.file(&key)?.load(&key, &shape.into(), &self.store.device)?;
+        let raised = self.store.names.is_some_and(|names| names.layout.raised.iter().any(|end| key.ends_with(end)));
         self.note(key);
-        Ok(tensor)
+        if raised { Ok((tensor.to_dtype(DType::F32)? - 1.0)?) } else { Ok(tensor) }
     }
 
     /// A matrix that is only multiplied with, or looked up in: as it is stored, where that is not the type to compute in.

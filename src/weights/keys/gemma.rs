@@ -2,7 +2,8 @@
 
 use super::{Layout, Part};
 
-/// Gemma 3 under the names of llama.cpp: GGUF of the architecture `gemma3`. See [`GEMMA3_LLAMA_PLUS_ONE`].
+/// Gemma 3 under the names of llama.cpp: GGUF of the architecture `gemma3`. Gemma multiplies by one
+/// more than the weights of its norms; llama.cpp adds the one when it converts them.
 pub const GEMMA3_LLAMA: Layout = Layout {
     title: "Gemma 3 of llama.cpp",
     marks: &["blk.0.attn_q_norm.weight", "blk.0.post_ffw_norm.weight"],
@@ -28,11 +29,8 @@ pub const GEMMA3_LLAMA: Layout = Layout {
     }],
     // The head, where it is not the table of embeddings.
     unused: &["output"],
+    raised: &["norm.weight"],
 };
-
-/// How the names that [`GEMMA3_LLAMA`] gives to the weights of norms end. Gemma multiplies by one more than those weights;
-/// llama.cpp adds the one when it converts them, so from such a file one has to be taken off them.
-pub const GEMMA3_LLAMA_PLUS_ONE: &str = "norm.weight";
 
 /// Gemma 3 under the names of transformers: folders of every version of it, and ComfyUI's files, which hold the tokenizer
 /// too. What reads pictures is left out.
@@ -46,4 +44,5 @@ pub const GEMMA3: Layout = Layout {
         words: &[],
     }],
     unused: &["lm_head", "vision_tower", "vision_model", "multi_modal_projector", "spiece_model", "scaled_fp8"],
+    raised: &[],
 };

@@ -40,6 +40,7 @@ pub const LTX: Layout = Layout {
         "vae.per_channel_statistics.mean-of-stds",
         "vae.per_channel_statistics.mean-of-stds_over_std-of-means",
     ],
+    raised: &[],
 };
 
 const LTX_TRANSFORMER: &[(&str, &str)] = &[

@@ -8,7 +8,7 @@ mod ltx;
 mod t5;
 mod wan;
 
-pub use gemma::{GEMMA3, GEMMA3_LLAMA, GEMMA3_LLAMA_PLUS_ONE};
+pub use gemma::{GEMMA3, GEMMA3_LLAMA};
 pub use ltx::LTX;
 pub use t5::{UMT5_COMFY, UMT5_LLAMA, UMT5_ORIGINAL};
 pub use wan::{WAN_TRANSFORMER, WAN_TRANSFORMER_DIFFUSERS, WAN_VAE, WAN_VAE_2_2, WAN_VAE_DIFFUSERS};
@@ -41,6 +41,8 @@ pub struct Layout {
     pub parts: &'static [Part],
     /// Tensors that have no use, by the words that their names begin or end with.
     pub unused: &'static [&'static str],
+    /// Tensors that are stored with one added to what diffusers has, by how their names there end.
+    pub raised: &'static [&'static str],
 }
 
 /// The names of one part.

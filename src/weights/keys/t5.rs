@@ -25,6 +25,7 @@ pub const UMT5_ORIGINAL: Layout = Layout {
         ],
     }],
     unused: &["scaled_fp8"],
+    raised: &[],
 };
 
 /// UMT5 under the names of llama.cpp: GGUF.
@@ -54,6 +55,7 @@ pub const UMT5_LLAMA: Layout = Layout {
     }],
     // What a file of the whole model has besides its encoder.
     unused: &["dec", "output"],
+    raised: &[],
 };
 
 /// UMT5 under the names of transformers, in diffusers folders and in ComfyUI's files, which hold the tokenizer too.
@@ -66,4 +68,5 @@ pub const UMT5_COMFY: Layout = Layout {
     outer: &[],
     parts: &[Part { name: "text_encoder", prefixes: &[("shared.", "shared."), ("encoder.", "encoder.")], words: &[] }],
     unused: &["spiece_model", "scaled_fp8", "decoder", "lm_head"],
+    raised: &[],
 };

@@ -31,6 +31,7 @@ pub const WAN_TRANSFORMER: Layout = Layout {
         words: BLOCK,
     }],
     unused: &["scaled_fp8"],
+    raised: &[],
 };
 
 const BLOCK: &[(&str, &str)] = &[
@@ -73,6 +74,7 @@ pub const WAN_TRANSFORMER_DIFFUSERS: Layout = Layout {
     }],
     // A norm that early conversions have for pictures, and that diffusers ignores too.
     unused: &["norm_added_q.weight"],
+    raised: &[],
 };
 
 /// The autoencoder of Wan 2.1, which most of Wan 2.2 uses too, under its authors' names. The levels are one list in the file,
@@ -108,6 +110,7 @@ pub const WAN_VAE: Layout = Layout {
         words: LEVEL,
     }],
     unused: &[],
+    raised: &[],
 };
 
 /// The autoencoder of Wan 2.2 TI2V 5B, under its authors' names. Each level is a list that ends with the step to the next.
@@ -128,6 +131,7 @@ pub const WAN_VAE_2_2: Layout = Layout {
         words: LEVEL,
     }],
     unused: &[],
+    raised: &[],
 };
 
 const LEVEL: &[(&str, &str)] = &[
@@ -165,4 +169,5 @@ pub const WAN_VAE_DIFFUSERS: Layout = Layout {
         words: &[],
     }],
     unused: &[],
+    raised: &[],
 };

@@ -1,0 +1,312 @@
+//! A folder of pieces: Wan's networks in files of their own, as its authors, ComfyUI and others pass them on. Each file is
+//! recognised by what is in it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+use serde_json::{Map, Value, json};
+
+use super::{Component, Model, WeightFile, folder};
+use crate::catalogue::{self, Entry};
+use crate::error::{Error, Result};
+use crate::weights::Weights;
+use crate::weights::keys::{self, Layout, Names, Place, WAN_VAE_2_2};
+
+/// How the names of files of weights end.
+pub(super) const ENDINGS: [&str; 4] = [".safetensors", ".gguf", ".pth", ".pt"];
+
+/// What a folder may hold before it is taken for something else.
+const MOST: usize = 4096;
+
+const NAME_THEM: &str = "name each piece: `-m BASE --transformer FILE --text-encoder FILE --vae FILE`";
+
+/// The files of one network, and what they are.
+struct Piece {
+    paths: Vec<PathBuf>,
+    names: Names,
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+/// The model of a folder that holds a transformer, a text encoder and an autoencoder. None of any other folder.
+///
+/// # Errors
+/// A file that is damaged, a piece that is missing or there twice, pieces of different models.
+pub(super) fn open(folder: &Path) -> Result<Option<Model>> {
+    let mut parts: BTreeMap<&str, Vec<Piece>> = BTreeMap::new();
+    for paths in networks(folder)? {
+        if let Some(piece) = Piece::read(paths)? {
+            parts.entry(piece.names.part).or_default().push(piece);
+        }
+    }
+    let Some(transformers) = parts.remove("transformer") else { return Ok(None) };
+    let experts = experts(transformers)?;
+    let mut one = |part: &str| {
+        let found = parts.remove(part).unwrap_or_default();
+        <[Piece; 1]>::try_from(found).map(|[piece]| piece).map_err(|found| amount(folder, part, &found))
+    };
+    let (vae, text) = (one("vae")?, one("text_encoder")?);
+    let shape = transformer_config(&experts[0], folder)?;
+    let entry = catalogue::find(likeness(&shape, experts.len()))?;
+    let mut components = vec![
+        tokenizer(folder)?,
+        scheduler(folder, &entry),
+        text.component("text_encoder", "UMT5EncoderModel", text_config(&text)?)?,
+        vae.component("vae", "AutoencoderKLWan", vae_config(&vae)?)?,
+    ];
+    for (name, piece) in ["transformer", "transformer_2"].into_iter().zip(&experts) {
+        components.push(piece.component(name, "WanTransformer3DModel", transformer_config(piece, folder)?)?);
+    }
+    let pipeline = entry.pipeline.clone();
+    Ok(Some(Model { folder: folder.to_owned(), pipeline, index: Value::Object(entry.index), components }))
+}
+
+/// How the tensors of a file are named that holds one part of a model; none where they have the names of diffusers, or of a
+/// layout that is not known.
+///
+/// # Errors
+/// A file of another part, or with tensors that belong to no part.
+pub(super) fn names(path: &Path, part: &str) -> Result<Option<Names>> {
+    let file = Weights::open(&[path.to_owned()], &Device::Cpu, DType::F32)?;
+    let Some(layout) = keys::recognise(&|name| file.contains(name)) else { return Ok(None) };
+    match layout.parts.iter().find(|other| part.starts_with(other.name)) {
+        Some(found) => Names { layout, part: found.name }.check(&file, path).map(Some),
+        None => Err(Error::usage(format!(
+            "this is {} of {}, not a {part}: {}",
+            layout.parts[0].name,
+            layout.title,
+            path.display()
+        ))
+        .hint("give each file to the option of its own part")),
+    }
+}
+
+impl Names {
+    /// Itself, where everything in a file has a place in the layout.
+    fn check(self, file: &Weights, path: &Path) -> Result<Self> {
+        let foreign = file.tensors().find(|(name, _)| self.layout.place(name) == Place::Foreign);
+        match foreign {
+            None => Ok(self),
+            Some((name, _)) => Err(Error::failed(format!(
+                "`{name}` belongs to no part of {}, in {}",
+                self.layout.title,
+                path.display()
+            ))
+            .hint("the file is of a variant that talkie does not run: `talkie models` lists those that it does")),
+        }
+    }
+}
+
+impl Piece {
+    fn read(paths: Vec<PathBuf>) -> Result<Option<Self>> {
+        let files = Weights::open(&paths, &Device::Cpu, DType::F32)?;
+        let Some(layout) = keys::recognise(&|name| files.contains(name)) else { return Ok(None) };
+        let [part] = layout.parts else { return Ok(None) };
+        let names = Names { layout, part: part.name }.check(&files, &paths[0])?;
+        let shapes = files.shapes().filter_map(|(name, shape)| Some((names.of(&name)?, shape))).collect();
+        Ok(Some(Self { paths, names, shapes }))
+    }
+
+    fn component(&self, name: &str, class: &str, config: Map<String, Value>) -> Result<Component> {
+        let files = self.paths.iter().map(|path| folder::weight_file(path)).collect::<Result<Vec<WeightFile>>>()?;
+        Ok(Component {
+            name: name.into(),
+            class: class.into(),
+            folder: self.paths[0].clone(),
+            config: Value::Object(config),
+            files,
+            names: Some(self.names),
+        })
+    }
+
+    /// One side of a tensor.
+    fn side(&self, name: &str, side: usize) -> Result<usize> {
+        self.shapes.get(name).and_then(|shape| shape.get(side)).copied().ok_or_else(|| {
+            Error::failed(format!("`{name}` is missing from {}", self.paths[0].display()))
+                .hint("the file is incomplete: fetch it again")
+        })
+    }
+
+    /// How many different numbers follow `before` in the names of tensors.
+    fn count(&self, before: &str) -> usize {
+        let number = |name: &String| name.strip_prefix(before)?.split('.').next()?.parse::<usize>().ok();
+        self.shapes.keys().filter_map(number).collect::<std::collections::BTreeSet<_>>().len()
+    }
+}
+
+/// The files of weights in a folder and in the folders in it, those of one network together.
+fn networks(folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
+    let mut files = Vec::new();
+    walk(folder, 2, &mut files);
+    if files.len() > MOST {
+        return Err(Error::usage(format!("over {MOST} files are in {}", folder.display())).hint(NAME_THEM));
+    }
+    let mut networks: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+            networks.entry(file.with_file_name(whole_name(&name))).or_default().push(file);
+        }
+    }
+    networks.values_mut().for_each(|files| files.sort());
+    Ok(networks.into_values().collect())
+}
+
+fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true if depth > 0 && files.len() <= MOST => walk(&path, depth - 1, files),
+            true => {}
+            false => files.push(path),
+        }
+    }
+}
+
+/// The name of a file without the number of the shard: `model-00001-of-00002.safetensors` is one of `model.safetensors`.
+fn whole_name(name: &str) -> String {
+    let number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let shard = name.split_once("-of-").and_then(|(before, after)| {
+        let (stem, of) = (before.rsplit_once('-')?, after.split_once('.')?);
+        (number(stem.1) && number(of.0)).then(|| format!("{}.{}", stem.0, of.1))
+    });
+    shard.unwrap_or_else(|| name.to_owned())
+}
+
+/// One transformer, or the two experts of Wan 2.2: that for much noise first. Which is which only their paths say.
+fn experts(mut found: Vec<Piece>) -> Result<Vec<Piece>> {
+    let said = |piece: &Piece, word: &str| piece.paths[0].to_string_lossy().to_lowercase().contains(word);
+    found.sort_by_key(|piece| said(piece, "low"));
+    match found.as_slice() {
+        [_] => Ok(found),
+        [high, low] if said(high, "high") && said(low, "low") => Ok(found),
+        [first, second, ..] => {
+            let (first, second) = (first.paths[0].display(), second.paths[0].display());
+            Err(Error::usage(format!("{first} and {second} are both transformers")).hint(format!(
+                "talkie takes a pair for the two experts of Wan 2.2 where one has `high` and the other `low` in its name; \
+                 else {NAME_THEM}"
+            )))
+        }
+        [] => Err(Error::failed("there is no transformer")),
+    }
+}
+
+fn amount(folder: &Path, part: &str, found: &[Piece]) -> Error {
+    match found {
+        [first, second, ..] => {
+            let (first, second) = (first.paths[0].display(), second.paths[0].display());
+            Error::usage(format!("{first} and {second} are both a {part}")).hint(NAME_THEM)
+        }
+        _ => Error::failed(format!("no file in {} is a {part} of Wan", folder.display()))
+            .hint(format!("put one there, or {NAME_THEM}")),
+    }
+}
+
+/// The released model whose pipeline, schedule and sampling such transformers have.
+fn likeness(transformer: &Map<String, Value>, experts: usize) -> &'static str {
+    let of = |name: &str| transformer.get(name).and_then(Value::as_u64).unwrap_or_default();
+    match (of("in_channels") != of("out_channels"), experts, of("in_channels")) {
+        (true, ..) => "wan2.2-i2v-a14b",
+        (false, 2, _) => "wan2.2-t2v-a14b",
+        (false, _, 48) => "wan2.2-ti2v-5b",
+        _ if of("num_layers") >= 40 => "wan2.1-t2v-14b",
+        _ => "wan2.1-t2v-1.3b",
+    }
+}
+
+/// The shape of a transformer from its tensors. How many heads share its width they do not say: that is in the
+/// `config.json` of its authors or, without, as in all releases: 128 channels each.
+fn transformer_config(piece: &Piece, folder: &Path) -> Result<Map<String, Value>> {
+    let dim = piece.side("patch_embedding.weight", 0)?;
+    let patch: usize = (2..5).map(|side| piece.side("patch_embedding.weight", side)).product::<Result<_>>()?;
+    let beside = [piece.paths[0].with_file_name("config.json"), folder.join("config.json")];
+    let told = beside.iter().find(|path| path.is_file()).map(|path| folder::read_json(path)).transpose()?;
+    let heads = told.as_ref().and_then(|config| config.get("num_heads")).and_then(Value::as_u64);
+    let heads = heads.map_or(dim / 128, |heads| heads as usize);
+    if heads == 0 || dim % heads != 0 {
+        return Err(Error::failed(format!("{heads} heads cannot share {dim} channels: {}", piece.paths[0].display()))
+            .hint(
+                "put the `config.json` of its authors beside the file, or name a folder of the same shape with `-m`",
+            ));
+    }
+    let mut config = json!({
+        "num_attention_heads": heads,
+        "attention_head_dim": dim / heads,
+        "in_channels": piece.side("patch_embedding.weight", 1)?,
+        "out_channels": piece.side("proj_out.weight", 0)? / patch.max(1),
+        "freq_dim": piece.side("condition_embedder.time_embedder.linear_1.weight", 1)?,
+        "text_dim": piece.side("condition_embedder.text_embedder.linear_1.weight", 1)?,
+        "ffn_dim": piece.side("blocks.0.ffn.net.0.proj.weight", 0)?,
+        "num_layers": piece.count("blocks."),
+    });
+    if piece.shapes.contains_key("condition_embedder.image_embedder.norm1.weight") {
+        config["image_dim"] = json!(piece.side("condition_embedder.image_embedder.norm1.weight", 0)?);
+    }
+    object(config)
+}
+
+/// The shape of an autoencoder from its tensors; the rest is that of the release.
+fn vae_config(piece: &Piece) -> Result<Map<String, Value>> {
+    let later = std::ptr::eq::<Layout>(piece.names.layout, &WAN_VAE_2_2) || piece.side("quant_conv.weight", 0)? == 96;
+    let release = catalogue::find(if later { "wan2.2-ti2v-5b" } else { "wan2.1-t2v-1.3b" })?;
+    let mut config = release.components.get("vae").map(|vae| vae.config.clone()).unwrap_or_default();
+    let base = piece.side("encoder.conv_in.weight", 0)?;
+    let levels = config.get("dim_mult").and_then(Value::as_array).and_then(|all| all.last()?.as_u64()).unwrap_or(4);
+    let decoder = piece.side("decoder.conv_in.weight", 0)? / levels.max(1) as usize;
+    config.insert("base_dim".into(), json!(base));
+    config.insert("decoder_base_dim".into(), json!(decoder));
+    config.insert("z_dim".into(), json!(piece.side("post_quant_conv.weight", 0)?));
+    config.insert("num_res_blocks".into(), json!(piece.count("decoder.up_blocks.0.resnets.").saturating_sub(1)));
+    Ok(config)
+}
+
+/// The shape of a text encoder from its tensors.
+fn text_config(piece: &Piece) -> Result<Map<String, Value>> {
+    let first = "encoder.block.0.layer.0.SelfAttention";
+    let table = format!("{first}.relative_attention_bias.weight");
+    let (inner, heads) = (piece.side(&format!("{first}.q.weight"), 0)?, piece.side(&table, 1)?);
+    object(json!({
+        "model_type": "umt5",
+        "vocab_size": piece.side("shared.weight", 0)?,
+        "d_model": piece.side("shared.weight", 1)?,
+        "d_kv": inner / heads.max(1),
+        "d_ff": piece.side("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 0)?,
+        "num_layers": piece.count("encoder.block."),
+        "num_heads": heads,
+        "relative_attention_num_buckets": piece.side(&table, 0)?,
+    }))
+}
+
+fn object(value: Value) -> Result<Map<String, Value>> {
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Err(Error::failed("a configuration is an object")),
+    }
+}
+
+/// The tokenizer's folder: where Wan's authors put it, or diffusers does, or beside the pieces.
+fn tokenizer(folder: &Path) -> Result<Component> {
+    let places = ["tokenizer", "google/umt5-xxl", "umt5-xxl", ""].map(|place| folder.join(place));
+    match places.iter().find(|place| place.join("tokenizer.json").is_file()) {
+        Some(place) => folder::component(place, "tokenizer", "T5TokenizerFast"),
+        None => Err(Error::failed(format!(
+            "no `tokenizer.json` in {}, nor in `tokenizer` or `google/umt5-xxl` in it",
+            folder.display()
+        ))
+        .hint("copy the one of `google/umt5-xxl` there: every repository of Wan has it")),
+    }
+}
+
+fn scheduler(folder: &Path, entry: &Entry) -> Component {
+    let described = entry.components.get("scheduler");
+    let mut config = described.map(|described| described.config.clone()).unwrap_or_default();
+    config.insert("flow_shift".into(), json!(entry.sampling.flow_shift));
+    Component {
+        name: "scheduler".into(),
+        class: described.map(|described| described.class.clone()).unwrap_or_default(),
+        folder: folder.to_owned(),
+        config: Value::Object(config),
+        files: Vec::new(),
+        names: None,
+    }
+}
