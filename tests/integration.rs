@@ -30,6 +30,7 @@ mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;
 mod parity_vae;
+mod pth;
 mod resume;
 mod sampling;
 mod single_file;

@@ -1,7 +1,9 @@
 //! One view over a network's weights: strict, memory-mapped, and each tensor as it is stored.
 
 pub mod keys;
+pub mod pth;
 mod safetensors;
+mod stored;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,81 @@
+//! What a file says of its tensors, whatever its format.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::DType;
+use candle_core::quantized::GgmlDType;
+use safetensors::tensor::Dtype;
+
+/// How the numbers of a tensor are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One by one, in a type of safetensors.
+    Plain(Dtype),
+    /// In blocks of GGML, each with scales of its own.
+    Blocks(GgmlDType),
+}
+
+/// One tensor of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// How its numbers are stored.
+    pub kind: Kind,
+    /// Its shape, the slowest side first.
+    pub shape: Vec<usize>,
+    /// First byte and one past the last, from the start of the file.
+    pub range: (usize, usize),
+}
+
+/// What the header of a file says.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// Every tensor, by name.
+    pub tensors: BTreeMap<String, Stored>,
+    /// The words that the file carries besides them.
+    pub words: HashMap<String, String>,
+}
+
+impl Kind {
+    /// The type in which candle computes with such numbers as they are; none where they have to be widened first.
+    pub fn number(self) -> Option<DType> {
+        match self {
+            Self::Plain(Dtype::F64) => Some(DType::F64),
+            Self::Plain(Dtype::F32) | Self::Blocks(GgmlDType::F32) => Some(DType::F32),
+            Self::Plain(Dtype::F16) | Self::Blocks(GgmlDType::F16) => Some(DType::F16),
+            Self::Plain(Dtype::BF16) | Self::Blocks(GgmlDType::BF16) => Some(DType::BF16),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a tensor of this shape; none where no tensor of this kind has it.
+    pub fn bytes(self, shape: &[usize]) -> Option<usize> {
+        let count = shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side))?;
+        match self {
+            Self::Plain(dtype) => count.checked_mul(dtype.bitsize()).filter(|bits| bits % 8 == 0).map(|bits| bits / 8),
+            Self::Blocks(dtype) => {
+                let whole = shape.last().copied().unwrap_or(1) % dtype.block_size() == 0;
+                whole.then(|| count / dtype.block_size())?.checked_mul(dtype.type_size())
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plain(dtype) => write!(f, "{dtype:?}"),
+            Self::Blocks(GgmlDType::Q2K) => f.write_str("Q2_K"),
+            Self::Blocks(GgmlDType::Q3K) => f.write_str("Q3_K"),
+            Self::Blocks(GgmlDType::Q4K) => f.write_str("Q4_K"),
+            Self::Blocks(GgmlDType::Q5K) => f.write_str("Q5_K"),
+            Self::Blocks(GgmlDType::Q6K) => f.write_str("Q6_K"),
+            Self::Blocks(GgmlDType::Q8K) => f.write_str("Q8_K"),
+            Self::Blocks(dtype) => write!(f, "{dtype:?}"),
+        }
+    }
+}
+
+/// Whether every part of a shape has a number of elements that can be counted, even where another side is zero.
+pub(super) fn countable(shape: &[usize]) -> bool {
+    shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side.max(1))).is_some()
+}
