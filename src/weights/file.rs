@@ -10,7 +10,7 @@ use memmap2::Mmap;
 use super::mapped::Mapped;
 use super::packed::Packed;
 use super::stored::{Stored, Table};
-use super::{gguf, safetensors};
+use super::{gguf, pth, safetensors};
 use crate::error::{Context, Error, Result};
 
 /// One memory-mapped file.
@@ -34,12 +34,16 @@ impl File {
         let map = map.map_err(|error| error.hint("check the name: it has to be a file of weights"))?;
         let (format, table) = match map.get(..4) {
             Some(b"GGUF") => ("GGUF", gguf::parse(&map)),
+            Some(b"PK\x03\x04") => (".pth", pth::parse(&map)),
             _ => ("safetensors", safetensors::parse(&map)),
         };
         let Table { tensors, words } = table.map_err(|cause| {
-            Error::failed(format!("{} is not a whole {format} file", path.display()))
+            let advice =
+                cause.advice().unwrap_or("fetch the file again: a download that broke off is the usual reason");
+            let advice = advice.to_owned();
+            Error::failed(format!("{} is not a {format} file that talkie reads", path.display()))
                 .because(cause)
-                .hint("fetch the file again: a download that broke off is the usual reason")
+                .hint(advice)
         })?;
         Ok(Self { path: path.to_owned(), map: Arc::new(map), tensors, words })
     }

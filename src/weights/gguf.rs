@@ -30,7 +30,7 @@ enum Value {
 ///
 /// # Errors
 /// What is wrong with it. Nothing is allocated beyond a small multiple of the size of `bytes`.
-pub(super) fn parse(bytes: &[u8]) -> Result<Table> {
+pub fn parse(bytes: &[u8]) -> Result<Table> {
     let mut read = Reader { bytes, at: MAGIC.len() };
     let version = read.u32()?;
     if !(2..=3).contains(&version) {

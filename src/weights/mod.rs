@@ -1,10 +1,11 @@
 //! One view over a network's weights: strict, memory-mapped, and each tensor as it is stored.
 
 mod file;
-mod gguf;
+pub mod gguf;
 pub mod keys;
 mod mapped;
 mod packed;
+pub mod pth;
 mod safetensors;
 mod stored;
 
@@ -19,7 +20,7 @@ use file::File;
 use keys::Names;
 pub use packed::Packed;
 pub use safetensors::Header;
-pub use stored::{Kind, Stored};
+pub use stored::{Kind, Stored, Table};
 
 /// What a matrix of eight bits is multiplied with, as ComfyUI spells it, and as others do.
 const SCALES: [&str; 2] = ["scale_weight", "weight_scale"];

@@ -28,7 +28,7 @@ pub struct Stored {
 
 /// What the header of a file says.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub struct Table {
     /// Every tensor, by name.
     pub tensors: BTreeMap<String, Stored>,
     /// The words that the file carries besides them.
