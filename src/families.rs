@@ -43,6 +43,9 @@ fn of(mut model: Model, source: &Source, request: &Request) -> Result<Opened> {
             model.replace(name, with)?;
         }
     }
+    for lora in &request.loras {
+        model.adapt(lora)?;
+    }
     // Latents are decoded without reading; a prompt is not turned into a film without.
     if !request.prompt.is_empty() {
         model.component("text_encoder")?;

@@ -13,6 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::fps::Fps;
 use crate::media;
 use crate::plan::{Plan, PlannedFile};
+use crate::request::Adapter;
 use crate::run;
 
 /// The recipe. It is JSON in the film's `comment` tag.
@@ -35,6 +36,9 @@ pub struct Recipe {
     pub image: Option<HashedFile>,
     /// The file that the noise came from, where it was not the seed's.
     pub noise: Option<HashedFile>,
+    /// What was added to the transformer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<UsedLora>,
     /// The seed of the noise.
     pub seed: u64,
     /// Pixels across.
@@ -55,6 +59,16 @@ pub struct Recipe {
     pub device: String,
     /// The type that it computed in.
     pub dtype: String,
+}
+
+/// A LoRA file, with its strength.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UsedLora {
+    /// The file.
+    #[serde(flatten)]
+    pub file: HashedFile,
+    /// What its changes were multiplied with.
+    pub strength: f64,
 }
 
 /// A file by its content.
@@ -82,6 +96,8 @@ impl Recipe {
         let files = files.collect::<Result<Vec<_>>>()?;
         let image = plan.request.image.as_deref().map(|path| hash("image", path)).transpose()?;
         let noise = plan.request.noise.as_deref().map(|path| hash("noise", path)).transpose()?;
+        let lora = |lora: &Adapter| Ok(UsedLora { file: hash("lora", &lora.path)?, strength: lora.strength });
+        let loras = plan.request.loras.iter().map(lora).collect::<Result<_>>()?;
         known.store();
         Ok(Self {
             talkie: env!("CARGO_PKG_VERSION").into(),
@@ -92,6 +108,7 @@ impl Recipe {
             negative: plan.negative.clone(),
             image,
             noise,
+            loras,
             seed: plan.seed,
             width: plan.shape.width,
             height: plan.shape.height,

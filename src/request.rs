@@ -70,6 +70,8 @@ pub struct Request {
     pub text_encoder: Option<PathBuf>,
     /// A file or folder that replaces the model's autoencoder.
     pub vae: Option<PathBuf>,
+    /// LoRA files that are added to the transformer.
+    pub loras: Vec<Adapter>,
     /// Sampling parameters without a field of their own, by name. A plan lists them all.
     pub set: BTreeMap<String, String>,
     /// Memory that may be used, in bytes. What is free where it is left out.
@@ -84,6 +86,31 @@ pub struct Request {
     pub preview: bool,
     /// Whether the folder of the run stays when the film is whole.
     pub keep: bool,
+}
+
+/// A LoRA file, and how strongly it acts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adapter {
+    /// The file.
+    pub path: PathBuf,
+    /// What its changes are multiplied with: 1 as it was trained, 0 for none.
+    pub strength: f64,
+}
+
+impl std::str::FromStr for Adapter {
+    type Err = Error;
+
+    /// `style.safetensors`, or `style.safetensors:0.8` with a strength.
+    fn from_str(text: &str) -> Result<Self> {
+        let split = text.rsplit_once(':').and_then(|(path, strength)| Some((path, strength.parse::<f64>().ok()?)));
+        let (path, strength) = split.unwrap_or((text, 1.0));
+        if !strength.is_finite() || path.is_empty() {
+            return Err(Error::usage(format!("`{text}` is not FILE or FILE:STRENGTH"))
+                .hint("write it as `--lora style.safetensors:0.8`"));
+        }
+        Ok(Self { path: path.into(), strength })
+    }
 }
 
 /// A line of dialogue.

@@ -18,6 +18,7 @@ mod layers;
 mod layers_sound;
 mod layouts;
 mod library;
+mod loras;
 mod ltx_layers;
 mod ltx_sampling;
 mod media;

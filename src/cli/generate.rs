@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use talkie::error::{Error, Result};
 use talkie::generate::Pipeline;
 use talkie::output;
-use talkie::request::{PromptFile, Request, Size};
+use talkie::request::{Adapter, PromptFile, Request, Size};
 use talkie::schedule::Sampler;
 
 use super::common::Common;
@@ -59,12 +59,15 @@ pub(super) struct Args {
     /// A picture that the film begins with
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Other weights for the transformer: a safetensors file, or a folder like the model's own
+    /// Other weights for the transformer: a safetensors, GGUF or .pth file, or a folder like the model's own
     #[arg(long, value_name = "FILE")]
     transformer: Option<PathBuf>,
     /// Other weights for the text encoder; for a model in one file, the folder of Gemma 3 with its tokenizer
     #[arg(long, value_name = "FILE")]
     text_encoder: Option<PathBuf>,
+    /// A LoRA for the transformer, with its strength: style.safetensors:0.8; may be given several times
+    #[arg(long = "lora", value_name = "FILE[:SCALE]", value_parser = super::typed::<Adapter>)]
+    loras: Vec<Adapter>,
     #[command(flatten)]
     pub common: Common,
     /// A safetensors file with the noise to begin with
@@ -132,6 +135,7 @@ fn request(args: &Args) -> Result<Request> {
         transformer: absolute(args.transformer.as_ref())?,
         text_encoder: absolute(args.text_encoder.as_ref())?,
         vae: absolute(common.vae.as_ref())?,
+        loras: args.loras.iter().map(whole_path).collect::<Result<_>>()?,
         set: common.set()?,
         memory: common.memory,
         device: common.device.clone(),
@@ -144,6 +148,11 @@ fn request(args: &Args) -> Result<Request> {
 fn absolute(path: Option<&PathBuf>) -> Result<Option<PathBuf>> {
     let absolute = path.map(std::path::absolute).transpose();
     absolute.map_err(|cause| Error::usage("a path cannot be made absolute").because(cause))
+}
+
+fn whole_path(lora: &Adapter) -> Result<Adapter> {
+    let path = absolute(Some(&lora.path))?.unwrap_or_default();
+    Ok(Adapter { path, strength: lora.strength })
 }
 
 /// A folder of frames is named with a slash at its end, which making the path absolute drops on some systems.

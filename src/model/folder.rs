@@ -56,7 +56,7 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
     if folder.join(UPSAMPLER).is_dir() && components.iter().all(|part| part.name != UPSAMPLER) {
         components.push(component(&folder.join(UPSAMPLER), UPSAMPLER, "LTX2LatentUpsamplerModel")?);
     }
-    Ok(Model { folder: folder.to_owned(), pipeline, index, components })
+    Ok(Model { folder: folder.to_owned(), pipeline, index, components, notes: Vec::new() })
 }
 
 /// A part's own folder. Its name comes from a file, and must not lead out of the model.
@@ -92,7 +92,15 @@ pub(super) fn component(folder: &Path, name: &str, class: &str) -> Result<Compon
             Error::failed(format!("the model's `{name}` has no `config.json`, in {}", folder.display())).hint(FETCH)
         );
     }
-    Ok(Component { name: name.into(), class: class.into(), folder: folder.to_owned(), config, files, names: None })
+    Ok(Component {
+        name: name.into(),
+        class: class.into(),
+        folder: folder.to_owned(),
+        config,
+        files,
+        names: None,
+        loras: Vec::new(),
+    })
 }
 
 /// The one file, or all the shards that the index names.

@@ -3,6 +3,7 @@
 pub mod boxed;
 mod folder;
 mod licence;
+mod lora;
 mod pieces;
 mod single;
 mod source;
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use crate::catalogue::{self, Described, Entry};
 use crate::error::{Error, Result};
+use crate::request::Adapter;
 use crate::weights::Weights;
 use crate::weights::keys::Names;
 pub use folder::read_json;
@@ -30,6 +32,8 @@ pub struct Model {
     pub index: Value,
     /// The parts.
     pub components: Vec<Component>,
+    /// What was found out about files that the user added to it, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// One part of a model: a network, the tokenizer or the scheduler.
@@ -47,6 +51,8 @@ pub struct Component {
     pub files: Vec<WeightFile>,
     /// How its tensors are found in the files, where those are its authors' and not diffusers'.
     pub names: Option<Names>,
+    /// What is added to its weights.
+    pub loras: Vec<Adapter>,
 }
 
 /// A file with weights.
@@ -86,6 +92,7 @@ impl Model {
                 config: Value::Object(described.config.clone()),
                 files: if bytes > 0 { vec![file] } else { Vec::new() },
                 names: None,
+                loras: Vec::new(),
             }
         };
         Self {
@@ -93,6 +100,7 @@ impl Model {
             pipeline: entry.pipeline.clone(),
             index: Value::Object(entry.index.clone()),
             components: entry.components.iter().map(component).collect(),
+            notes: Vec::new(),
         }
     }
 
@@ -207,7 +215,9 @@ impl Component {
     /// # Errors
     /// As [`Weights::open_as`].
     pub fn weights(&self, device: &Device, dtype: DType) -> Result<Weights> {
-        Weights::open_as(&self.paths(), self.names, device, dtype)
+        let weights = Weights::open_as(&self.paths(), self.names, device, dtype)?;
+        let add = |weights: Weights, lora: &Adapter| Ok(weights.with_lora(&lora.path, lora.strength)?.0);
+        self.loras.iter().try_fold(weights, add)
     }
 
     /// Its configuration as a type of ours.

@@ -58,7 +58,13 @@ pub(super) fn open(folder: &Path) -> Result<Option<Model>> {
         components.push(piece.component(name, "WanTransformer3DModel", transformer_config(piece, folder)?)?);
     }
     let pipeline = entry.pipeline.clone();
-    Ok(Some(Model { folder: folder.to_owned(), pipeline, index: Value::Object(entry.index), components }))
+    Ok(Some(Model {
+        folder: folder.to_owned(),
+        pipeline,
+        index: Value::Object(entry.index),
+        components,
+        notes: Vec::new(),
+    }))
 }
 
 /// How the tensors of a file are named that holds one part of a model; none where they have the names of diffusers, or of a
@@ -116,6 +122,7 @@ impl Piece {
             config: Value::Object(config),
             files,
             names: Some(self.names),
+            loras: Vec::new(),
         })
     }
 
@@ -308,5 +315,6 @@ fn scheduler(folder: &Path, entry: &Entry) -> Component {
         config: Value::Object(config),
         files: Vec::new(),
         names: None,
+        loras: Vec::new(),
     }
 }

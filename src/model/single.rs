@@ -63,11 +63,25 @@ pub(super) fn open(path: &Path) -> Result<Model> {
             None if name == "scheduler" => (Vec::new(), None),
             None => continue,
         };
-        components.push(Component { name, class, folder: path.to_owned(), config: config.into(), files, names });
+        components.push(Component {
+            name,
+            class,
+            folder: path.to_owned(),
+            config: config.into(),
+            files,
+            names,
+            loras: Vec::new(),
+        });
     }
     let folder = path.parent().unwrap_or(Path::new("."));
     components.extend(beside(folder, release)?);
-    Ok(Model { folder: path.to_owned(), pipeline: "LTX2Pipeline".into(), index: Value::Null, components })
+    Ok(Model {
+        folder: path.to_owned(),
+        pipeline: "LTX2Pipeline".into(),
+        index: Value::Null,
+        components,
+        notes: Vec::new(),
+    })
 }
 
 /// The tensors of a file, and the words that it carries besides them.
@@ -156,7 +170,15 @@ fn upsampler(folder: &Path, release: &str) -> Result<Option<Component>> {
     })?;
     let Described { class, config, .. } = ltx::upsampler(release, &config.unwrap_or(Value::Null))?;
     let files = vec![folder::weight_file(&path)?];
-    Ok(Some(Component { name: UPSAMPLER.into(), class, folder: path, config: config.into(), files, names: None }))
+    Ok(Some(Component {
+        name: UPSAMPLER.into(),
+        class,
+        folder: path,
+        config: config.into(),
+        files,
+        names: None,
+        loras: Vec::new(),
+    }))
 }
 
 /// A text encoder from a folder, and its tokenizer: in that folder, in one inside it, in one beside it, or as it was.

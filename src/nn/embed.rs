@@ -49,7 +49,7 @@ impl Embedding {
     pub fn forward(&self, ids: &Tensor, dtype: DType) -> Result<Tensor> {
         match &self.table {
             Matrix::Dense(table) => table.index_select(ids, 0)?.to_dtype(dtype),
-            Matrix::Packed(table) => table.rows(&ids.to_vec1()?, ids.device())?.to_dtype(dtype),
+            Matrix::Packed(table, _) => table.rows(&ids.to_vec1()?, ids.device())?.to_dtype(dtype),
         }
     }
 }

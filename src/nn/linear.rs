@@ -42,7 +42,7 @@ impl Linear {
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let (outputs, inputs) = match &self.weight {
             Matrix::Dense(weight) => weight.dims2()?,
-            Matrix::Packed(weight) => weight.dims(),
+            Matrix::Packed(weight, _) => weight.dims(),
         };
         let mut dims = xs.dims().to_vec();
         dims[xs.rank() - 1] = outputs;
@@ -50,7 +50,9 @@ impl Linear {
         let xs = xs.contiguous()?.reshape((rows, inputs))?;
         let ys = match &self.weight {
             Matrix::Dense(weight) => xs.matmul(&widen(weight, xs.dtype())?.t()?)?,
-            Matrix::Packed(weight) => weight.multiply(&xs)?,
+            Matrix::Packed(weight, changes) => {
+                changes.iter().try_fold(weight.multiply(&xs)?, |ys, change| ys + change.branch(&xs)?)?
+            }
         };
         let ys = match &self.bias {
             Some(bias) => ys.broadcast_add(&widen(bias, xs.dtype())?)?,

@@ -251,6 +251,7 @@ impl Plan {
     #[must_use]
     pub fn with_files(mut self, model: &Model) -> Self {
         self.folder.clone_from(&model.folder);
+        self.notes.extend(model.notes.iter().cloned());
         let planned = |component: &str, file: &crate::model::WeightFile| PlannedFile {
             component: component.to_owned(),
             path: file.path.clone(),

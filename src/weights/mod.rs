@@ -3,6 +3,7 @@
 mod file;
 pub mod gguf;
 pub mod keys;
+mod lora;
 mod mapped;
 mod packed;
 pub mod pth;
@@ -18,6 +19,8 @@ use candle_core::{DType, Device, Shape, Tensor};
 use crate::error::{Error, Result};
 use file::File;
 use keys::Names;
+use lora::Lora;
+pub use lora::{Change, Fit};
 pub use packed::Packed;
 pub use safetensors::Header;
 pub use stored::{Kind, Stored, Table};
@@ -33,8 +36,8 @@ const BESIDE: [&str; 4] = ["scaled_fp8", "scale_input", "input_scale", "comfy_qu
 pub enum Matrix {
     /// In a type to compute with.
     Dense(Tensor),
-    /// In fewer bits.
-    Packed(Packed),
+    /// In fewer bits, with what LoRAs add to it.
+    Packed(Packed, Vec<Change>),
 }
 
 /// The weights of one network, seen from one of its modules.
@@ -52,6 +55,7 @@ struct Store {
     device: Device,
     dtype: DType,
     names: Option<Names>,
+    loras: Vec<Lora>,
     used: Mutex<BTreeSet<String>>,
 }
 
@@ -85,8 +89,23 @@ impl Weights {
                 .hint("remove the file that does not belong to this model"));
             }
         }
-        let store = Store { files, device: device.clone(), dtype, names, used: Mutex::default() };
+        let store = Store { files, device: device.clone(), dtype, names, loras: Vec::new(), used: Mutex::default() };
         Ok(Self { store: Arc::new(store), prefix: String::new() })
+    }
+
+    /// Adds what a LoRA file has for this network, times `strength`, and says how it fits.
+    ///
+    /// # Errors
+    /// A file that is damaged, is no LoRA, or is one of a network of other shapes.
+    pub fn with_lora(self, path: &Path, strength: f64) -> Result<(Self, Fit)> {
+        let shape = |name: &str| {
+            let stored = self.store.files.iter().find_map(|file| file.get(name))?;
+            Some(stored.shape.clone())
+        };
+        let (lora, fit) = Lora::open(path, strength, &shape)?;
+        let mut store = Arc::try_unwrap(self.store).map_err(|_| Error::failed("a LoRA is added to weights in use"))?;
+        store.loras.push(lora);
+        Ok((Self { store: Arc::new(store), prefix: self.prefix }, fit))
     }
 
     /// The view from a module further in: `pp("blocks").pp(3)` sees `blocks.3.…`.
@@ -134,8 +153,10 @@ impl Weights {
         let key = self.key(name);
         let tensor = self.file(&key)?.load(&key, &shape.into(), &self.store.device)?;
         let raised = self.store.names.is_some_and(|names| names.layout.raised.iter().any(|end| key.ends_with(end)));
+        let tensor = if raised { (tensor.to_dtype(DType::F32)? - 1.0)? } else { tensor };
+        let changed = self.changes(&key)?.iter().try_fold(tensor, |tensor, change| change.merge(&tensor))?;
         self.note(key);
-        if raised { Ok((tensor.to_dtype(DType::F32)? - 1.0)?) } else { Ok(tensor) }
+        Ok(changed)
     }
 
     /// A matrix that is only multiplied with, or looked up in: as it is stored, where that is not the type to compute in.
@@ -151,8 +172,9 @@ impl Weights {
         }
         let scale = self.scale(shape.0)?;
         let packed = self.file(&key)?.packed(&key, shape, scale)?.to_device(self.device())?;
+        let changes = self.changes(&key)?;
         self.note(key);
-        Ok(Matrix::Packed(packed))
+        Ok(Matrix::Packed(packed, changes))
     }
 
     /// The tensor in f32, for what must stay exact: norms, modulation, time.
@@ -188,6 +210,12 @@ impl Weights {
         };
         Err(Error::failed(format!("{what}, in {}", self.place()))
             .hint("use the files that belong to this model and variant"))
+    }
+
+    /// What LoRAs add to a tensor.
+    fn changes(&self, key: &str) -> Result<Vec<Change>> {
+        let changes = self.store.loras.iter().map(|lora| lora.changes(key, self.device()));
+        Ok(changes.collect::<Result<Vec<_>>>()?.concat())
     }
 
     fn file(&self, key: &str) -> Result<&File> {

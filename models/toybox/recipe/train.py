@@ -24,24 +24,28 @@ PLANS = {
         films=12_000,
         audio=dict(batch=6, steps=500, lr=2e-3),
         video=dict(batch=6, steps=1600, lr=2e-3),
+        decoder=dict(batch=6, steps=550, lr=2.5e-4),
         vocoder=dict(batch=8, steps=1400, lr=2e-3),
         words=dict(batch=96, steps=600, lr=2e-3),
         film=dict(stages=((5, 48, 600), (9, 32, 500), (17, 24, 2050)), lr=2e-3, decay=0.998),
     ),
     "cuda": dict(
-        films=40_000,
-        audio=dict(batch=32, steps=2000, lr=2e-3),
-        video=dict(batch=24, steps=8000, lr=2e-3),
-        vocoder=dict(batch=32, steps=4000, lr=2e-3),
-        words=dict(batch=256, steps=1500, lr=2e-3),
-        film=dict(stages=((5, 384, 4000), (9, 256, 4000), (17, 256, 12_000)), lr=2e-3, decay=0.9995),
+        films=24_000,
+        audio=dict(batch=6, steps=500, lr=2e-3),
+        video=dict(batch=24, steps=1650, lr=2e-3),
+        decoder=dict(batch=24, steps=550, lr=2.5e-4),
+        vocoder=dict(batch=8, steps=1400, lr=2e-3),
+        words=dict(batch=96, steps=600, lr=2e-3),
+        # A step of few films, or of short ones, takes as long: what costs is to begin so many small operations.
+        film=dict(stages=((17, 512, 2150),), lr=2e-3, decay=0.999),
     ),
 }
+FURTHER = dict(batch=24, lr=8e-4, decay=0.998)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder for clips and checkpoints: 8 GB")
+    parser.add_argument("--work", type=Path, required=True, help="folder for films and checkpoints: 10 GB, with CUDA 20")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent, help="the model's folder")
     parser.add_argument("--device", choices=PLANS, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--further", type=int, metavar="STEPS", help="train the transformer of --out so many steps more")
@@ -52,8 +56,7 @@ def main() -> None:
     if arguments.further:
         parts = folder.read(arguments.out, device)
         latents = clips.encode(arguments.work, films, parts.vae, parts.audio_vae, device)
-        *_, (frames, batch, _) = plan["film"]["stages"]
-        further = plan["film"] | dict(stages=((frames, batch, arguments.further),))
+        further = FURTHER | dict(stages=((17, FURTHER["batch"], arguments.further),))
         reader = text.Reader(device, parts)
         trained = film.train(arguments.work, latents, reader, parts.vae, device, further, parts.transformer)
         folder.write(arguments.out, latents, trained, parts.vae.cpu(), parts.audio_vae.cpu(), parts.vocoder.cpu())
@@ -64,6 +67,7 @@ def main() -> None:
     words.train(arguments.work, reader, device, plan["words"])
     latents = clips.encode(arguments.work, films, video, audio, device)
     trained = film.train(arguments.work, latents, reader, video, device, plan["film"])
+    autoencoders.decoder(arguments.work, films, device, plan["decoder"], video)
     vocoder = autoencoders.vocoder(arguments.work, films, device, plan["vocoder"], audio)
     folder.write(arguments.out, latents, trained, video.cpu(), audio.cpu(), vocoder.cpu())
 
