@@ -12,7 +12,7 @@
 //! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
 //! | 4 | [`wan`], [`ltx`] |
-//! | 5 | [`families`], [`guidance`], [`condition`], [`denoise`], [`decode`], [`preview`], [`output`] |
+//! | 5 | [`families`], [`guidance`], [`condition`], [`denoise`], [`decode`], [`preview`], [`output`], [`quantize`] |
 //! | 6 | [`generate`] |
 //!
 //! A module uses its own level and those above it in this table, never one below.
@@ -42,6 +42,7 @@ pub mod plan;
 pub mod preview;
 pub mod progress;
 pub mod provenance;
+pub mod quantize;
 pub mod request;
 pub mod run;
 pub mod sample;

@@ -34,6 +34,7 @@ mod parity_text;
 mod parity_transformer;
 mod parity_vae;
 mod pth;
+mod quantize;
 mod quants;
 mod resume;
 mod sampling;

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 
 use candle_core::{DType, Tensor};
+use proptest::prelude::*;
 use talkie::nn::Linear;
 use talkie::nn::embed::Embedding;
-use talkie::weights::Weights;
+use talkie::weights::{Weights, gguf};
 
 use crate::support::{device, fixture, relative_l2, tensors};
 
@@ -136,4 +137,23 @@ fn a_gguf_file_that_is_not_one_is_refused_with_a_reason() {
         bytes[at..at + 4].copy_from_slice(b"Q4_0");
     });
     assert!(twice.contains("twice"), "{twice}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_damage_to_a_gguf_header_makes_it_panic_or_leave_the_file(
+        changes in prop::collection::vec((0usize..2200, any::<u8>()), 1..6),
+        length in prop::option::of(0usize..4000),
+    ) {
+        let mut bytes = fs::read(fixture("quants/quants.gguf")).unwrap();
+        changes.into_iter().for_each(|(at, value)| bytes[at] = value);
+        bytes.truncate(length.unwrap_or(bytes.len()));
+        if let Ok(table) = gguf::parse(&bytes) {
+            for stored in table.tensors.values() {
+                prop_assert!(stored.range.0 <= stored.range.1 && stored.range.1 <= bytes.len());
+            }
+        }
+    }
 }

@@ -43,7 +43,8 @@ fn line(width: usize, key: &str, value: &str) -> Result<()> {
 
 fn hashed(file: &Value) -> String {
     let field = |name: &str| file.get(name).map_or_else(String::new, plain);
-    format!("{} {} sha256:{}", field("role"), field("name"), field("sha256"))
+    let strength = file.get("strength").map_or_else(String::new, |strength| format!(" at {strength}"));
+    format!("{} {}{strength} sha256:{}", field("role"), field("name"), field("sha256"))
 }
 
 fn plain(value: &Value) -> String {

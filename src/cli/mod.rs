@@ -8,6 +8,7 @@ mod doctor;
 mod generate;
 mod inspect;
 mod models;
+mod quantize;
 mod resume;
 mod show;
 
@@ -37,6 +38,8 @@ enum Command {
     Resume(resume::Args),
     /// List the models, show one, or fetch one
     Models(models::Args),
+    /// Store the weights of a network in fewer bits
+    Quantize(quantize::Args),
     /// Print the recipe that a film carries
     Inspect(inspect::Args),
     /// Say what works on this machine and what does not
@@ -51,6 +54,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Decode(args) => (decode::run(&args), args.common.json),
         Command::Resume(args) => (resume::run(&args), args.json),
         Command::Models(args) => (models::run(&args), false),
+        Command::Quantize(args) => (quantize::run(&args), false),
         Command::Inspect(args) => (inspect::run(&args), args.json),
         Command::Doctor(args) => (doctor::run(&args), args.json),
     };

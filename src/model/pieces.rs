@@ -87,6 +87,24 @@ pub(super) fn names(path: &Path, part: &str) -> Result<Option<Names>> {
     }
 }
 
+impl Component {
+    /// The part of that name in a file of its own. None where it is not recognised, or holds more than one.
+    ///
+    /// # Errors
+    /// A file that is damaged, or of another part.
+    pub fn of_file(path: &Path, part: &str) -> Result<Option<Self>> {
+        let Some(names) = names(path, part)? else { return Ok(None) };
+        let class = match names.layout.parts {
+            [one] if one.name == "transformer" => "WanTransformer3DModel",
+            [one] if one.name == "text_encoder" && names.layout.title.contains("UMT5") => "UMT5EncoderModel",
+            [one] if one.name == "vae" => "AutoencoderKLWan",
+            _ => return Ok(None),
+        };
+        let piece = Piece { paths: vec![path.to_owned()], names, shapes: BTreeMap::new() };
+        piece.component(part, class, Map::new()).map(Some)
+    }
+}
+
 impl Names {
     /// Itself, where everything in a file has a place in the layout.
     fn check(self, file: &Weights, path: &Path) -> Result<Self> {

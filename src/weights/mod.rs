@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ::safetensors::tensor::Dtype;
 use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::error::{Error, Result};
@@ -21,7 +22,7 @@ use file::File;
 use keys::Names;
 use lora::Lora;
 pub use lora::{Change, Fit};
-pub use packed::Packed;
+pub use packed::{Packed, e4m3};
 pub use safetensors::Header;
 pub use stored::{Kind, Stored, Table};
 
@@ -151,7 +152,17 @@ impl Weights {
     /// It is missing, has another shape, or a type that is not a number to compute with.
     pub fn stored(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let key = self.key(name);
-        let tensor = self.file(&key)?.load(&key, &shape.into(), &self.store.device)?;
+        let shape = shape.into();
+        let tensor = self.file(&key)?.load(&key, &shape, &self.store.device)?;
+        let tensor = match self.scale(name, shape.dims().first().copied().unwrap_or(1))? {
+            Some(scale) => {
+                let scale = Tensor::new(scale, &self.store.device)?;
+                let sides: Vec<usize> =
+                    (0..shape.rank()).map(|side| if side == 0 { scale.elem_count() } else { 1 }).collect();
+                tensor.to_dtype(DType::F32)?.broadcast_mul(&scale.reshape(sides)?)?
+            }
+            None => tensor,
+        };
         let raised = self.store.names.is_some_and(|names| names.layout.raised.iter().any(|end| key.ends_with(end)));
         let tensor = if raised { (tensor.to_dtype(DType::F32)? - 1.0)? } else { tensor };
         let changed = self.changes(&key)?.iter().try_fold(tensor, |tensor, change| change.merge(&tensor))?;
@@ -170,7 +181,7 @@ impl Weights {
         if kind.number().is_some_and(|dtype| !self.device().is_cpu() || dtype == DType::F32 || dtype == DType::F64) {
             return Ok(Matrix::Dense(self.stored(name, shape)?));
         }
-        let scale = self.scale(shape.0)?;
+        let scale = self.scale(name, shape.0)?;
         let packed = self.file(&key)?.packed(&key, shape, scale)?.to_device(self.device())?;
         let changes = self.changes(&key)?;
         self.note(key);
@@ -231,10 +242,15 @@ impl Weights {
         self.store.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
     }
 
-    /// What the numbers of this module's matrix are multiplied with: one for all, or one for each of `rows`.
-    fn scale(&self, rows: usize) -> Result<Option<Vec<f32>>> {
-        let Some(name) = SCALES.into_iter().find(|name| self.contains(name)) else { return Ok(None) };
-        let key = self.key(name);
+    /// What the numbers of a matrix of eight bits are multiplied with: one for all, or one for each of its `rows`.
+    fn scale(&self, matrix: &str, rows: usize) -> Result<Option<Vec<f32>>> {
+        if !matches!(self.kind(matrix)?, Kind::Plain(Dtype::F8_E4M3 | Dtype::F8_E5M2)) {
+            return Ok(None);
+        }
+        let beside =
+            |name: &str| matrix.rsplit_once('.').map_or(name.to_owned(), |(layer, _)| format!("{layer}.{name}"));
+        let Some(name) = SCALES.map(beside).into_iter().find(|name| self.contains(name)) else { return Ok(None) };
+        let key = self.key(&name);
         let shape = self.file(&key)?.get(&key).map(|stored| stored.shape.clone()).unwrap_or_default();
         let count: usize = shape.iter().product();
         if shape.len() > 2 || (count != 1 && count != rows) {
@@ -244,7 +260,7 @@ impl Weights {
             ))
             .hint("talkie reads weights of eight bits with one scale for a layer, or one for each of its outputs"));
         }
-        Ok(Some(self.f32(name, shape)?.flatten_all()?.to_vec1()?))
+        Ok(Some(self.f32(&name, shape)?.flatten_all()?.to_vec1()?))
     }
 
     fn key(&self, name: &str) -> String {

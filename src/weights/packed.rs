@@ -212,3 +212,19 @@ fn eight_bits(byte: u8, dtype: Dtype) -> f32 {
     };
     if byte & 128 == 0 { size } else { -size }
 }
+
+/// The byte of e4m3 whose number is nearest, of two as near the even one; what is larger than all becomes the largest.
+pub fn e4m3(value: f32) -> u8 {
+    const LARGEST: u8 = 0x7e;
+    let size = value.abs().min(448.0);
+    let number = |byte: u8| eight_bits(byte, Dtype::F8_E4M3);
+    // Bytes are in the order of their numbers: the last that is not above.
+    let below = (0..8u8).rev().fold(0u8, |at, bit| {
+        let next = at | 1 << bit;
+        if next <= LARGEST && number(next) <= size { next } else { at }
+    });
+    let above = (below + 1).min(LARGEST);
+    let (down, up) = (size - number(below), number(above) - size);
+    let nearest = if up < down || (up == down && below % 2 == 1) { above } else { below };
+    nearest | if value.is_sign_negative() { 128 } else { 0 }
+}

@@ -102,6 +102,20 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// The name in such a file of a tensor that diffusers names so; none where files of the layout have none.
+    pub fn name_of(&self, name: &str) -> Option<String> {
+        let ends = |part: &'static Part| part.prefixes.iter().map(move |(from, to)| (part, *from, *to));
+        let possible = self.parts.iter().flat_map(ends).filter(|(.., to)| name.starts_with(to));
+        let named = possible.map(|(part, from, to)| {
+            let back: Vec<(&str, &str)> = part.words.iter().map(|(from, to)| (*to, *from)).collect();
+            (part, format!("{from}{}", renamed(&name[to.len()..], &back)))
+        });
+        let same = |part: &Part, theirs: &str| self.place(theirs) == Place::Of(part.name, name.to_owned());
+        named.filter(|(part, theirs)| same(part, theirs)).map(|(_, theirs)| theirs).next()
+    }
+}
+
 impl Names {
     /// The name in diffusers of a tensor of the part.
     pub fn of(&self, name: &str) -> Option<String> {
@@ -120,7 +134,7 @@ fn ends(name: &str, words: &str) -> bool {
     name.strip_suffix(words).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-fn renamed(name: &str, rules: &'static [(&str, &str)]) -> String {
+fn renamed(name: &str, rules: &[(&str, &str)]) -> String {
     let mut made = Vec::new();
     let mut rest = Some(name);
     while let Some(name) = rest {
