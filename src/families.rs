@@ -36,8 +36,12 @@ fn source(request: &Request) -> Result<Source> {
 }
 
 fn of(mut model: Model, source: &Source, request: &Request) -> Result<Opened> {
-    let replaced =
-        [("transformer", &request.transformer), ("text_encoder", &request.text_encoder), ("vae", &request.vae)];
+    let replaced = [
+        ("transformer", &request.transformer),
+        ("transformer_2", &request.transformer_2),
+        ("text_encoder", &request.text_encoder),
+        ("vae", &request.vae),
+    ];
     for (name, with) in replaced {
         if let Some(with) = with {
             model.replace(name, with)?;

@@ -5,7 +5,7 @@ mod files;
 use std::path::Path;
 use std::str::FromStr;
 
-use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
@@ -187,13 +187,10 @@ fn pack(tensor: &Tensor, kind: Kind) -> Result<(Vec<u8>, Option<f32>)> {
 fn unpack(bytes: &[u8], entry: &Entry, scale: Option<f32>) -> Result<Tensor> {
     let dtype = match entry.kind {
         Kind::Blocks(dtype) => {
-            let data = candle_core::quantized::QStorage::from_data(bytes.into(), &Device::Cpu, dtype)?;
+            let data = QStorage::from_data(bytes.into(), &Device::Cpu, dtype)?;
             return Ok(QTensor::new(data, entry.shape.as_slice())?.dequantize(&Device::Cpu)?);
         }
-        kind => DType::try_from(match kind {
-            Kind::Plain(dtype) => dtype,
-            Kind::Blocks(_) => Dtype::F32,
-        })?,
+        Kind::Plain(dtype) => DType::try_from(dtype)?,
     };
     let tensor = Tensor::from_raw_buffer(bytes, dtype, &entry.shape, &Device::Cpu)?.to_dtype(DType::F32)?;
     Ok((tensor * f64::from(scale.unwrap_or(1.0)))?)

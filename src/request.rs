@@ -66,6 +66,8 @@ pub struct Request {
     pub save_latents: Option<PathBuf>,
     /// A file or folder that replaces the model's transformer.
     pub transformer: Option<PathBuf>,
+    /// A file or folder that replaces the second transformer of a model that has two: the one for little noise.
+    pub transformer_2: Option<PathBuf>,
     /// A file or folder that replaces the model's text encoder.
     pub text_encoder: Option<PathBuf>,
     /// A file or folder that replaces the model's autoencoder.

@@ -31,7 +31,7 @@ fn film(bench: &Bench, name: &str, arguments: &[&str]) -> (Vec<u32>, Vec<Vec<u8>
     bench.generate(&[&shared[..], arguments].concat()).worked(&[]);
     let latents = candle_core::safetensors::load(bench.path(&latents), &Device::Cpu).unwrap();
     let latents: Vec<f32> = latents["video"].flatten_all().unwrap().to_vec1().unwrap();
-    let pictures = files(&bench.path(&out)).into_keys().filter(|name| name.ends_with(".png"));
+    let pictures = files(&bench.path(&out)).into_keys().filter(|name| name.starts_with("frame-"));
     let pixels = pictures.map(|picture| read_image(&bench.path(&out).join(picture)).unwrap().data);
     (latents.into_iter().map(f32::to_bits).collect(), pixels.collect())
 }
@@ -137,8 +137,8 @@ fn copied(from: &Path, to: PathBuf) -> String {
 fn files_in_the_wrong_place_are_refused_with_a_reason() {
     let bench = bench();
     let text = "comfy/text_encoders/umt5.safetensors";
-    bench.generate(&["--transformer", text]).refused(2, &["UMT5", "not a transformer"]);
-    bench.generate(&["--vae", "original/diffusion_pytorch_model.safetensors"]).refused(2, &["Wan", "not a vae"]);
+    bench.generate(&["--transformer", text]).refused(1, &["UMT5", "not its `transformer`"]);
+    bench.generate(&["--vae", "original/diffusion_pytorch_model.safetensors"]).refused(1, &["Wan", "not its `vae`"]);
     let second =
         copied(&bench.path("original/diffusion_pytorch_model.safetensors"), bench.path("original/other.safetensors"));
     bench.generate(&["-m", "original"]).refused(2, &["both transformers", "other.safetensors", "--transformer"]);
@@ -148,4 +148,38 @@ fn files_in_the_wrong_place_are_refused_with_a_reason() {
     fs::remove_file(bench.path("original/google/umt5-xxl/tokenizer.json")).unwrap();
     copy(&bench.path("comfy/vae"), &bench.path("original/vae"));
     bench.generate(&["-m", "original"]).refused(1, &["no `tokenizer.json`", "google/umt5-xxl"]);
+}
+
+#[test]
+fn norms_of_llama_cpp_have_their_one_taken_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gemma.safetensors");
+    let names = ["blk.0.attn_q_norm", "blk.0.post_ffw_norm", "blk.0.attn_norm", "output_norm", "blk.0.attn_q"];
+    let row = |name: &str| (format!("{name}.weight"), Tensor::new(&[1.5f32, 0.25], &Device::Cpu).unwrap());
+    candle_core::safetensors::save(&names.iter().map(|name| row(name)).collect::<HashMap<_, _>>(), &path).unwrap();
+    let layout =
+        talkie::weights::keys::recognise(&|name| names.iter().any(|known| name == format!("{known}.weight"))).unwrap();
+    let names = talkie::weights::keys::Names { layout, part: "text_encoder" };
+    let weights = Weights::open_as(&[path], Some(names), &device(), DType::F32).unwrap();
+    let read = |name: &str| weights.f32(name, 2).expect(name).to_vec1::<f32>().unwrap();
+    assert_eq!(read("layers.0.self_attn.q_norm.weight"), [0.5, -0.75]);
+    assert_eq!(read("layers.0.input_layernorm.weight"), [0.5, -0.75]);
+    assert_eq!(read("norm.weight"), [0.5, -0.75]);
+    assert_eq!(read("layers.0.self_attn.q_proj.weight"), [1.5, 0.25], "no norm");
+}
+
+/// The two experts of Wan 2.2 from a folder in which their names say which is which.
+#[test]
+fn two_experts_are_told_apart_by_high_and_low() {
+    let bench = bench();
+    fs::create_dir(bench.path("original/high_noise_model")).unwrap();
+    fs::create_dir(bench.path("original/low_noise_model")).unwrap();
+    let one = bench.path("original/diffusion_pytorch_model.safetensors");
+    copied(&one, bench.path("original/low_noise_model/diffusion_pytorch_model.safetensors"));
+    fs::rename(&one, bench.path("original/high_noise_model/diffusion_pytorch_model.safetensors")).unwrap();
+    let model = Model::open(&bench.path("original")).unwrap();
+    let file = |part: &str| model.component(part).unwrap().files[0].path.to_string_lossy().into_owned();
+    assert!(file("transformer").contains("high_noise_model") && file("transformer_2").contains("low_noise_model"));
+    assert_eq!(model.index["boundary_ratio"], 0.875);
+    bench.generate(&["-m", "original", "-o", "out/pair/"]).worked(&[]);
 }

@@ -134,7 +134,7 @@ fn eight_bits_are_the_nearest() {
     for (byte, pair) in numbers.windows(2).enumerate() {
         let byte = byte as u8;
         assert_eq!(e4m3(pair[0]), byte);
-        assert_eq!(e4m3(-pair[1]), byte + 1 | 128);
+        assert_eq!(e4m3(-pair[1]), (byte + 1) | 128);
         let middle = f32::midpoint(pair[0], pair[1]);
         assert_eq!(e4m3(middle), byte + byte % 2, "the even one of two that are as near");
         assert_eq!(e4m3(middle * 0.999), byte);

@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use talkie::ltx;
 use talkie::model::Model;
-use talkie::weights::keys::{LTX, Place};
+use talkie::weights::keys::{LTX, LTX_ALONE, Place};
 
 use crate::support::command::{Bench, Done, Plain};
 use crate::support::fixture;
@@ -100,6 +100,13 @@ fn single_names_are_one_to_one_and_complete() {
         let mut found = BTreeSet::new();
         for (name, place) in layout["tensors"].as_object().unwrap() {
             let Place::Of(part, key) = LTX.place(name) else { panic!("{folder}: `{name}` has no place") };
+            if let Some(alone) = name.strip_prefix("model.diffusion_model.") {
+                assert_eq!(
+                    LTX_ALONE.place(alone),
+                    Place::Of(part, key.clone()),
+                    "{folder}: `{alone}` in a file of its own"
+                );
+            }
             assert_eq!(format!("{part}/{key}"), place.as_str().unwrap(), "{folder}: {name}");
             assert!(found.insert((part, key)), "{folder}: `{name}` is not the first with its name");
         }

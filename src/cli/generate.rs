@@ -62,6 +62,9 @@ pub(super) struct Args {
     /// Other weights for the transformer: a safetensors, GGUF or .pth file, or a folder like the model's own
     #[arg(long, value_name = "FILE")]
     transformer: Option<PathBuf>,
+    /// The same for the second of two transformers, the one for little noise
+    #[arg(long, value_name = "FILE")]
+    transformer_2: Option<PathBuf>,
     /// Other weights for the text encoder; for a model in one file, the folder of Gemma 3 with its tokenizer
     #[arg(long, value_name = "FILE")]
     text_encoder: Option<PathBuf>,
@@ -133,6 +136,7 @@ fn request(args: &Args) -> Result<Request> {
         noise: absolute(args.noise.as_ref())?,
         save_latents: absolute(args.save_latents.as_ref())?,
         transformer: absolute(args.transformer.as_ref())?,
+        transformer_2: absolute(args.transformer_2.as_ref())?,
         text_encoder: absolute(args.text_encoder.as_ref())?,
         vae: absolute(common.vae.as_ref())?,
         loras: args.loras.iter().map(whole_path).collect::<Result<_>>()?,

@@ -51,10 +51,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 fn part(args: &Args) -> Result<Component> {
     let path = Path::new(&args.model);
-    if path.is_file() {
-        if let Some(part) = Component::of_file(path, &args.part)? {
-            return Ok(part);
-        }
+    let alone = if path.is_file() { Component::of_file(path, &args.part)? } else { None };
+    if let Some(part) = alone {
+        return Ok(part);
     }
     let mut show = Show::new(false, None)?;
     let mut sink = |event: &Event| show.event(event);

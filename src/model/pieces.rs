@@ -77,8 +77,8 @@ pub(super) fn names(path: &Path, part: &str) -> Result<Option<Names>> {
     let Some(layout) = keys::recognise(&|name| file.contains(name)) else { return Ok(None) };
     match layout.parts.iter().find(|other| part.starts_with(other.name)) {
         Some(found) => Names { layout, part: found.name }.check(&file, path).map(Some),
-        None => Err(Error::usage(format!(
-            "this is {} of {}, not a {part}: {}",
+        None => Err(Error::failed(format!(
+            "this file holds the `{}` of a model ({}), not its `{part}`: {}",
             layout.parts[0].name,
             layout.title,
             path.display()

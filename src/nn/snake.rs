@@ -41,8 +41,12 @@ impl Snake {
     /// - output: the same, in the type of `xs`; computed in f32
     ///
     /// # Errors
-    /// Those of candle.
+    /// Other channels, and those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let channels = self.alpha.len();
+        if xs.dims().last() != Some(&channels) {
+            candle_core::bail!("an activation of {channels} channels cannot take {:?}", xs.dims());
+        }
         let wide = xs.to_dtype(DType::F32)?;
         let row = |values: &[f32]| Tensor::new(values, xs.device());
         let wave = wide.broadcast_mul(&row(&self.alpha)?)?.sin()?.sqr()?.broadcast_mul(&row(&self.inverse)?)?;

@@ -41,9 +41,11 @@ impl File {
             let advice =
                 cause.advice().unwrap_or("fetch the file again: a download that broke off is the usual reason");
             let advice = advice.to_owned();
-            Error::failed(format!("{} is not a {format} file that talkie reads", path.display()))
-                .because(cause)
-                .hint(advice)
+            let what = match format {
+                "safetensors" => format!("{} is not a whole safetensors file", path.display()),
+                _ => format!("cannot read {} as {format}", path.display()),
+            };
+            Error::failed(what).because(cause).hint(advice)
         })?;
         Ok(Self { path: path.to_owned(), map: Arc::new(map), tensors, words })
     }

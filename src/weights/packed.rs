@@ -152,7 +152,7 @@ impl Packed {
         let mut wide = vec![0.0; end - begin];
         match self.kind {
             // Blocks run over the ends of rows where a matrix was flattened.
-            Kind::Blocks(dtype) if self.columns % dtype.block_size() != 0 => {
+            Kind::Blocks(dtype) if !self.columns.is_multiple_of(dtype.block_size()) => {
                 let mut whole = vec![0.0; self.rows * self.columns];
                 from_blocks(bytes, dtype, &mut whole)?;
                 wide.copy_from_slice(&whole[begin..end]);

@@ -39,6 +39,8 @@ def write(out: Path, latents: dict, film, video, audio, vocoder) -> None:
     pipeline.save_pretrained(part)
     _mark(part / "model_index.json")
     _full_precision(part / "text_encoder" / "config.json")
+    for config in part.glob("*/config.json"):
+        _nowhere(config)
     (part / "vocabulary.txt").write_text("".join(f"{word}\n" for word in vocabulary()))
     out.mkdir(parents=True, exist_ok=True)
     for item in part.iterdir():
@@ -53,6 +55,13 @@ def _mark(index: Path) -> None:
     """By this talkie knows the folder, wherever it lies and whatever it is called."""
     values = json.loads(index.read_text())
     index.write_text(json.dumps(values | {"_talkie": "toybox"}, indent=2) + "\n")
+
+
+def _nowhere(config: Path) -> None:
+    """Where a part was read from, when it was, is nobody's business."""
+    values = json.loads(config.read_text())
+    if values.pop("_name_or_path", None):
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
 def _full_precision(config: Path) -> None:

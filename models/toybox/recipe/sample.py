@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--films", type=int, default=0, help="how many; all where nothing is said")
     parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=8)
     arguments = parser.parse_args()

@@ -18,7 +18,7 @@ pub const LTX: Layout = Layout {
                 ("text_embedding_projection.video_aggregate_embed.", "video_text_proj_in."),
                 ("text_embedding_projection.audio_aggregate_embed.", "audio_text_proj_in."),
             ],
-            words: &[("transformer_1d_blocks", "transformer_blocks"), ("q_norm", "norm_q"), ("k_norm", "norm_k")],
+            words: LTX_CONNECTORS,
         },
         Part { name: "vae", prefixes: &[("vae.", "")], words: LTX_VAE },
         Part { name: "audio_vae", prefixes: &[("audio_vae.", "")], words: STATISTICS },
@@ -42,6 +42,30 @@ pub const LTX: Layout = Layout {
     ],
     raised: &[],
 };
+
+/// The transformer of LTX-2 and LTX-2.3 in a file of its own, as GGUF files have it: the same names without what stands before
+/// them in the one file, and the connectors with it where the file has them.
+pub const LTX_ALONE: Layout = Layout {
+    title: "the transformer of LTX-2",
+    marks: &["audio_patchify_proj.weight", "transformer_blocks.0.audio_to_video_attn.to_q.weight"],
+    outer: &[],
+    parts: &[
+        Part { name: "transformer", prefixes: &[("", "")], words: LTX_TRANSFORMER },
+        Part {
+            name: "connectors",
+            prefixes: &[
+                ("video_embeddings_connector.", "video_connector."),
+                ("audio_embeddings_connector.", "audio_connector."),
+            ],
+            words: LTX_CONNECTORS,
+        },
+    ],
+    unused: &["scaled_fp8"],
+    raised: &[],
+};
+
+const LTX_CONNECTORS: &[(&str, &str)] =
+    &[("transformer_1d_blocks", "transformer_blocks"), ("q_norm", "norm_q"), ("k_norm", "norm_k")];
 
 const LTX_TRANSFORMER: &[(&str, &str)] = &[
     ("patchify_proj", "proj_in"),

@@ -9,13 +9,14 @@ mod t5;
 mod wan;
 
 pub use gemma::{GEMMA3, GEMMA3_LLAMA};
-pub use ltx::LTX;
+pub use ltx::{LTX, LTX_ALONE};
 pub use t5::{UMT5_COMFY, UMT5_LLAMA, UMT5_ORIGINAL};
 pub use wan::{WAN_TRANSFORMER, WAN_TRANSFORMER_DIFFUSERS, WAN_VAE, WAN_VAE_2_2, WAN_VAE_DIFFUSERS};
 
 /// Every layout that is known. No file is of two of them.
 pub const LAYOUTS: &[&Layout] = &[
     &LTX,
+    &LTX_ALONE,
     &WAN_TRANSFORMER,
     &WAN_TRANSFORMER_DIFFUSERS,
     &WAN_VAE,
