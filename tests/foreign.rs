@@ -22,13 +22,7 @@ use talkie::weights::Header;
 use talkie::{device, error, latents, request};
 
 use crate::support::command::{Bench, floats, write_tensors};
-use crate::support::fixture;
-
-/// So many cases, or `TALKIE_TEST_TIMES` as many.
-fn cases(cases: u32) -> ProptestConfig {
-    let times = std::env::var("TALKIE_TEST_TIMES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
-    ProptestConfig { cases: cases * times, failure_persistence: None, ..ProptestConfig::default() }
-}
+use crate::support::{cases, fixture};
 
 /// One thing that happens to bytes: where, what, and how much.
 type Damage = (f64, u8, u8);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use talkie::weights::keys::{self, Layout, Names, Place, recognise};
 
-use crate::support::fixture;
+use crate::support::{cases, fixture};
 
 /// The lists under `keys/`: of which layout they are, and of which the names are that it makes of them.
 const LISTS: [(&str, &Layout, &Layout); 11] = [
@@ -176,7 +176,7 @@ fn norms_of_llama_have_one_added() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn names_of_nothing_are_of_no_layout(

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use safetensors::SafeTensors;
 use talkie::weights::pth::parse;
 
-use crate::support::fixture;
+use crate::support::{cases, fixture};
 use craft::{Zip, dict, pickle, tensor, text};
 
 fn read(name: &str) -> Vec<u8> {
@@ -262,7 +262,7 @@ fn damaged(mut bytes: Vec<u8>, damages: &[(usize, usize, u8, u8)]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(3000))]
 
     #[test]
     fn damaged_files_are_harmless(

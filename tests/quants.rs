@@ -9,7 +9,7 @@ use talkie::nn::Linear;
 use talkie::nn::embed::Embedding;
 use talkie::weights::{Weights, gguf};
 
-use crate::support::{device, fixture, relative_l2, tensors};
+use crate::support::{cases, device, fixture, relative_l2, tensors};
 
 fn open(file: &str) -> Weights {
     Weights::open(&[fixture("quants").join(file)], &device(), DType::F32).expect(file)
@@ -140,7 +140,7 @@ fn a_gguf_file_that_is_not_one_is_refused_with_a_reason() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(3000))]
 
     #[test]
     fn no_damage_to_a_gguf_header_makes_it_panic_or_leave_the_file(

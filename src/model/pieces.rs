@@ -1,6 +1,8 @@
 //! A folder of pieces: Wan's networks in files of their own, as its authors, ComfyUI and others pass them on. Each file is
 //! recognised by what is in it.
 
+mod config;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,7 @@ use super::{Component, Model, WeightFile, folder};
 use crate::catalogue::{self, Entry};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
-use crate::weights::keys::{self, Layout, Names, Place, WAN_VAE_2_2};
+use crate::weights::keys::{self, Names, Place};
 
 /// How the names of files of weights end.
 pub(super) const ENDINGS: [&str; 4] = [".safetensors", ".gguf", ".pth", ".pt"];
@@ -46,16 +48,16 @@ pub(super) fn open(folder: &Path) -> Result<Option<Model>> {
         <[Piece; 1]>::try_from(found).map(|[piece]| piece).map_err(|found| amount(folder, part, &found))
     };
     let (vae, text) = (one("vae")?, one("text_encoder")?);
-    let shape = transformer_config(&experts[0], folder)?;
+    let shape = config::transformer(&experts[0], folder)?;
     let entry = catalogue::find(likeness(&shape, experts.len()))?;
     let mut components = vec![
         tokenizer(folder)?,
         scheduler(folder, &entry),
-        text.component("text_encoder", "UMT5EncoderModel", text_config(&text)?)?,
-        vae.component("vae", "AutoencoderKLWan", vae_config(&vae)?)?,
+        text.component("text_encoder", "UMT5EncoderModel", config::text(&text)?)?,
+        vae.component("vae", "AutoencoderKLWan", config::vae(&vae)?)?,
     ];
     for (name, piece) in ["transformer", "transformer_2"].into_iter().zip(&experts) {
-        components.push(piece.component(name, "WanTransformer3DModel", transformer_config(piece, folder)?)?);
+        components.push(piece.component(name, "WanTransformer3DModel", config::transformer(piece, folder)?)?);
     }
     let pipeline = entry.pipeline.clone();
     Ok(Some(Model {
@@ -76,7 +78,7 @@ pub(super) fn names(path: &Path, part: &str) -> Result<Option<Names>> {
     let file = Weights::open(&[path.to_owned()], &Device::Cpu, DType::F32)?;
     let Some(layout) = keys::recognise(&|name| file.contains(name)) else { return Ok(None) };
     match layout.parts.iter().find(|other| part.starts_with(other.name)) {
-        Some(found) => Names { layout, part: found.name }.check(&file, path).map(Some),
+        Some(found) => check(Names { layout, part: found.name }, &file, path).map(Some),
         None => Err(Error::failed(format!(
             "this file holds the `{}` of a model ({}), not its `{part}`: {}",
             layout.parts[0].name,
@@ -105,18 +107,13 @@ impl Component {
     }
 }
 
-impl Names {
-    /// Itself, where everything in a file has a place in the layout.
-    fn check(self, file: &Weights, path: &Path) -> Result<Self> {
-        let foreign = file.tensors().find(|(name, _)| self.layout.place(name) == Place::Foreign);
-        match foreign {
-            None => Ok(self),
-            Some((name, _)) => Err(Error::failed(format!(
-                "`{name}` belongs to no part of {}, in {}",
-                self.layout.title,
-                path.display()
-            ))
-            .hint("the file is of a variant that talkie does not run: `talkie models` lists those that it does")),
+/// Refuses a file in which something has no place in its layout.
+fn check(names: Names, file: &Weights, path: &Path) -> Result<Names> {
+    match file.tensors().find(|(name, _)| names.layout.place(name) == Place::Foreign) {
+        None => Ok(names),
+        Some((name, _)) => {
+            Err(Error::failed(format!("`{name}` belongs to no part of {}, in {}", names.layout.title, path.display()))
+                .hint("the file is of a variant that talkie does not run: `talkie models` lists those that it does"))
         }
     }
 }
@@ -126,7 +123,7 @@ impl Piece {
         let files = Weights::open(&paths, &Device::Cpu, DType::F32)?;
         let Some(layout) = keys::recognise(&|name| files.contains(name)) else { return Ok(None) };
         let [part] = layout.parts else { return Ok(None) };
-        let names = Names { layout, part: part.name }.check(&files, &paths[0])?;
+        let names = check(Names { layout, part: part.name }, &files, &paths[0])?;
         let shapes = files.shapes().filter_map(|(name, shape)| Some((names.of(&name)?, shape))).collect();
         Ok(Some(Self { paths, names, shapes }))
     }
@@ -236,76 +233,6 @@ fn likeness(transformer: &Map<String, Value>, experts: usize) -> &'static str {
         (false, _, 48) => "wan2.2-ti2v-5b",
         _ if of("num_layers") >= 40 => "wan2.1-t2v-14b",
         _ => "wan2.1-t2v-1.3b",
-    }
-}
-
-/// The shape of a transformer from its tensors. How many heads share its width they do not say: that is in the
-/// `config.json` of its authors or, without, as in all releases: 128 channels each.
-fn transformer_config(piece: &Piece, folder: &Path) -> Result<Map<String, Value>> {
-    let dim = piece.side("patch_embedding.weight", 0)?;
-    let patch: usize = (2..5).map(|side| piece.side("patch_embedding.weight", side)).product::<Result<_>>()?;
-    let beside = [piece.paths[0].with_file_name("config.json"), folder.join("config.json")];
-    let told = beside.iter().find(|path| path.is_file()).map(|path| folder::read_json(path)).transpose()?;
-    let heads = told.as_ref().and_then(|config| config.get("num_heads")).and_then(Value::as_u64);
-    let heads = heads.map_or(dim / 128, |heads| heads as usize);
-    if heads == 0 || dim % heads != 0 {
-        return Err(Error::failed(format!("{heads} heads cannot share {dim} channels: {}", piece.paths[0].display()))
-            .hint(
-                "put the `config.json` of its authors beside the file, or name a folder of the same shape with `-m`",
-            ));
-    }
-    let mut config = json!({
-        "num_attention_heads": heads,
-        "attention_head_dim": dim / heads,
-        "in_channels": piece.side("patch_embedding.weight", 1)?,
-        "out_channels": piece.side("proj_out.weight", 0)? / patch.max(1),
-        "freq_dim": piece.side("condition_embedder.time_embedder.linear_1.weight", 1)?,
-        "text_dim": piece.side("condition_embedder.text_embedder.linear_1.weight", 1)?,
-        "ffn_dim": piece.side("blocks.0.ffn.net.0.proj.weight", 0)?,
-        "num_layers": piece.count("blocks."),
-    });
-    if piece.shapes.contains_key("condition_embedder.image_embedder.norm1.weight") {
-        config["image_dim"] = json!(piece.side("condition_embedder.image_embedder.norm1.weight", 0)?);
-    }
-    object(config)
-}
-
-/// The shape of an autoencoder from its tensors; the rest is that of the release.
-fn vae_config(piece: &Piece) -> Result<Map<String, Value>> {
-    let later = std::ptr::eq::<Layout>(piece.names.layout, &WAN_VAE_2_2) || piece.side("quant_conv.weight", 0)? == 96;
-    let release = catalogue::find(if later { "wan2.2-ti2v-5b" } else { "wan2.1-t2v-1.3b" })?;
-    let mut config = release.components.get("vae").map(|vae| vae.config.clone()).unwrap_or_default();
-    let base = piece.side("encoder.conv_in.weight", 0)?;
-    let levels = config.get("dim_mult").and_then(Value::as_array).and_then(|all| all.last()?.as_u64()).unwrap_or(4);
-    let decoder = piece.side("decoder.conv_in.weight", 0)? / levels.max(1) as usize;
-    config.insert("base_dim".into(), json!(base));
-    config.insert("decoder_base_dim".into(), json!(decoder));
-    config.insert("z_dim".into(), json!(piece.side("post_quant_conv.weight", 0)?));
-    config.insert("num_res_blocks".into(), json!(piece.count("decoder.up_blocks.0.resnets.").saturating_sub(1)));
-    Ok(config)
-}
-
-/// The shape of a text encoder from its tensors.
-fn text_config(piece: &Piece) -> Result<Map<String, Value>> {
-    let first = "encoder.block.0.layer.0.SelfAttention";
-    let table = format!("{first}.relative_attention_bias.weight");
-    let (inner, heads) = (piece.side(&format!("{first}.q.weight"), 0)?, piece.side(&table, 1)?);
-    object(json!({
-        "model_type": "umt5",
-        "vocab_size": piece.side("shared.weight", 0)?,
-        "d_model": piece.side("shared.weight", 1)?,
-        "d_kv": inner / heads.max(1),
-        "d_ff": piece.side("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 0)?,
-        "num_layers": piece.count("encoder.block."),
-        "num_heads": heads,
-        "relative_attention_num_buckets": piece.side(&table, 0)?,
-    }))
-}
-
-fn object(value: Value) -> Result<Map<String, Value>> {
-    match value {
-        Value::Object(map) => Ok(map),
-        _ => Err(Error::failed("a configuration is an object")),
     }
 }
 

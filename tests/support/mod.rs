@@ -8,6 +8,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use candle_core::{DType, Device, Tensor};
+use proptest::prelude::ProptestConfig;
+
+/// So many cases of a property, or `TALKIE_TEST_TIMES` as many.
+pub fn cases(cases: u32) -> ProptestConfig {
+    let times = std::env::var("TALKIE_TEST_TIMES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    ProptestConfig { cases: cases * times, failure_persistence: None, ..ProptestConfig::default() }
+}
 
 /// A file or folder under `tests/fixtures`.
 pub fn fixture(path: &str) -> PathBuf {
