@@ -176,16 +176,20 @@ impl Known {
     }
 
     fn hash(&mut self, role: &str, path: &Path) -> Result<HashedFile> {
-        let failed = || format!("cannot read {}", path.display());
-        let metadata = std::fs::metadata(path).context(failed)?;
-        let real = path.canonicalize().context(failed)?;
+        let failed = |cause| {
+            Error::failed(format!("cannot read {}", path.display()))
+                .because(cause)
+                .hint("put the file back where it was: the film says what it was made from")
+        };
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        let real = path.canonicalize().map_err(failed)?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         let key = format!("{}|{}|{}", real.display(), metadata.len(), modified.unwrap_or_default().as_nanos());
         let sha256 = match blob_hash(&real).or_else(|| self.hashes.get(&key).cloned()) {
             Some(hash) => hash,
             None => {
-                let hash = sha256(&real).context(failed)?;
+                let hash = sha256(&real).map_err(failed)?;
                 self.hashes.insert(key, hash.clone());
                 self.changed = true;
                 hash
