@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use candle_core::{DType, Tensor};
 use serde_json::Value;
 use talkie::ltx::config::Config;
+use talkie::ltx::fold::Folded;
 use talkie::ltx::positions::{Grid, Positions};
 use talkie::ltx::transformer::{Inputs, Pass, Timesteps, Transformer};
 use talkie::weights::Weights;
@@ -48,13 +49,13 @@ impl<'a> Case<'a> {
         self.tensors[key].to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    fn forward(&self, timesteps: Timesteps, text_mask: Option<&Tensor>, pass: &Pass) -> [Tensor; 2] {
+    fn forward(&self, timesteps: Timesteps, text_counts: Option<&Tensor>, pass: &Pass) -> [Tensor; 2] {
         let inputs = Inputs {
             video: &self.tensors["hidden_states"],
             audio: &self.tensors["audio_hidden_states"],
             video_text: &self.tensors["encoder_hidden_states"],
             audio_text: &self.tensors["audio_encoder_hidden_states"],
-            text_mask,
+            text_counts,
             timesteps,
             positions: &self.positions,
         };
@@ -145,6 +146,34 @@ fn check_shape(name: &str) {
 }
 
 #[test]
+fn ltx_equal_rows_of_a_text_are_one_that_counts_as_often() {
+    let mut case =
+        Case::open("ltx23", fixture("ltx23/transformer"), &reference("ltx23")["transformer"], "transformer.");
+    let timesteps = Timesteps { video: &[700.0], audio: &[700.0], sigma: 700.0, audio_sigma: 700.0 };
+    for key in ["encoder_hidden_states", "audio_encoder_hidden_states"] {
+        // A prompt of three rows, and two registers over and over.
+        let rows = case.tensors[key].dim(1).unwrap();
+        let ids: Vec<u32> = (0..64).map(|row: u32| if row < 3 { row } else { 3 + row % 2 }).collect();
+        assert!(rows >= 5, "{rows} rows");
+        let ids = Tensor::new(ids, &device()).unwrap();
+        let long = case.tensors[key].index_select(&ids, 1).unwrap();
+        case.tensors.insert(key.to_owned(), long);
+    }
+    let plain = case.forward(timesteps, None, &Pass::default());
+    let text = ["encoder_hidden_states", "audio_encoder_hidden_states"].map(|key| case.tensors[key].clone());
+    let Folded { video, audio, counts } = Folded::of(&text[0], &text[1]).expect("rows");
+    assert_eq!((video.dim(1).unwrap(), audio.dim(1).unwrap()), (5, 5));
+    case.tensors.insert("encoder_hidden_states".to_owned(), video.clone());
+    case.tensors.insert("audio_encoder_hidden_states".to_owned(), audio.clone());
+    let folded = case.forward(timesteps, counts.as_ref(), &Pass::default());
+    for (folded, plain) in folded.iter().zip(&plain) {
+        let error = relative_l2(folded, plain);
+        assert!(error < 1e-6, "{error:e}");
+    }
+    assert!(Folded::of(&video, &audio).unwrap().counts.is_none(), "no two rows are equal");
+}
+
+#[test]
 fn ltx_streams_of_different_shapes_forward() {
     check_shape("ltx/mixed");
 }
@@ -193,7 +222,7 @@ fn ltx_inputs_that_do_not_fit_are_refused() {
         audio: &case.tensors["audio_hidden_states"],
         video_text: &case.tensors["encoder_hidden_states"],
         audio_text: &case.tensors["audio_encoder_hidden_states"],
-        text_mask: None,
+        text_counts: None,
         timesteps: Timesteps { video: &[1.0], audio: &[1.0], sigma: 1.0, audio_sigma: 1.0 },
         positions: &case.positions,
     };
@@ -207,7 +236,7 @@ fn ltx_inputs_that_do_not_fit_are_refused() {
     refused(Inputs { video: &inputs.video.squeeze(0).unwrap(), ..inputs }, "video tokens of shape [12, 8]");
     refused(Inputs { video_text: inputs.audio_text, ..inputs }, "video tokens");
     refused(Inputs { audio_text: &inputs.audio_text.squeeze(0).unwrap(), ..inputs }, "audio tokens");
-    refused(Inputs { text_mask: Some(inputs.video), ..inputs }, "video tokens");
+    refused(Inputs { text_counts: Some(inputs.video), ..inputs }, "video tokens");
     let none = Timesteps { video: &[], ..inputs.timesteps };
     refused(Inputs { timesteps: none, ..inputs }, "video tokens of shape [1, 12, 8] with 0 timesteps");
     let two = Timesteps { audio: &[1.0, 2.0], ..inputs.timesteps };

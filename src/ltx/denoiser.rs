@@ -1,9 +1,11 @@
 //! The transformer as the denoising loop sees it: latents in, velocities out.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, TensorId};
 
+use super::fold::Folded;
 use super::pack;
 use super::positions::{Grid, Positions};
 use super::transformer::{self, Inputs, Timesteps, Transformer};
@@ -22,6 +24,8 @@ pub(super) struct Expert {
     dtype: DType,
     /// The rotary tables of the film at hand. They are the same at every step.
     positions: RefCell<Option<(Grid, Positions)>>,
+    /// The prompts at hand, by their rows for the pictures.
+    texts: RefCell<HashMap<TensorId, Folded>>,
 }
 
 impl Expert {
@@ -33,7 +37,8 @@ impl Expert {
             cross_timestep: plan.cross_timestep,
             device: compute.device.clone(),
             dtype: compute.dtype,
-            positions: RefCell::new(None),
+            positions: RefCell::default(),
+            texts: RefCell::default(),
         }
     }
 
@@ -48,14 +53,28 @@ impl Expert {
     }
 }
 
+impl Expert {
+    /// What the transformer is told of a prompt. The same tensors come at every step.
+    fn text(&self, text: &Embedding) -> Result<Folded> {
+        let audio = text.audio.as_ref().ok_or_else(|| lacks("embedding of the prompt"))?;
+        if let Some(folded) = self.texts.borrow().get(&text.video.id()) {
+            return Ok(folded.clone());
+        }
+        let folded = Folded::of(&text.video.to_dtype(self.dtype)?, &audio.to_dtype(self.dtype)?)?;
+        self.texts.borrow_mut().insert(text.video.id(), folded.clone());
+        Ok(folded)
+    }
+}
+
+fn lacks(what: &str) -> Error {
+    Error::failed(format!("the run has no {what} for the sound"))
+        .hint("its folder is damaged: start the run again with `talkie generate`")
+}
+
 impl Denoiser for Expert {
     fn velocity(&self, at: Point<'_>, text: &Embedding, pass: Pass) -> Result<Latents> {
-        let lacks = |what: &str| {
-            Error::failed(format!("the run has no {what} for the sound"))
-                .hint("its folder is damaged: start the run again with `talkie generate`")
-        };
         let audio = at.latents.audio.as_ref().ok_or_else(|| lacks("latents"))?;
-        let audio_text = text.audio.as_ref().ok_or_else(|| lacks("embedding of the prompt"))?;
+        let text = self.text(text)?;
         let (_, _, frames, height, width) = at.latents.video.dims5()?;
         let video = [frames, height, width];
         let positions = self.positions(Grid { video, fps: self.fps, audio: audio.dim(1)? })?;
@@ -70,9 +89,9 @@ impl Denoiser for Expert {
         let inputs = Inputs {
             video: &pack::video_tokens(&at.latents.video)?.to_dtype(self.dtype)?,
             audio: &audio.to_dtype(self.dtype)?,
-            video_text: &text.video.to_dtype(self.dtype)?,
-            audio_text: &audio_text.to_dtype(self.dtype)?,
-            text_mask: None,
+            video_text: &text.video,
+            audio_text: &text.audio,
+            text_counts: text.counts.as_ref(),
             timesteps: Timesteps {
                 video: &timesteps,
                 audio: &[at.timestep],

@@ -6,6 +6,7 @@ mod block;
 pub mod config;
 pub mod connectors;
 mod denoiser;
+pub mod fold;
 mod memory;
 pub mod pack;
 pub mod positions;

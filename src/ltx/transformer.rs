@@ -27,8 +27,8 @@ pub struct Inputs<'a> {
     pub video_text: &'a Tensor,
     /// The text for the audio.
     pub audio_text: &'a Tensor,
-    /// Rows of both texts that are attended to, where that is not all of them: (1, rows), ones and zeros.
-    pub text_mask: Option<&'a Tensor>,
+    /// How many rows each row of both texts stands for (1, rows): 0 where it is not attended to. Otherwise each for itself.
+    pub text_counts: Option<&'a Tensor>,
     /// Timesteps, in [0, 1000].
     pub timesteps: Timesteps<'a>,
     /// Where the tokens are.
@@ -188,7 +188,7 @@ impl Transformer {
         let runs = [Runs::new(video, inputs.video.dim(1)?), Runs::new(audio, inputs.audio.dim(1)?)];
         let other = [Runs::new(&[audio_sigma], runs[0].total()), Runs::new(&[sigma], runs[1].total())];
         let cross = if cross_timestep { &other } else { &runs };
-        let bias = inputs.text_mask.map(|mask| self.text_bias(mask)).transpose()?;
+        let bias = inputs.text_counts.map(|counts| self.text_bias(counts)).transpose()?;
         let text = |text: &Tensor| text.to_dtype(self.dtype);
         let times = self.video.clock.forward(&runs[0], &cross[0], sigma, &self.device)?;
         let video = self.video.given(times, &text(inputs.video_text)?, bias.as_ref(), &inputs.positions.video)?;
@@ -197,9 +197,9 @@ impl Transformer {
         Ok([video, audio])
     }
 
-    /// Ones and zeros (1, rows) as what is added to scores: (1, 1, 1, rows).
-    fn text_bias(&self, mask: &Tensor) -> Result<Tensor> {
-        let bias = (mask.to_dtype(DType::F32)?.affine(1e4, -1e4))?;
+    /// Numbers of rows (1, rows) as what is added to scores (1, 1, 1, rows): their logarithms, of 0 the reference's -10,000.
+    fn text_bias(&self, counts: &Tensor) -> Result<Tensor> {
+        let bias = counts.to_dtype(DType::F32)?.log()?.maximum(-1e4)?;
         Ok(bias.to_dtype(self.dtype)?.unsqueeze(1)?.unsqueeze(1)?)
     }
 
@@ -214,7 +214,7 @@ impl Transformer {
             let (n, rows) = (side.own.tokens()?, text.dim(1)?);
             let fits = tokens.dims() == [1, n, ends.stream.inputs]
                 && text.dims() == [1, rows, ends.stream.text]
-                && inputs.text_mask.is_none_or(|mask| mask.dims() == [1, rows])
+                && inputs.text_counts.is_none_or(|counts| counts.dims() == [1, rows])
                 && (timesteps == 1 || timesteps == n);
             if !fits {
                 return Err(Error::failed(format!(
