@@ -105,6 +105,28 @@ fn the_command_adds_them_and_says_so_in_the_recipe() {
 }
 
 #[test]
+fn a_film_is_planned_before_its_model_is_here() {
+    let bench = Bench::new("layouts/diffusers");
+    copy(&fixture("loras"), &bench.path("loras"));
+    let plan = [
+        "generate",
+        "a fox",
+        "-m",
+        "wan2.2-t2v-a14b",
+        "--lora",
+        "loras/high-noise.safetensors",
+        "--memory",
+        "900GB",
+        "--plan",
+    ];
+    std::fs::copy(bench.path("loras/peft.safetensors"), bench.path("loras/high-noise.safetensors")).unwrap();
+    let done = bench.run(&plan);
+    done.worked(&[]);
+    assert!(done.stdout.contains("LoRA high-noise.safetensors: whether it fits the `transformer` is seen"), "{done}");
+    assert!(!done.stdout.contains("fits the `transformer_2`"), "it is for one of the two: {done}");
+}
+
+#[test]
 fn what_does_not_fit_is_refused_with_a_reason() {
     let bench = Bench::new("layouts/diffusers");
     copy(&fixture("loras"), &bench.path("loras"));

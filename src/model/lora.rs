@@ -24,6 +24,12 @@ impl Model {
             _ => false,
         };
         for part in self.components.iter_mut().filter(|part| wanted(part)) {
+            // A plan before the model was fetched.
+            if part.files.iter().any(|file| !file.path.is_file()) {
+                self.notes.push(format!("LoRA {name}: whether it fits the `{}` is seen once that is here", part.name));
+                part.loras.push(lora.clone());
+                continue;
+            }
             let (_, fit) = part.weights(&Device::Cpu, DType::F32)?.with_lora(&lora.path, lora.strength)?;
             if fit.used == 0 {
                 let first = fit.foreign.first().map_or_else(String::new, |first| format!(", such as `{first}`"));
