@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::Component;
 use crate::part::Part;
 use crate::weights::keys::{Layout, UMT5_COMFY, UMT5_LLAMA, WAN_TRANSFORMER};
-use crate::weights::{Kind, Weights, e4m3};
+use crate::weights::{Kind, Weights, e4m3, is_beside};
 
 /// What is never stored in fewer bits: it is small, and everything depends on it. By words in diffusers' names; the last
 /// layer has no other word before its own.
@@ -90,9 +90,8 @@ pub fn quantize(part: &Component, target: Target, output: &Path, on_tensor: &mut
     let (layout, architecture) = names(part, target)?;
     let weights = part.weights(&Device::Cpu, DType::F32)?;
     let entries = entries(&weights, layout, target)?;
-    let mut file = files::Writer::new(target, architecture, &entries)?;
     let whole = Part::file(output)?;
-    file.begin(whole.path())?;
+    let mut file = files::Writer::begin(whole.path(), target, architecture, &entries)?;
     for entry in &entries {
         let tensor = weights.f32(&entry.names[0], entry.shape.as_slice())?;
         let (bytes, scale) = pack(&tensor, entry.kind)?;
@@ -126,10 +125,7 @@ fn entries(weights: &Weights, layout: &'static Layout, target: Target) -> Result
         Ok(Entry { names: [name.clone(), theirs], shape: stored.shape.clone(), kind })
     };
     // What lies beside weights of eight bits goes with them.
-    let weight = |name: &str| {
-        !["scale_weight", "weight_scale", "scaled_fp8", "scale_input"].iter().any(|end| name.ends_with(end))
-    };
-    weights.tensors().filter(|(name, _)| weight(name)).map(entry).collect()
+    weights.tensors().filter(|(name, _)| !is_beside(name)).map(entry).collect()
 }
 
 /// How a tensor is to be stored.

@@ -37,8 +37,8 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
             return Ok(model);
         }
         return Err(Error::failed(format!("no `model_index.json` in {}", folder.display())).hint(
-            "talkie reads folders in diffusers' layout, as those of Wan and LTX-2 whose names end in `-Diffusers`; `talkie models` \
-             lists repositories",
+            "talkie reads folders in diffusers' layout, as those of Wan and LTX-2 whose names end in `-Diffusers`, and folders with \
+             Wan's transformer, text encoder and autoencoder in files of their own; `talkie models` lists repositories",
         ));
     }
     let index = read_json(&path)?;

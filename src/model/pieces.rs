@@ -48,16 +48,16 @@ pub(super) fn open(folder: &Path) -> Result<Option<Model>> {
         <[Piece; 1]>::try_from(found).map(|[piece]| piece).map_err(|found| amount(folder, part, &found))
     };
     let (vae, text) = (one("vae")?, one("text_encoder")?);
-    let shape = config::transformer(&experts[0], folder)?;
-    let entry = catalogue::find(likeness(&shape, experts.len()))?;
+    let shapes = experts.iter().map(|piece| config::transformer(piece, folder)).collect::<Result<Vec<_>>>()?;
+    let entry = catalogue::find(likeness(&shapes[0], shapes.len()))?;
     let mut components = vec![
         tokenizer(folder)?,
         scheduler(folder, &entry),
         text.component("text_encoder", "UMT5EncoderModel", config::text(&text)?)?,
         vae.component("vae", "AutoencoderKLWan", config::vae(&vae)?)?,
     ];
-    for (name, piece) in ["transformer", "transformer_2"].into_iter().zip(&experts) {
-        components.push(piece.component(name, "WanTransformer3DModel", config::transformer(piece, folder)?)?);
+    for (name, (piece, shape)) in ["transformer", "transformer_2"].into_iter().zip(experts.iter().zip(shapes)) {
+        components.push(piece.component(name, "WanTransformer3DModel", shape)?);
     }
     let pipeline = entry.pipeline.clone();
     Ok(Some(Model {
@@ -69,8 +69,8 @@ pub(super) fn open(folder: &Path) -> Result<Option<Model>> {
     }))
 }
 
-/// How the tensors of a file are named that holds one part of a model; none where they have the names of diffusers, or of a
-/// layout that is not known.
+/// How the tensors of a file are named that holds one part of a model; none where the layout is not known: then they are taken
+/// for diffusers' own.
 ///
 /// # Errors
 /// A file of another part, or with tensors that belong to no part.

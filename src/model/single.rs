@@ -128,7 +128,8 @@ fn unknown(path: &Path, tensors: &Tensors) -> Error {
     let path = path.display();
     if tensors.keys().any(|name| name.ends_with("blocks.0.self_attn.q.weight")) {
         return Error::failed(format!("this is a transformer of Wan without its other parts: {path}")).hint(
-            "talkie reads Wan from folders in diffusers' layout: `-m wan2.1-t2v-1.3b`, or `talkie models` for others",
+            "name the folder that has its text encoder and its autoencoder too, or put it over a model: `-m wan2.1-t2v-1.3b \
+             --transformer FILE`",
         );
     }
     let first = tensors.keys().next().map_or_else(|| "no tensor".to_owned(), |name| format!("`{name}`"));

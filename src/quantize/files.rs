@@ -10,34 +10,29 @@ use serde_json::{Map, Value, json};
 
 use super::{Entry, Target};
 use crate::error::{Context, Error, Result};
+use crate::part::DISK;
 use crate::weights::Kind;
 
 /// Where GGUF's tensors begin: at multiples of this.
 const ALIGNMENT: usize = 32;
-const DISK: &str = "check that the disk has free space, or name a file on another one";
 
 /// A file whose header is settled, and whose tensors come in its order.
 pub(super) struct Writer {
     target: Target,
-    header: Vec<u8>,
-    file: Option<BufWriter<File>>,
-    written: usize,
+    file: BufWriter<File>,
 }
 
 impl Writer {
-    pub(super) fn new(target: Target, architecture: &str, entries: &[Entry]) -> Result<Self> {
+    /// Writes the header.
+    pub(super) fn begin(path: &Path, target: Target, architecture: &str, entries: &[Entry]) -> Result<Self> {
         let header = match target {
             Target::Blocks(dtype) => gguf(dtype, architecture, entries)?,
             Target::E4m3 => safetensors(entries)?,
         };
-        Ok(Self { target, header, file: None, written: 0 })
-    }
-
-    pub(super) fn begin(&mut self, path: &Path) -> Result<()> {
         let file = File::create(path).context(|| format!("cannot write {}", path.display()))?;
-        self.file = Some(BufWriter::new(file));
-        let header = std::mem::take(&mut self.header);
-        self.write(&header)
+        let mut writer = Self { target, file: BufWriter::new(file) };
+        writer.write(&header)?;
+        Ok(writer)
     }
 
     /// The next tensor, with its scale in front of it where it has one, as their names are sorted.
@@ -53,17 +48,11 @@ impl Writer {
     }
 
     pub(super) fn end(mut self) -> Result<()> {
-        self.file
-            .take()
-            .map_or(Ok(()), |mut file| file.flush())
-            .context(|| "writing weights")
-            .map_err(|error| error.hint(DISK))
+        self.file.flush().context(|| "writing weights").map_err(|error| error.hint(DISK))
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(file) = &mut self.file else { return Err(Error::failed("weights without a file")) };
-        self.written += bytes.len();
-        file.write_all(bytes).context(|| "writing weights").map_err(|error| error.hint(DISK))
+        self.file.write_all(bytes).context(|| "writing weights").map_err(|error| error.hint(DISK))
     }
 }
 

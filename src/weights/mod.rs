@@ -32,6 +32,12 @@ const SCALES: [&str; 2] = ["scale_weight", "weight_scale"];
 /// What lies beside such matrices and changes nothing here: how activations would be scaled, and which type they have.
 const BESIDE: [&str; 4] = ["scaled_fp8", "scale_input", "input_scale", "comfy_quant"];
 
+/// Whether a tensor is none of a network's own, but says how a matrix of eight bits beside it is meant.
+pub fn is_beside(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    SCALES.contains(&last) || BESIDE.contains(&last)
+}
+
 /// A matrix that is multiplied with.
 #[derive(Debug, Clone)]
 pub enum Matrix {

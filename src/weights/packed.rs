@@ -114,6 +114,10 @@ impl Packed {
     /// # Errors
     /// Those of candle, and a row past the last.
     pub fn rows(&self, chosen: &[u32], device: &Device) -> Result<Tensor> {
+        if let Data::Blocks(_) = &self.data {
+            // Such a device widens all of them or none: once, and not for every row.
+            return self.widen(0..self.rows, device)?.index_select(&Tensor::new(chosen, device)?, 0);
+        }
         let row = |&row: &u32| match row as usize {
             row if row < self.rows => self.widen(row..row + 1, device),
             row => Err(Error::Msg(format!("there is no row {row} of {}", self.rows))),

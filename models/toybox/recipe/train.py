@@ -28,18 +28,14 @@ PLANS = {
         vocoder=dict(batch=8, steps=1400, lr=2e-3),
         words=dict(batch=96, steps=600, lr=2e-3),
         film=dict(stages=((5, 48, 600), (9, 32, 500), (17, 24, 2050)), lr=2e-3, decay=0.998),
-    ),
-    "cuda": dict(
-        films=24_000,
-        audio=dict(batch=6, steps=500, lr=2e-3),
-        video=dict(batch=24, steps=1650, lr=2e-3),
-        decoder=dict(batch=24, steps=550, lr=2.5e-4),
-        vocoder=dict(batch=8, steps=1400, lr=2e-3),
-        words=dict(batch=96, steps=600, lr=2e-3),
-        # A step of few films, or of short ones, takes as long: what costs is to begin so many small operations.
-        film=dict(stages=((17, 512, 2150),), lr=2e-3, decay=0.999),
-    ),
+    )
 }
+PLANS["cuda"] = PLANS["cpu"] | dict(
+    films=24_000,
+    video=dict(batch=24, steps=1650, lr=2e-3),
+    # A step of few films, or of short ones, takes as long: what costs is to begin so many small operations.
+    film=dict(stages=((17, 512, 2150),), lr=2e-3, decay=0.999),
+)
 FURTHER = dict(batch=24, lr=2e-4, decay=0.998)  # a larger rate makes it worse before it makes it better
 
 
