@@ -9,6 +9,7 @@ use crate::media::{Filter, Rgb};
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
 use crate::progress::Progress;
 use crate::vae::Tiling;
+use crate::weights::Weights;
 
 /// Where a stage computes, and in which type.
 #[derive(Debug, Clone)]
@@ -29,8 +30,8 @@ pub trait Family {
     /// A configuration that does not fit the family.
     fn geometry(&self) -> Result<Geometry>;
 
-    /// The memory of each stage for a film of a shape.
-    fn memory(&self, shape: &Shape, tiling: Option<Tiling>) -> Vec<StageMemory>;
+    /// The memory of each stage of a plan, for a film of a shape.
+    fn memory(&self, plan: &Plan, shape: &Shape) -> Vec<StageMemory>;
 
     /// The embeddings of prompts. Says aloud which prompt was cut.
     ///
@@ -63,7 +64,13 @@ pub trait Family {
     ///
     /// # Errors
     /// Weights that do not load.
-    fn denoiser(&self, expert: usize, plan: &Plan, compute: &Compute) -> Result<Box<dyn Denoiser>>;
+    fn denoiser(
+        &self,
+        expert: usize,
+        plan: &Plan,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Box<dyn Denoiser>>;
 
     /// The latents (1, C, T, H, W) of a film of twice the sides, for the second stage of a model that works in two.
     ///
@@ -147,6 +154,19 @@ pub trait Denoiser {
     /// # Errors
     /// Shapes that do not fit, and those of candle.
     fn velocity(&self, at: Point<'_>, text: &Embedding, pass: Pass) -> Result<Latents>;
+}
+
+/// Loads a network, and reports how much of its weights has been read.
+///
+/// # Errors
+/// What `load` answers, or a stop.
+pub fn load<T: Send>(
+    name: &str,
+    weights: &Weights,
+    progress: &mut Progress<'_>,
+    load: impl FnOnce(&Weights) -> Result<T> + Send,
+) -> Result<T> {
+    progress.reading((name, weights.bytes()), &weights.tally(), || load(weights))
 }
 
 /// A picture as one frame, (1, 3, 1, height, width) in [-1, 1]: what the encoders of all families take.

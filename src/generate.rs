@@ -59,7 +59,7 @@ impl Pipeline {
         let geometry = self.family.geometry()?;
         let plan = Plan::settle(request, &geometry)?.with_files(&self.model);
         compute(&plan)?;
-        plan.with_memory(&geometry, &|shape, tiling| self.family.memory(shape, tiling))
+        plan.with_memory(&geometry, &|plan, shape| self.family.memory(plan, shape))
     }
 
     /// Makes a film: a file where the request names one, otherwise the frames in memory.
@@ -117,7 +117,7 @@ impl Pipeline {
         let words = latents::metadata(path)?;
         let geometry = self.family.geometry()?;
         let plan = Plan::of_latents(request, &geometry, latents.video.dims(), &words)?.with_files(&self.model);
-        let plan = plan.with_memory(&geometry, &|shape, tiling| self.family.memory(shape, tiling))?;
+        let plan = plan.with_memory(&geometry, &|plan, shape| self.family.memory(plan, shape))?;
         Output::check(&plan)?;
         let mut progress = Progress::new(on_event);
         if geometry.sound.is_some() && latents.audio.is_none() {

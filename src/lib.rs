@@ -8,7 +8,7 @@
 //! | level | modules |
 //! |--:|---|
 //! | 0 | [`error`], [`progress`], [`device`], [`part`] |
-//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`], [`audio`], [`fps`] |
+//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`], [`audio`], [`fps`], [`offload`] |
 //! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
 //! | 4 | [`wan`], [`ltx`] |
@@ -36,6 +36,7 @@ pub mod media;
 pub mod model;
 pub mod nn;
 pub mod noise;
+pub mod offload;
 pub mod output;
 pub mod part;
 pub mod plan;

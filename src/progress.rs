@@ -2,6 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -77,9 +80,9 @@ pub enum Event {
         /// Wall-clock seconds that it took.
         seconds: f64,
     },
-    /// One file of a download got as far as `done` of `total` bytes.
+    /// One file of a download, or one network that is being loaded, got as far as `done` of `total` bytes.
     File {
-        /// The file's name in its repository.
+        /// The file's name in its repository, or the network's in its model.
         name: String,
         /// Bytes that are here.
         done: u64,
@@ -117,6 +120,31 @@ pub fn quiet(_: &Event) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
+/// How many bytes of weights have been read.
+#[derive(Debug, Default)]
+pub struct Tally {
+    done: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Tally {
+    /// Counts bytes that were read.
+    ///
+    /// # Errors
+    /// The reading is to stop.
+    pub fn add(&self, bytes: u64) -> Result<()> {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+        if self.stopped.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
+    }
+}
+
+fn stopped() -> Error {
+    Error::stopped("stopped on request")
+}
+
+/// How often a reading is reported.
+const OFTEN: Duration = Duration::from_millis(100);
+
 /// Where events go. The callback answers [`ControlFlow::Break`] to stop the run after the current step.
 pub struct Progress<'a> {
     sink: &'a mut dyn FnMut(&Event) -> ControlFlow<()>,
@@ -135,7 +163,7 @@ impl<'a> Progress<'a> {
     pub fn emit(&mut self, event: &Event) -> Result<()> {
         match (self.sink)(event) {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::stopped("stopped on request")),
+            ControlFlow::Break(()) => Err(stopped()),
         }
     }
 
@@ -157,6 +185,44 @@ impl<'a> Progress<'a> {
         let out = work(self)?;
         self.emit(&Event::End { stage, seconds: start.elapsed().as_secs_f64() })?;
         Ok(out)
+    }
+
+    /// Runs `work`, which reads `total` bytes and counts them in `tally`, and reports how far it got.
+    ///
+    /// # Errors
+    /// What `work` answers, or a stop.
+    pub fn reading<T: Send>(
+        &mut self,
+        (name, total): (&str, u64),
+        tally: &Tally,
+        work: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        let (ended, end) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || ended.send(work()));
+            let mut told = false;
+            loop {
+                let event = |done| Event::File { name: name.to_owned(), done, total };
+                match end.recv_timeout(OFTEN) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        let done = tally.done.load(Ordering::Relaxed).min(total.saturating_sub(1));
+                        told = true;
+                        if self.emit(&event(done)).is_err() {
+                            tally.stopped.store(true, Ordering::Relaxed);
+                        }
+                    }
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Err(Error::failed(format!("reading `{name}` stopped unexpectedly")));
+                    }
+                    Ok(read) => {
+                        if told {
+                            self.emit(&event(total))?;
+                        }
+                        return read;
+                    }
+                }
+            }
+        })
     }
 
     /// Reports how far a stage got.

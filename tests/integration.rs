@@ -24,6 +24,7 @@ mod ltx_sampling;
 mod media;
 mod memory;
 mod models;
+mod offload;
 mod parity_gemma;
 mod parity_ltx_audio;
 mod parity_ltx_pipeline;

@@ -50,7 +50,7 @@ impl Denoise<'_> {
                 xs = self.renoise(&xs, step)?;
                 solver = Solver::new(self.plan, step.stage)?;
             }
-            let model = self.expert(&mut loaded, step)?;
+            let model = self.expert(&mut loaded, step, progress)?;
             let at = Point { latents: &xs, timestep: step.timestep, image: self.conditioning.image.as_ref() };
             let v = velocity(model, at, step, self.conditioning)?;
             let before = xs;
@@ -124,13 +124,18 @@ impl Denoise<'_> {
     }
 
     /// The transformer of this step. Another one that is in memory goes first.
-    fn expert<'m>(&self, loaded: &'m mut Option<(usize, Box<dyn Denoiser>)>, step: &Step) -> Result<&'m dyn Denoiser> {
+    fn expert<'m>(
+        &self,
+        loaded: &'m mut Option<(usize, Box<dyn Denoiser>)>,
+        step: &Step,
+        progress: &mut Progress<'_>,
+    ) -> Result<&'m dyn Denoiser> {
         if loaded.as_ref().is_some_and(|(expert, _)| *expert != step.expert) {
             *loaded = None;
         }
         let model = match loaded.take() {
             Some(model) => model,
-            None => (step.expert, self.family.denoiser(step.expert, self.plan, self.compute)?),
+            None => (step.expert, self.family.denoiser(step.expert, self.plan, self.compute, progress)?),
         };
         Ok(loaded.insert(model).1.as_ref())
     }

@@ -137,13 +137,13 @@ impl Block {
     /// - `xs` and output: the video's (1, n, dim) and the audio's (1, m, audio dim)
     pub(super) fn forward(
         &self,
-        [video, audio]: [Tensor; 2],
+        [video, audio]: &[Tensor; 2],
         given: &[Given; 2],
         perturbed: bool,
         isolated: bool,
     ) -> Result<[Tensor; 2]> {
-        let video = self.video.attend(&video, &given[0], perturbed)?;
-        let audio = self.audio.attend(&audio, &given[1], perturbed)?;
+        let video = self.video.attend(video, &given[0], perturbed)?;
+        let audio = self.audio.attend(audio, &given[1], perturbed)?;
         let [video, audio] = if isolated { [video, audio] } else { self.exchange([video, audio], given)? };
         Ok([self.video.feed_forward(&video, &given[0])?, self.audio.feed_forward(&audio, &given[1])?])
     }

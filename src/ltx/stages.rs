@@ -25,8 +25,8 @@ impl Family for Ltx {
         Self::geometry(self)
     }
 
-    fn memory(&self, shape: &Shape, tiling: Option<Tiling>) -> Vec<StageMemory> {
-        super::memory::stages(self, shape, tiling)
+    fn memory(&self, plan: &Plan, shape: &Shape) -> Vec<StageMemory> {
+        super::memory::stages(self, plan, shape)
     }
 
     fn encode_text(
@@ -37,7 +37,7 @@ impl Family for Ltx {
         progress: &mut Progress<'_>,
     ) -> Result<Vec<Embedding>> {
         let packed = self.read(prompts, plan, compute, progress)?;
-        let connectors = Connectors::load(&self.weights("connectors", compute)?, &self.connectors)?;
+        let connectors = Connectors::load(&self.weights("connectors", false, compute)?, &self.connectors)?;
         let embed = |packed: &Tensor| {
             let made = connectors.embed(packed, plan.text_length)?;
             Ok(Embedding { video: made.video, audio: Some(made.audio) })
@@ -46,7 +46,7 @@ impl Family for Ltx {
     }
 
     fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, _: &mut Progress<'_>) -> Result<Tensor> {
-        let weights = self.weights("vae", compute)?;
+        let weights = self.weights("vae", false, compute)?;
         let statistics = vae::Statistics::load(&self.vae, &weights)?;
         let encoder = vae::Encoder::load(&self.vae, &weights)?;
         let frame = family::frame(image, &compute.device)?;
@@ -62,8 +62,16 @@ impl Family for Ltx {
         true
     }
 
-    fn denoiser(&self, _: usize, plan: &Plan, compute: &Compute) -> Result<Box<dyn Denoiser>> {
-        let transformer = Transformer::load(&self.weights("transformer", compute)?, &self.transformer)?;
+    fn denoiser(
+        &self,
+        _: usize,
+        plan: &Plan,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Box<dyn Denoiser>> {
+        let weights = self.weights("transformer", plan.streams.transformer, compute)?;
+        let load = |weights: &Weights| Transformer::load(weights, &self.transformer);
+        let transformer = family::load("transformer", &weights, progress, load)?;
         Ok(Box::new(Expert::new(transformer, plan, compute)))
     }
 
@@ -71,8 +79,8 @@ impl Family for Ltx {
         let config = self.upsampler.as_ref().ok_or_else(|| {
             Error::failed("the model has no latent upsampler").hint("use one stage: `--set stages=1`")
         })?;
-        let statistics = vae::Statistics::load(&self.vae, &self.weights("vae", compute)?)?;
-        let upsampler = Upsampler::load(config, &self.weights("latent_upsampler", compute)?)?;
+        let statistics = vae::Statistics::load(&self.vae, &self.weights("vae", false, compute)?)?;
+        let upsampler = Upsampler::load(config, &self.weights("latent_upsampler", false, compute)?)?;
         let larger = upsampler.forward(&statistics.denormalise(video)?)?;
         statistics.normalise(&larger.to_dtype(DType::F32)?)
     }
@@ -84,7 +92,7 @@ impl Family for Ltx {
         compute: &Compute,
         frames: FrameSink<'_>,
     ) -> Result<()> {
-        let weights = self.weights("vae", compute)?;
+        let weights = self.weights("vae", false, compute)?;
         let statistics = vae::Statistics::load(&self.vae, &weights)?;
         let decoder = vae::Decoder::load(&self.vae, &weights)?;
         for latents in latents {
@@ -106,16 +114,17 @@ impl Family for Ltx {
         let Some((autoencoder, vocoder)) = &self.sound else { return Ok(None) };
         // A film's sound is little work: it is made in f32 everywhere.
         let compute = Compute { device: compute.device.clone(), dtype: DType::F32 };
-        let decoder = audio_vae::Decoder::load(autoencoder, &self.weights("audio_vae", &compute)?)?;
+        let decoder = audio_vae::Decoder::load(autoencoder, &self.weights("audio_vae", false, &compute)?)?;
         let mel = decoder.forward(&decoder.denormalise(audio)?)?;
         drop(decoder);
-        Vocoder::load(vocoder, &self.weights("vocoder", &compute)?)?.forward(&mel).map(Some)
+        Vocoder::load(vocoder, &self.weights("vocoder", false, &compute)?)?.forward(&mel).map(Some)
     }
 }
 
 impl Ltx {
-    fn weights(&self, component: &str, compute: &Compute) -> Result<Weights> {
-        self.model.component(component)?.weights(&compute.device, compute.dtype)
+    fn weights(&self, component: &str, streamed: bool, compute: &Compute) -> Result<Weights> {
+        let weights = self.model.component(component)?.weights(&compute.device, compute.dtype)?;
+        if streamed { weights.streamed() } else { Ok(weights) }
     }
 
     /// The hidden states of the text encoder for each prompt, packed.
@@ -129,21 +138,18 @@ impl Ltx {
         let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::Gemma)?;
         let texts = prompts.iter().map(|prompt| strip(prompt));
         let tokens = tokenizer.encode_all(texts, plan.text_length, progress)?;
-        let weights = self.weights("text_encoder", compute)?;
+        let weights = self.weights("text_encoder", plan.streams.text, compute)?;
         let config = self.text.as_ref().ok_or_else(|| Error::failed("the model has no text encoder"))?;
-        let encoder = Gemma3::load(&weights, config)?;
-        let states = config.layer_types.len() as u64 + 1;
-        let (mut done, total) = (0, prompts.len() as u64 * states);
-        let mut all = Vec::with_capacity(prompts.len());
-        for ids in tokens {
-            let mut packer = Packer::new(&self.connectors, ids.len(), &compute.device, compute.dtype)?;
-            encoder.encode(&ids, plan.text_length, &mut |_, state| {
-                packer.push(&state)?;
-                done += 1;
-                progress.advance(Stage::Text, done, total)
-            })?;
-            all.push(packer.finish()?);
-        }
-        Ok(all)
+        let encoder = family::load("text_encoder", &weights, progress, |weights| Gemma3::load(weights, config))?;
+        let total = (prompts.len() * (config.layer_types.len() + 1)) as u64;
+        let packer = |ids: &Vec<u32>| Packer::new(&self.connectors, ids.len(), &compute.device, compute.dtype);
+        let mut packers = tokens.iter().map(packer).collect::<Result<Vec<_>>>()?;
+        let mut done = 0;
+        encoder.encode_all(&tokens, plan.text_length, &mut |prompt, _, state| {
+            packers[prompt].push(&state)?;
+            done += 1;
+            progress.advance(Stage::Text, done, total)
+        })?;
+        packers.into_iter().map(Packer::finish).collect()
     }
 }

@@ -11,6 +11,7 @@ use crate::nn::Linear;
 use crate::nn::activation::gelu_tanh;
 use crate::nn::modulation::Runs;
 use crate::nn::norm::LayerNorm;
+use crate::offload::Blocks;
 use crate::weights::Weights;
 
 /// Epsilon of the norms at the end.
@@ -130,7 +131,7 @@ pub struct Transformer {
     config: Config,
     video: Ends,
     audio: Ends,
-    blocks: Vec<Block>,
+    blocks: Blocks<Block>,
     device: Device,
     dtype: DType,
 }
@@ -142,13 +143,13 @@ impl Transformer {
     /// A configuration that is not one, a tensor missing, of another shape, or foreign.
     pub fn load(weights: &Weights, config: &Config) -> Result<Self> {
         config.check()?;
-        let blocks = weights.pp("transformer_blocks");
         let network = Self {
             video: Ends::load(weights, config, Modality::Video)?,
             audio: Ends::load(weights, config, Modality::Audio)?,
-            blocks: (0..config.num_layers)
-                .map(|layer| Block::load(&blocks.pp(layer), config))
-                .collect::<Result<_>>()?,
+            blocks: Blocks::load(&weights.pp("transformer_blocks"), config.num_layers, {
+                let config = config.clone();
+                move |weights| Block::load(weights, &config)
+            })?,
             device: weights.device().clone(),
             dtype: weights.dtype(),
             config: config.clone(),
@@ -174,10 +175,11 @@ impl Transformer {
         let given = self.given(inputs, pass.cross_timestep)?;
         let enter = |ends: &Ends, tokens: &Tensor| ends.proj_in.forward(&tokens.to_dtype(self.dtype)?);
         let mut xs = [enter(&self.video, inputs.video)?, enter(&self.audio, inputs.audio)?];
-        for (layer, block) in self.blocks.iter().enumerate() {
+        self.blocks.each(|layer, block| {
             let perturbed = self.config.perturbed_attn && pass.stg_blocks.contains(&layer);
-            xs = block.forward(xs, &given, perturbed, pass.isolate)?;
-        }
+            xs = block.forward(&xs, &given, perturbed, pass.isolate)?;
+            Ok(())
+        })?;
         let [video, audio] = &xs;
         Ok((self.video.finish(video, &given[0].times)?, self.audio.finish(audio, &given[1].times)?))
     }

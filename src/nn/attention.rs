@@ -8,6 +8,11 @@ use candle_core::{D, Result, Tensor};
 /// memory grows with the number of tokens and not with its square.
 const SCORES: usize = 64 << 20;
 
+/// Bytes of the scores that exist at one time while `tokens` attend to each other, in f32.
+pub fn scores(heads: usize, tokens: usize) -> usize {
+    SCORES.min(heads.saturating_mul(tokens).saturating_mul(tokens)) * size_of::<f32>()
+}
+
 /// Softmax of `q·kᵀ·scale + bias`, times `v`.
 ///
 /// # Shapes

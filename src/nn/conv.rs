@@ -32,6 +32,11 @@ pub struct Conv2d {
     unrolled: usize,
 }
 
+/// Bytes that a convolution of 3·3 pixels, of an image of so many, takes on a processor besides its input and its output.
+pub fn scratch(inputs: usize, outputs: usize, pixels: usize) -> usize {
+    winograd::scratch(inputs, outputs, pixels)
+}
+
 /// 512 MiB in bf16.
 const UNROLLED: usize = 1 << 28;
 

@@ -1,44 +1,94 @@
 //! Whether it fits, and what would.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Geometry, Plan, Shape, StageMemory};
 use crate::error::{Error, Result};
 use crate::plan::human_bytes;
-use crate::vae::Tiling;
+use crate::progress::Stage;
 
-/// How a family estimates the memory of its stages for a film of a shape.
-pub(super) type Estimate<'a> = &'a dyn Fn(&Shape, Option<Tiling>) -> Vec<StageMemory>;
+/// How a family estimates the memory of the stages of a plan, for a film of a shape.
+pub(super) type Estimate<'a> = &'a dyn Fn(&Plan, &Shape) -> Vec<StageMemory>;
+
+/// Bytes of the program itself, of its libraries and of what the allocator keeps.
+pub const BASE: f64 = 42e6;
+
+/// Which networks stay in their files, of which a block at a time is brought to work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streams {
+    /// The text encoder.
+    pub text: bool,
+    /// The transformer.
+    pub transformer: bool,
+}
+
+impl std::fmt::Display for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match (self.text, self.transformer) {
+            (false, false) => "none",
+            (true, false) => "text",
+            (false, true) => "transformer",
+            (true, true) => "text,transformer",
+        })
+    }
+}
+
+impl std::str::FromStr for Streams {
+    type Err = Error;
+
+    /// `none`, or some of `text` and `transformer`, separated by commas.
+    fn from_str(text: &str) -> Result<Self> {
+        let mut streams = Self::default();
+        for part in text.split(',').map(str::trim) {
+            match part {
+                "none" => {}
+                "text" => streams.text = true,
+                "transformer" => streams.transformer = true,
+                _ => return Err(Error::usage(format!("`{part}` is no network that is streamed"))),
+            }
+        }
+        Ok(streams)
+    }
+}
 
 impl Plan {
-    /// Adds the memory of each stage, turns tiles on where the decode fits only so, and refuses what cannot fit.
+    /// Adds the memory of each stage, saves memory where a stage fits only so, and refuses what cannot fit.
     ///
     /// # Errors
     /// A film that does not fit into memory, with one that would.
     pub fn with_memory(mut self, geometry: &Geometry, estimate: Estimate<'_>) -> Result<Self> {
         let limit = self.request.memory.or_else(|| if self.device == "cpu" { free() } else { None });
         self.memory = limit;
-        self.stages = estimate(&self.shape, self.tiling);
+        self.stages = estimate(&self, &self.shape);
         let Some(limit) = limit else { return Ok(self) };
-        let fits = |stages: &[StageMemory]| stages.iter().all(|stage| stage.peak() <= limit);
-        if fits(&self.stages) {
-            return Ok(self);
+        let over = |plan: &Self, which: &[Stage]| {
+            plan.stages.iter().any(|stage| which.contains(&stage.stage) && stage.peak() > limit)
+        };
+        let may_stream = !self.request.set.contains_key("stream");
+        if may_stream && !self.streams.text && over(&self, &[Stage::Text]) {
+            self.streams.text = true;
+            self.notes.push(of_blocks("text encoder"));
         }
-        let tiling = geometry.tiling;
+        if may_stream && !self.streams.transformer && over(&self, &[Stage::Denoise]) {
+            self.streams.transformer = true;
+            self.notes.push(of_blocks("transformer"));
+        }
         let may_tile = self.tiling.is_none() && !self.request.set.contains_key("tile");
-        if may_tile {
-            let stages = estimate(&self.shape, Some(tiling));
-            if fits(&stages) {
-                self.notes.push(format!(
-                    "the autoencoder works in tiles of {} pixels, to fit into memory",
-                    tiling.min_height
-                ));
-                self.parameters.insert("tile".into(), tiling.min_height.into());
-                self.parameters.insert("tile_stride".into(), tiling.stride_height.into());
-                (self.tiling, self.stages) = (Some(tiling), stages);
-                return Ok(self);
-            }
+        if may_tile && over(&self, &[Stage::Image, Stage::Decode]) {
+            let tiling = geometry.tiling;
+            self.notes
+                .push(format!("the autoencoder works in tiles of {} pixels, to fit into memory", tiling.min_height));
+            self.parameters.insert("tile".into(), tiling.min_height.into());
+            self.parameters.insert("tile_stride".into(), tiling.stride_height.into());
+            self.tiling = Some(tiling);
         }
-        let tiling = if may_tile { Some(tiling) } else { self.tiling };
-        Err(self.refusal(limit, geometry, &|shape| fits(&estimate(shape, tiling))))
+        self.parameters.insert("stream".into(), self.streams.to_string().into());
+        self.stages = estimate(&self, &self.shape);
+        let fits = |stages: &[StageMemory]| stages.iter().all(|stage| stage.peak() <= limit);
+        match fits(&self.stages) {
+            true => Ok(self),
+            false => Err(self.refusal(limit, geometry, &|shape| fits(&estimate(&self, shape)))),
+        }
     }
 
     fn refusal(&self, limit: u64, geometry: &Geometry, fits: &dyn Fn(&Shape) -> bool) -> Error {
@@ -58,6 +108,10 @@ impl Plan {
             None => error.hint("no film of this model fits: use a smaller model, such as `-m wan2.1-t2v-1.3b`, or a machine with more memory"),
         }
     }
+}
+
+fn of_blocks(network: &str) -> String {
+    format!("the {network}'s blocks are brought one after another, to fit into memory")
 }
 
 /// Smaller films, the nearest first: fewer frames down to a second or so, then smaller sides.

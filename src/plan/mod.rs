@@ -24,7 +24,7 @@ use crate::schedule::{MAX_STEPS, Sampling, Schedule};
 use crate::vae::Tiling;
 pub use geometry::{Geometry, Heard, ImageUse, Sound, SoundGeometry};
 pub use guidance::Scales;
-pub use memory::free as free_memory;
+pub use memory::{BASE, Streams, free as free_memory};
 pub use print::{human_bytes, one_line};
 pub use shape::Shape;
 pub use words::Vocabulary;
@@ -127,6 +127,9 @@ pub struct Plan {
     pub parameters: BTreeMap<String, Value>,
     /// Tiles of the autoencoder, where it works in tiles.
     pub tiling: Option<Tiling>,
+    /// Networks that stay in their files.
+    #[serde(default)]
+    pub streams: Streams,
     /// The device that computes.
     pub device: String,
     /// The type that it computes in.
@@ -201,6 +204,8 @@ impl Plan {
             first_shape,
             text_length: set.text_length,
             tiling: set.tiling,
+            // On a processor each of the encoder's weights is read once, in its file: to hold it would save nothing.
+            streams: set.streams.unwrap_or(Streams { text: device == "cpu", transformer: false }),
             dtype: request.dtype.clone().unwrap_or_else(|| if device == "cpu" { "f32" } else { "bf16" }.to_owned()),
             device,
             files: Vec::new(),
@@ -306,6 +311,15 @@ impl Plan {
     /// The shape that a stage works on.
     pub fn stage_shape(&self, stage: usize) -> &Shape {
         self.first_shape.as_ref().filter(|_| stage == 0).unwrap_or(&self.shape)
+    }
+
+    /// Tokens of the longer of the two prompts, more or less: what a text encoder makes of a prompt is known later.
+    pub fn tokens(&self) -> usize {
+        let tokens = |text: &str| {
+            let (short, long): (Vec<char>, Vec<char>) = text.chars().partition(char::is_ascii);
+            short.len() / 4 + long.len() + 1
+        };
+        tokens(&self.prompt).max(self.negative.as_deref().map_or(0, tokens)).min(self.text_length)
     }
 
     /// Length of the film in seconds.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::{Geometry, Scales, Shape, Step};
+use super::{Geometry, Scales, Shape, Step, Streams};
 use crate::catalogue::{self, AvSampling};
 use crate::error::{Error, Result, nearest};
 use crate::request::Request;
@@ -13,12 +13,13 @@ use crate::schedule::{Sampler, Sampling, Schedule, TRAIN_TIMESTEPS, check_flow_s
 use crate::vae::Tiling;
 
 /// Every key, and what it is.
-const KEYS: [(&str, &str); 8] = [
+const KEYS: [(&str, &str); 9] = [
     ("boundary_ratio", "share of the noise above which the first of two transformers works, 0 to 1"),
     ("guidance_2", "guidance of the second of two transformers"),
     ("sigmas", "the shares of noise of the steps, falling, separated by commas"),
     ("solver_order", "order of the multistep samplers"),
     ("solver_type", "the variant of dpm++: midpoint or heun"),
+    ("stream", "networks of which a block at a time is in memory: none, or some of text,transformer"),
     ("text_length", "tokens that a prompt may have"),
     ("tile", "side of the autoencoder's tiles in pixels, 0 for none"),
     ("tile_stride", "distance from one tile to the next in pixels, less than `tile`"),
@@ -51,6 +52,7 @@ pub(super) struct Parameters {
     pub sampling: Sampling,
     pub text_length: usize,
     pub tiling: Option<Tiling>,
+    pub streams: Option<Streams>,
     pub stg_blocks: Vec<usize>,
     pub cross_timestep: bool,
     pub image_crf: u8,
@@ -101,6 +103,7 @@ impl Parameters {
             sampling: sampling(request, geometry)?,
             text_length,
             tiling: tiling(request, geometry)?,
+            streams: value(request, "stream")?,
             stg_blocks: list(request, "stg_blocks")?.unwrap_or(av.map_or_else(Vec::new, |av| av.stg_blocks.clone())),
             cross_timestep: value(request, "cross_timestep")?.unwrap_or(av.is_some_and(|av| av.cross_timestep)),
             image_crf: finite("image_crf", f64::from(image_crf), 0.0, 51.0)? as u8,
@@ -201,6 +204,7 @@ impl Parameters {
             ("sigmas".to_owned(), json!(schedules.stages[0].sigmas)),
             ("solver_order".to_owned(), json!(self.sampling.order)),
             ("text_length".to_owned(), json!(self.text_length)),
+            ("stream".to_owned(), json!(self.streams.unwrap_or_default().to_string())),
             ("tile".to_owned(), json!(self.tiling.map_or(0, |tiling| tiling.min_height))),
             ("tile_stride".to_owned(), json!(self.tiling.map_or(0, |tiling| tiling.stride_height))),
         ]);

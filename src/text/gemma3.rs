@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::nn::embed::Embedding;
 use crate::nn::norm::RmsNorm;
 use crate::nn::rope::Rope;
+use crate::offload::Blocks;
 use crate::text::check_ids;
 use crate::weights::Weights;
 pub use config::{Config, LayerType, Positions};
@@ -22,18 +23,28 @@ const PREFIXES: [&str; 4] = ["language_model.model", "model.language_model", "mo
 const UNUSED: [&str; 3] = ["vision_tower.", "multi_modal_projector.", "lm_head."];
 
 /// The model without its head. Its weights stay in memory as they are stored.
-#[derive(Debug, Clone)]
 pub struct Gemma3 {
     config: Config,
     embedding: Embedding,
-    layers: Vec<Layer>,
+    layers: Blocks<Layer>,
     norm: RmsNorm,
     device: Device,
     dtype: DType,
 }
 
-/// Where the hidden states go: each with its number, from 0 for the embeddings to the number of layers.
+/// Where the hidden states of one prompt go: each with its number, from 0 for the embeddings to the number of layers.
 pub type StateSink<'a> = &'a mut dyn FnMut(usize, Tensor) -> Result<()>;
+
+/// Where those of several prompts go: the number of the prompt, that of the state, and the state.
+pub type StatesSink<'a> = &'a mut dyn FnMut(usize, usize, Tensor) -> Result<()>;
+
+/// A prompt on its way through the layers.
+struct Reading {
+    /// (1, n, hidden_size)
+    xs: Tensor,
+    local: View,
+    global: View,
+}
 
 impl Gemma3 {
     /// Takes every tensor of the text model from `weights`, under the names of `Gemma3ForConditionalGeneration`,
@@ -45,43 +56,66 @@ impl Gemma3 {
         let prefix = PREFIXES.into_iter().find(|prefix| weights.pp(prefix).contains("embed_tokens.weight"));
         let model = weights.pp(prefix.unwrap_or(PREFIXES[0]));
         let embedding = Embedding::load(&model.pp("embed_tokens"), config.vocab_size, config.hidden_size)?;
-        let layers = (0..config.layer_types.len())
-            .map(|index| Layer::load(&model.pp("layers").pp(index), config))
-            .collect::<Result<Vec<_>>>()?;
+        let layers = Blocks::load(&model.pp("layers"), config.layer_types.len(), {
+            let config = config.clone();
+            move |weights| Layer::load(weights, &config)
+        })?;
         let norm = RmsNorm::centred(&model.pp("norm"), config.hidden_size, config.rms_norm_eps)?;
         weights.finish(&UNUSED)?;
         let (device, dtype) = (weights.device().clone(), weights.dtype());
         Ok(Self { config: config.clone(), embedding, layers, norm, device, dtype })
     }
 
-    /// Reads one prompt, and hands every hidden state on as soon as it is made: the embeddings, what each layer but the last
-    /// answers, and what the last one answers after the final norm. An error from `on_state` stops the work and is handed on.
+    /// Reads one prompt: see [`Self::encode_all`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode(&self, ids: &[u32], length: usize, on_state: StateSink<'_>) -> Result<()> {
+        self.encode_all(&[ids], length, &mut |_, number, state| on_state(number, state))
+    }
+
+    /// Reads prompts, all of them a layer at a time, and hands every hidden state on as soon as it is made: the embeddings,
+    /// what each layer but the last answers, and what the last one answers after the final norm. An error from `on_state`
+    /// stops the work and is handed on.
     ///
     /// The reference pads the ids on the left to `length` and hides the padding from the tokens; nobody reads the rows of the
     /// padding themselves. So only the prompt's own tokens are computed here, at the positions that they have behind it.
     ///
     /// # Shapes
-    /// - `ids`: at most `length` token ids, each less than `vocab_size`
+    /// - `prompts`: each at most `length` token ids, each less than `vocab_size`
     /// - each state: (1, ids, hidden_size), in the type that the weights compute in
     ///
     /// # Errors
     /// No ids or more than `length`, an id that the model has no embedding for, or an error from `on_state`.
-    pub fn encode(&self, ids: &[u32], length: usize, on_state: StateSink<'_>) -> Result<()> {
+    pub fn encode_all(&self, prompts: &[impl AsRef<[u32]>], length: usize, on_state: StatesSink<'_>) -> Result<()> {
+        let begin = |ids: &_| self.begin(AsRef::as_ref(ids), length);
+        let mut all = prompts.iter().map(begin).collect::<Result<Vec<_>>>()?;
+        self.layers.each(|index, layer| {
+            for (prompt, reading) in all.iter_mut().enumerate() {
+                on_state(prompt, index, reading.xs.clone())?;
+                let view = match self.config.layer_types[index] {
+                    LayerType::Local => &reading.local,
+                    LayerType::Global => &reading.global,
+                };
+                reading.xs = layer.forward(&reading.xs, view)?;
+            }
+            Ok(())
+        })?;
+        let finish = |(prompt, reading): (usize, Reading)| {
+            on_state(prompt, self.layers.count(), self.norm.forward(&reading.xs)?)
+        };
+        all.into_iter().enumerate().try_for_each(finish)
+    }
+
+    fn begin(&self, ids: &[u32], length: usize) -> Result<Reading> {
         check_ids(ids, length, self.config.vocab_size)?;
         let (n, before) = (ids.len(), length - ids.len());
-        let local = self.view(n, before, self.config.sliding_window, self.config.local)?;
-        let global = self.view(n, before, n, self.config.global)?;
         let rows = self.embedding.forward(&Tensor::new(ids, &self.device)?, self.dtype)?;
-        let mut xs = (rows * (self.config.hidden_size as f64).sqrt())?.unsqueeze(0)?; // (1, n, d)
-        for (index, (layer, kind)) in self.layers.iter().zip(&self.config.layer_types).enumerate() {
-            on_state(index, xs.clone())?;
-            let view = match kind {
-                LayerType::Local => &local,
-                LayerType::Global => &global,
-            };
-            xs = layer.forward(&xs, view)?;
-        }
-        on_state(self.layers.len(), self.norm.forward(&xs)?)
+        Ok(Reading {
+            xs: (rows * (self.config.hidden_size as f64).sqrt())?.unsqueeze(0)?,
+            local: self.view(n, before, self.config.sliding_window, self.config.local)?,
+            global: self.view(n, before, n, self.config.global)?,
+        })
     }
 
     /// What layers of one kind see of `n` tokens that stand behind `before` of padding: each token itself and those before it,

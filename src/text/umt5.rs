@@ -11,6 +11,7 @@ use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
 use crate::nn::embed::Embedding;
 use crate::nn::norm::RmsNorm;
+use crate::offload::Blocks;
 use crate::text::check_ids;
 use crate::weights::Weights;
 
@@ -125,11 +126,10 @@ impl Config {
 ///
 /// Its activations outgrow f16. As in the reference, which keeps `wo` in f32 there, the sums that run through the blocks and
 /// the ends of the feed-forward layers are then computed in f32, and the rest in f16.
-#[derive(Debug, Clone)]
 pub struct Umt5 {
     config: Config,
     embedding: Embedding,
-    blocks: Vec<Block>,
+    blocks: Blocks<Block>,
     norm: RmsNorm,
     device: Device,
     dtype: DType,
@@ -146,16 +146,30 @@ impl Umt5 {
         // The table is stored once or twice, under either name, as the two are one tensor in the reference.
         let table = if weights.contains("shared.weight") { weights.pp("shared") } else { encoder.pp("embed_tokens") };
         let embedding = Embedding::load(&table, config.vocab_size, config.d_model)?;
-        let blocks = (0..config.num_layers)
-            .map(|index| Block::load(&encoder.pp("block").pp(index).pp("layer"), config))
-            .collect::<Result<Vec<_>>>()?;
+        let blocks = Blocks::load(&encoder.pp("block"), config.num_layers, {
+            let config = config.clone();
+            move |weights| Block::load(&weights.pp("layer"), &config)
+        })?;
         let norm = RmsNorm::load(&encoder.pp("final_layer_norm"), config.d_model, config.layer_norm_epsilon)?;
         weights.finish(&["encoder.embed_tokens.weight", "shared.weight"])?;
         let (device, dtype) = (weights.device().clone(), weights.dtype());
         Ok(Self { config: config.clone(), embedding, blocks, norm, device, dtype })
     }
 
-    /// Embeds one prompt.
+    /// Embeds one prompt: see [`Self::encode_all`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode(
+        &self,
+        ids: &[u32],
+        length: usize,
+        on_block: &mut dyn FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Tensor> {
+        Ok(self.encode_all(&[ids], length, on_block)?.remove(0))
+    }
+
+    /// Embeds prompts, all of them a block at a time.
     ///
     /// `on_block` is called after each block with the number done and the number of blocks; an error from it stops the
     /// work and is handed on.
@@ -164,26 +178,35 @@ impl Umt5 {
     /// zeros exactly, and then puts zeros in the padded rows. So only the prompt's own tokens are computed here.
     ///
     /// # Shapes
-    /// - `ids`: at most `length` token ids, each less than `vocab_size`
-    /// - output: (1, length, d_model), in the type that the weights compute in; rows past the ids are zero
+    /// - `prompts`: each at most `length` token ids, each less than `vocab_size`
+    /// - output: (1, length, d_model) for each prompt, in the type that the weights compute in; rows past the ids are zero
     ///
     /// # Errors
     /// No ids or more than `length`, an id that the encoder has no embedding for, or an error from `on_block`.
-    pub fn encode(
+    pub fn encode_all(
         &self,
-        ids: &[u32],
+        prompts: &[impl AsRef<[u32]>],
         length: usize,
         on_block: &mut dyn FnMut(usize, usize) -> Result<()>,
-    ) -> Result<Tensor> {
-        check_ids(ids, length, self.config.vocab_size)?;
-        let ids_on_device = Tensor::new(ids, &self.device)?;
-        let mut xs = self.embedding.forward(&ids_on_device, wide(self.dtype))?.unsqueeze(0)?; // (1, n, d)
-        let buckets = Tensor::new(self.buckets(ids.len()), &self.device)?; // (n · n)
-        for (index, block) in self.blocks.iter().enumerate() {
-            xs = block.forward(&xs, &buckets, self.dtype)?;
-            on_block(index + 1, self.blocks.len())?;
-        }
-        Ok(self.norm.forward(&xs)?.to_dtype(self.dtype)?.pad_with_zeros(1, 0, length - ids.len())?)
+    ) -> Result<Vec<Tensor>> {
+        let embed = |ids: &[u32]| -> Result<_> {
+            check_ids(ids, length, self.config.vocab_size)?;
+            let rows = self.embedding.forward(&Tensor::new(ids, &self.device)?, wide(self.dtype))?;
+            let buckets = Tensor::new(self.buckets(ids.len()), &self.device)?;
+            Ok((rows.unsqueeze(0)?, buckets)) // (1, n, d), (n · n)
+        };
+        let mut all = prompts.iter().map(|ids| embed(ids.as_ref())).collect::<Result<Vec<_>>>()?;
+        self.blocks.each(|index, block| {
+            for (xs, buckets) in &mut all {
+                *xs = block.forward(xs, buckets, self.dtype)?;
+            }
+            on_block(index + 1, self.blocks.count())
+        })?;
+        let finish = |(xs, _): (Tensor, Tensor)| -> Result<_> {
+            let padding = length - xs.dim(1)?;
+            Ok(self.norm.forward(&xs)?.to_dtype(self.dtype)?.pad_with_zeros(1, 0, padding)?)
+        };
+        all.into_iter().map(finish).collect()
     }
 
     /// The row of the relative positions for each pair (query, key) of `n` tokens, queries first.

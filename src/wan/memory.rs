@@ -1,55 +1,72 @@
-//! How much memory each stage of a Wan run takes, from the shapes alone.
+//! How much memory each stage of a Wan run takes, from the shapes alone. `benches/memory.py` compares it with what is found.
 //!
 //! In f64: the largest film of the widest network would overflow whole numbers, and an estimate needs no last digit.
 
-use super::Wan;
-use super::vae;
-use crate::plan::{Shape, StageMemory};
+use super::{Wan, config, vae};
+use crate::plan::{BASE, Plan, Shape, StageMemory};
 use crate::progress::Stage;
+use crate::text::umt5;
 use crate::vae::Tiling;
+use crate::{nn, weights};
 
-const MIB: f64 = 1024.0 * 1024.0;
-/// The program itself, its libraries and what the allocator keeps.
-const BASE: f64 = 150.0 * MIB;
-/// The most that attention scores take, twice: before and after the softmax.
-const SCORES: f64 = 2.0 * 256.0 * MIB;
 /// Bytes of an activation. On a GPU most have half of it, so the estimate is on the safe side there.
 const VALUE: f64 = 4.0;
 
-pub(super) fn stages(wan: &Wan, shape: &Shape, tiling: Option<Tiling>) -> Vec<StageMemory> {
-    let mut stages = vec![text(wan)];
+pub(super) fn stages(wan: &Wan, plan: &Plan, shape: &Shape) -> Vec<StageMemory> {
+    let mut stages = vec![text(wan, plan)];
     if wan.reads_mask() || wan.expand_timesteps {
-        stages.push(StageMemory { stage: Stage::Image, ..autoencoder(wan, shape, tiling) });
+        stages.push(StageMemory { stage: Stage::Image, ..autoencoder(wan, shape, plan.tiling) });
     }
-    stages.push(denoise(wan, shape));
-    stages.push(autoencoder(wan, shape, tiling));
+    stages.push(denoise(wan, plan, shape));
+    stages.push(autoencoder(wan, shape, plan.tiling));
     stages
 }
 
-fn text(wan: &Wan) -> StageMemory {
+fn text(wan: &Wan, plan: &Plan) -> StageMemory {
     let config = &wan.text;
-    let [d, ff, heads, n] = [config.d_model, config.d_ff, config.num_heads, super::TEXT_LENGTH].map(|n| n as f64);
-    let widened = d * ff * VALUE;
+    let [d, ff, heads, n] = [config.d_model, config.d_ff, config.num_heads, plan.tokens()].map(|n| n as f64);
+    let widened = weights::widened(config.d_model, config.d_ff) as f64;
     let activations = n * (6.0 * d + 3.0 * ff) * VALUE + 3.0 * heads * n * n * VALUE;
-    StageMemory { stage: Stage::Text, weights: bytes(wan, "text_encoder"), work: (BASE + widened + activations) as u64 }
+    let all = bytes(wan, "text_encoder");
+    let weights = if plan.streams.text { (all as f64 * block_of_encoder(config)) as u64 } else { all };
+    StageMemory { stage: Stage::Text, weights, work: (BASE + widened + activations) as u64 }
 }
 
-fn denoise(wan: &Wan, shape: &Shape) -> StageMemory {
+/// The share that a block has of the encoder's weights.
+fn block_of_encoder(config: &umt5::Config) -> f64 {
+    let [d, inner, ff, rows, layers] =
+        [config.d_model, config.num_heads * config.d_kv, config.d_ff, config.vocab_size, config.num_layers]
+            .map(|n| n as f64);
+    let block = 4.0 * d * inner + 3.0 * d * ff;
+    block / (rows * d + layers * block)
+}
+
+fn denoise(wan: &Wan, plan: &Plan, shape: &Shape) -> StageMemory {
     let config = &wan.transformer;
     let [dim, ff, heads, text] =
         [config.dim(), config.ffn_dim, config.num_attention_heads, config.text_dim].map(|n| n as f64);
     let tokens = shape.tokens as f64;
-    let weights = ["transformer", "transformer_2"].map(|name| bytes(wan, name)).into_iter().max().unwrap_or(0);
-    let widened = dim * ff * VALUE;
-    let attention = SCORES.min(2.0 * heads * tokens * tokens * VALUE) + 8.0 * tokens * dim * VALUE;
-    let feed_forward = tokens * (4.0 * dim + 3.0 * ff) * VALUE;
+    let all = ["transformer", "transformer_2"].map(|name| bytes(wan, name)).into_iter().max().unwrap_or(0);
+    let weights = if plan.streams.transformer { streamed(config, all as f64) as u64 } else { all };
+    let widened = weights::widened(config.dim(), config.ffn_dim) as f64;
+    let scores = nn::attention::scores(config.num_attention_heads, shape.tokens) as f64;
+    let to_text = 2.0 * heads * tokens * 512.0 * VALUE;
+    let attention = (2.0 * scores + 11.0 * tokens * dim * VALUE).max(to_text + 8.0 * tokens * dim * VALUE);
+    let feed_forward = tokens * (5.0 * dim + 3.0 * ff) * VALUE;
     let context = 512.0 * (2.0 * text + 6.0 * dim) * VALUE;
     let latents = 8.0 * shape.latents.iter().map(|&side| side as f64).product::<f64>() * VALUE;
-    StageMemory {
-        stage: Stage::Denoise,
-        weights,
-        work: (BASE + widened + attention.max(feed_forward) + context + latents) as u64,
-    }
+    let work = BASE + widened + attention.max(feed_forward) + context + latents;
+    StageMemory { stage: Stage::Denoise, weights, work: work as u64 }
+}
+
+/// Of `all` bytes of a transformer, those in memory while blocks come one after another: one block, and what stands before and
+/// after them, which files of fewer bits still hold in 16.
+fn streamed(config: &config::Config, all: f64) -> f64 {
+    let [d, ff, text, layers] = [config.dim(), config.ffn_dim, config.text_dim, config.num_layers].map(|n| n as f64);
+    let block = 8.0 * d * d + 2.0 * d * ff;
+    let ends = 8.0 * d * d + text * d;
+    let ends = ends * (all / (ends + layers * block)).max(2.0);
+    (ends + (all - ends) / layers).min(all)
 }
 
 /// The decoder, which is the larger half: what every layer remembers of the frames before, and the frame at hand.
@@ -61,12 +78,18 @@ fn autoencoder(wan: &Wan, shape: &Shape, tiling: Option<Tiling>) -> StageMemory 
     let base = config.decoder_base() as f64;
     let cache: f64 = (0..config.dim_mult.len()).map(|level| remembered(config, level) * base).sum();
     let [first, second] = [0, 1].map(|level| config.dim_mult.get(level).copied().unwrap_or(1) as f64 * base);
-    // At the top: the input, its normalised copy, three frames stacked for the convolution, the output and the sum.
-    let frame = first.max(second / 2.0) * 8.0;
+    // At the top: the input, its normalised copy, three frames stacked for the convolution, the output and the sum; and what
+    // goes past a level of the Wan 2.2 decoder.
+    let frame = first.max(second / 2.0) * if config.is_residual { 13.0 } else { 10.0 };
     // The pixels of a latent frame, on their way from tiles to pictures.
-    let film = shown * 3.0 * config.temporal_factor() as f64 * (3.0 + covered);
-    let work = (pixels * (cache + frame) + film) * VALUE;
-    StageMemory { stage: Stage::Decode, weights: bytes(wan, "vae") / 10 * 6, work: (BASE + 64.0 * MIB + work) as u64 }
+    let film = shown * 3.0 * config.temporal_factor() as f64 * (1.0 + covered);
+    let widest = config.dim_mult.iter().max().copied().unwrap_or(1) * config.decoder_base();
+    let turned = nn::conv::scratch(3 * widest, widest, pixels as usize) as f64;
+    let work = BASE + turned + (pixels * (cache + frame) + film) * VALUE;
+    // A decoder has a convolution more in each level, and may be wider.
+    let [decoder, encoder] = [1.37 * base * base, (config.base_dim * config.base_dim) as f64];
+    let weights = bytes(wan, "vae") as f64 * decoder / (decoder + encoder);
+    StageMemory { stage: Stage::Decode, weights: weights as u64, work: work as u64 }
 }
 
 /// Channels, as multiples of the base and per pixel at the top, that the layers of a level remember: two frames for each

@@ -22,8 +22,8 @@ impl Family for Wan {
         Self::geometry(self)
     }
 
-    fn memory(&self, shape: &Shape, tiling: Option<Tiling>) -> Vec<StageMemory> {
-        super::memory::stages(self, shape, tiling)
+    fn memory(&self, plan: &Plan, shape: &Shape) -> Vec<StageMemory> {
+        super::memory::stages(self, plan, shape)
     }
 
     fn encode_text(
@@ -36,21 +36,15 @@ impl Family for Wan {
         let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::T5)?;
         let texts = prompts.iter().map(|prompt| clean(prompt));
         let tokens = tokenizer.encode_all(texts, plan.text_length, progress)?;
-        let encoder = Umt5::load(&self.weights("text_encoder", compute)?, &self.text)?;
-        let total = (prompts.len() * self.text.num_layers) as u64;
-        let mut before = 0;
-        let embed = tokens.iter().map(|ids| {
-            let embedding = encoder.encode(ids, plan.text_length, &mut |done, _| {
-                progress.advance(Stage::Text, before + done as u64, total)
-            });
-            before += self.text.num_layers as u64;
-            embedding.map(|video| Embedding { video, audio: None })
-        });
-        embed.collect()
+        let weights = self.weights("text_encoder", plan.streams.text, compute)?;
+        let encoder = family::load("text_encoder", &weights, progress, |weights| Umt5::load(weights, &self.text))?;
+        let mut tell = |done, total| progress.advance(Stage::Text, done as u64, total as u64);
+        let made = encoder.encode_all(&tokens, plan.text_length, &mut tell)?;
+        Ok(made.into_iter().map(|video| Embedding { video, audio: None }).collect())
     }
 
     fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
-        let encoder = vae::Encoder::load(&self.vae, &self.weights("vae", compute)?)?;
+        let encoder = vae::Encoder::load(&self.vae, &self.weights("vae", false, compute)?)?;
         let first = family::frame(image, &compute.device)?;
         // The film after the picture is grey, as in training: a black would be a picture too.
         let grey = first.zeros_like()?;
@@ -69,9 +63,17 @@ impl Family for Wan {
         self.expand_timesteps
     }
 
-    fn denoiser(&self, expert: usize, _: &Plan, compute: &Compute) -> Result<Box<dyn Denoiser>> {
+    fn denoiser(
+        &self,
+        expert: usize,
+        plan: &Plan,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Box<dyn Denoiser>> {
         let name = ["transformer", "transformer_2"][expert];
-        let transformer = Transformer::load(&self.weights(name, compute)?, &self.transformer)?;
+        let weights = self.weights(name, plan.streams.transformer, compute)?;
+        let load = |weights: &Weights| Transformer::load(weights, &self.transformer);
+        let transformer = family::load(name, &weights, progress, load)?;
         Ok(Box::new(Expert { transformer, expand_timesteps: self.expand_timesteps }))
     }
 
@@ -82,7 +84,7 @@ impl Family for Wan {
         compute: &Compute,
         frames: FrameSink<'_>,
     ) -> Result<()> {
-        let decoder = vae::Decoder::load(&self.vae, &self.weights("vae", compute)?)?;
+        let decoder = vae::Decoder::load(&self.vae, &self.weights("vae", false, compute)?)?;
         let scratch = run::home()?;
         for latents in latents {
             let channels = latents.dim(1)?;
@@ -101,8 +103,9 @@ impl Family for Wan {
 }
 
 impl Wan {
-    fn weights(&self, component: &str, compute: &Compute) -> Result<Weights> {
-        self.model.component(component)?.weights(&compute.device, compute.dtype)
+    fn weights(&self, component: &str, streamed: bool, compute: &Compute) -> Result<Weights> {
+        let weights = self.model.component(component)?.weights(&compute.device, compute.dtype)?;
+        if streamed { weights.streamed() } else { Ok(weights) }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::nn::embed::sinusoid;
 use crate::nn::modulation::{Modulation, Runs};
 use crate::nn::norm::LayerNorm;
 use crate::nn::rope::Rope;
+use crate::offload::Blocks;
 use crate::weights::Weights;
 
 /// Base of the wavelengths of the rotary embedding.
@@ -23,7 +24,7 @@ pub struct Transformer {
     time_embedder: [Linear; 2],
     time_proj: Linear,
     text_embedder: [Linear; 2],
-    blocks: Vec<Block>,
+    blocks: Blocks<Block>,
     norm_out: LayerNorm,
     proj_out: Linear,
     scale_shift_table: Tensor,
@@ -52,9 +53,10 @@ impl Transformer {
                 linear("text_embedder.linear_1", config.text_dim, dim)?,
                 linear("text_embedder.linear_2", dim, dim)?,
             ],
-            blocks: (0..config.num_layers)
-                .map(|layer| Block::load(&weights.pp("blocks").pp(layer), config))
-                .collect::<crate::Result<_>>()?,
+            blocks: Blocks::load(&weights.pp("blocks"), config.num_layers, {
+                let config = config.clone();
+                move |weights| Block::load(weights, &config)
+            })?,
             norm_out: LayerNorm::plain(weights, dim, config.eps)?,
             proj_out: Linear::load(&weights.pp("proj_out"), dim, config.out_channels * patch)?,
             scale_shift_table: weights.f32("scale_shift_table", (1, 2, dim))?,
@@ -88,9 +90,10 @@ impl Transformer {
         let text = self.text_embedder[1].forward(&gelu_tanh(&text)?)?;
 
         let mut xs = self.patch_embedding.forward(&self.patchify(latents, grid)?)?;
-        for block in &self.blocks {
+        self.blocks.each(|_, block| {
             xs = block.forward(&xs, &text, &time, &rope)?;
-        }
+            Ok(())
+        })?;
 
         let out = temb.with(&self.scale_shift_table)?.shift_scale(&self.norm_out.forward(&xs)?, 0, 1)?;
         let out = self.proj_out.forward(&out.to_dtype(self.dtype)?)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::{Device, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use memmap2::Mmap;
 
 use super::mapped::Mapped;
@@ -88,13 +88,15 @@ impl File {
     }
 
     /// Copies one tensor to the device, in its stored type, and lets the mapped pages go. What is stored in blocks comes in
-    /// f32.
+    /// f32, which several threads copy at once.
     pub(super) fn load(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
         let stored = self.checked(name, shape)?;
         let mapped = self.mapped(stored);
         let tensor = match stored.kind.number() {
-            Some(dtype) => Tensor::from_raw_buffer(mapped.bytes(), dtype, shape.dims(), device)?,
-            None => {
+            Some(dtype) if dtype != DType::F32 || !device.is_cpu() => {
+                Tensor::from_raw_buffer(mapped.bytes(), dtype, shape.dims(), device)?
+            }
+            _ => {
                 let columns = shape.dims().last().copied().unwrap_or(1);
                 let rows = shape.elem_count() / columns.max(1);
                 let packed = Packed::new(mapped.clone(), stored.kind, (rows, columns), None);
@@ -110,6 +112,20 @@ impl File {
     pub(super) fn packed(&self, name: &str, shape: (usize, usize), scale: Option<Vec<f32>>) -> Result<Packed> {
         let stored = self.checked(name, &Shape::from(shape))?;
         Packed::new(self.mapped(stored), stored.kind, shape, scale).ok_or_else(|| self.unreadable(name, stored))
+    }
+
+    /// Asks the system to read a tensor.
+    pub(super) fn prefetch(&self, name: &str) {
+        if let Some(stored) = self.get(name) {
+            self.mapped(stored).prefetch();
+        }
+    }
+
+    /// Gives the pages of a tensor back.
+    pub(super) fn release(&self, name: &str) {
+        if let Some(stored) = self.get(name) {
+            self.mapped(stored).release();
+        }
     }
 
     fn mapped(&self, stored: &Stored) -> Mapped {

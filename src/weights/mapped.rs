@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::{Advice, Mmap, UncheckedAdvice};
 
 /// Bytes of a file that stays mapped as long as they are needed.
 #[derive(Debug, Clone)]
@@ -20,6 +20,12 @@ impl Mapped {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         self.map.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// Asks the system to read the bytes, and does not wait for them.
+    pub(super) fn prefetch(&self) {
+        // It is advice only: where the system does not take it, the bytes are read when they are used.
+        let _ = self.map.advise_range(Advice::WillNeed, self.range.start, self.range.len());
     }
 
     /// Gives the mapped pages back: otherwise a copy of them and the page cache both count as this process's memory.

@@ -6,6 +6,7 @@ pub mod keys;
 mod lora;
 mod mapped;
 mod packed;
+mod pages;
 pub mod pth;
 mod safetensors;
 mod stored;
@@ -18,11 +19,12 @@ use ::safetensors::tensor::Dtype;
 use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::error::{Error, Result};
+use crate::progress::Tally;
 use file::File;
 use keys::Names;
 use lora::Lora;
 pub use lora::{Change, Fit};
-pub use packed::{Packed, e4m3};
+pub use packed::{Packed, e4m3, widened};
 pub use safetensors::Header;
 pub use stored::{Kind, Stored, Table};
 
@@ -63,6 +65,9 @@ struct Store {
     dtype: DType,
     names: Option<Names>,
     loras: Vec<Lora>,
+    /// Whether matrices stay in their files.
+    streamed: bool,
+    tally: Arc<Tally>,
     used: Mutex<BTreeSet<String>>,
 }
 
@@ -96,7 +101,16 @@ impl Weights {
                 .hint("remove the file that does not belong to this model"));
             }
         }
-        let store = Store { files, device: device.clone(), dtype, names, loras: Vec::new(), used: Mutex::default() };
+        let store = Store {
+            files,
+            device: device.clone(),
+            dtype,
+            names,
+            loras: Vec::new(),
+            streamed: false,
+            tally: Arc::default(),
+            used: Mutex::default(),
+        };
         Ok(Self { store: Arc::new(store), prefix: String::new() })
     }
 
@@ -136,6 +150,16 @@ impl Weights {
         self.store.files.iter().flat_map(|file| file.words().clone()).collect()
     }
 
+    /// The bytes of tensors that were asked for, as they are stored.
+    pub fn tally(&self) -> Arc<Tally> {
+        self.store.tally.clone()
+    }
+
+    /// Bytes of all tensors in the files.
+    pub fn bytes(&self) -> u64 {
+        self.tensors().map(|(_, stored)| (stored.range.1 - stored.range.0) as u64).sum()
+    }
+
     /// Where the tensors go.
     pub fn device(&self) -> &Device {
         &self.store.device
@@ -172,11 +196,12 @@ impl Weights {
         let raised = self.store.names.is_some_and(|names| names.layout.raised.iter().any(|end| key.ends_with(end)));
         let tensor = if raised { (tensor.to_dtype(DType::F32)? - 1.0)? } else { tensor };
         let changed = self.changes(&key)?.iter().try_fold(tensor, |tensor, change| change.merge(&tensor))?;
-        self.note(key);
+        self.note(key)?;
         Ok(changed)
     }
 
-    /// A matrix that is only multiplied with, or looked up in: as it is stored, where that is not the type to compute in.
+    /// A matrix that is only multiplied with, or looked up in: as it is stored, where that is not the type to compute in or
+    /// the weights are [`streamed`](Self::streamed).
     ///
     /// One of eight bits is multiplied with its scale, which lies beside it: `scale_weight` or `weight_scale`.
     ///
@@ -184,13 +209,14 @@ impl Weights {
     /// As [`Weights::stored`], and a scale that is not one.
     pub fn matrix(&self, name: &str, shape: (usize, usize)) -> Result<Matrix> {
         let (key, kind) = (self.key(name), self.kind(name)?);
-        if kind.number().is_some_and(|dtype| !self.device().is_cpu() || dtype == DType::F32 || dtype == DType::F64) {
+        let stays = self.device().is_cpu() && (kind.widens() || self.is_streamed() && kind == Kind::Plain(Dtype::F32));
+        if kind.number().is_some() && !stays {
             return Ok(Matrix::Dense(self.stored(name, shape)?));
         }
         let scale = self.scale(name, shape.0)?;
         let packed = self.file(&key)?.packed(&key, shape, scale)?.to_device(self.device())?;
         let changes = self.changes(&key)?;
-        self.note(key);
+        self.note(key)?;
         Ok(Matrix::Packed(packed, changes))
     }
 
@@ -244,8 +270,11 @@ impl Weights {
         self.file(&key)?.get(&key).map(|stored| stored.kind).ok_or_else(|| self.missing(&key))
     }
 
-    fn note(&self, key: String) {
+    /// Remembers that a tensor was used.
+    fn note(&self, key: String) -> Result<()> {
+        let bytes = self.file(&key)?.get(&key).map_or(0, |stored| stored.range.1 - stored.range.0);
         self.store.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        self.store.tally.add(bytes as u64)
     }
 
     /// What the numbers of a matrix of eight bits are multiplied with: one for all, or one for each of its `rows`.

@@ -18,6 +18,11 @@ const GRAIN: usize = 1 << 16;
 /// The most numbers that are there in f32 at one time, of a matrix that is multiplied with.
 const PANEL: usize = 1 << 22;
 
+/// Bytes that a matrix of `rows` by `columns` takes in f32 while it is multiplied with.
+pub fn widened(rows: usize, columns: usize) -> usize {
+    PANEL.min(rows.saturating_mul(columns)) * size_of::<f32>()
+}
+
 /// A matrix (rows, columns), as it is stored.
 #[derive(Debug, Clone)]
 pub struct Packed {
@@ -48,7 +53,9 @@ impl Packed {
         scale: Option<Vec<f32>>,
     ) -> Option<Self> {
         let readable = match kind {
-            Kind::Plain(dtype) => matches!(dtype, Dtype::BF16 | Dtype::F16 | Dtype::F8_E4M3 | Dtype::F8_E5M2),
+            Kind::Plain(dtype) => {
+                matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16 | Dtype::F8_E4M3 | Dtype::F8_E5M2)
+            }
             Kind::Blocks(_) => true,
         };
         let fits = kind.bytes(&[rows.checked_mul(columns)?]) == Some(mapped.bytes().len());
@@ -165,6 +172,10 @@ impl Packed {
                 let place = |at: usize| at / dtype.block_size() * dtype.type_size();
                 from_blocks(&bytes[place(begin)..place(end)], dtype, &mut wide)?;
             }
+            Kind::Plain(Dtype::F32) => {
+                let numbers = bytes[4 * begin..4 * end].par_chunks(4 * GRAIN);
+                wide.par_chunks_mut(GRAIN).zip(numbers).for_each(|(wide, bytes)| from_singles(bytes, wide));
+            }
             Kind::Plain(dtype @ (Dtype::F16 | Dtype::BF16)) => {
                 let pairs = bytes[2 * begin..2 * end].par_chunks(2 * GRAIN);
                 wide.par_chunks_mut(GRAIN).zip(pairs).for_each(|(wide, pairs)| from_halves(pairs, dtype, wide));
@@ -192,6 +203,12 @@ fn from_blocks(bytes: &[u8], dtype: GgmlDType, wide: &mut [f32]) -> Result<()> {
         }
         _ => Err(Error::Msg(format!("blocks of {dtype:?} did not become numbers"))),
     })
+}
+
+fn from_singles(bytes: &[u8], wide: &mut [f32]) {
+    for (wide, number) in wide.iter_mut().zip(bytes.chunks_exact(4)) {
+        *wide = f32::from_le_bytes([number[0], number[1], number[2], number[3]]);
+    }
 }
 
 fn from_halves(pairs: &[u8], dtype: Dtype, wide: &mut [f32]) {

@@ -47,6 +47,11 @@ impl Kind {
         }
     }
 
+    /// Whether its numbers become larger in f32.
+    pub(super) fn widens(self) -> bool {
+        !matches!(self, Self::Plain(Dtype::F32 | Dtype::F64))
+    }
+
     /// Bytes of a tensor of this shape; none where no tensor of this kind has it.
     pub fn bytes(self, shape: &[usize]) -> Option<usize> {
         let count = shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side))?;

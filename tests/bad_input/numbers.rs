@@ -171,7 +171,7 @@ fn a_film_that_does_not_fit_is_refused_with_one_that_does() {
 fn tiles_are_for_films_that_do_not_fit_without() {
     let bench = Bench::new("wan21-t2v");
     let plan = |arguments: &[&str]| -> Value {
-        let done = bench.generate(&[&["--plan", "--json", "--size", "640x640"], arguments].concat());
+        let done = bench.generate(&[&["--plan", "--json", "--size", "640x640", "--frames", "1"], arguments].concat());
         serde_json::from_str(&done.worked(&[]).stdout).expect("a plan")
     };
     let decode = |plan: &Value| -> u64 {
@@ -187,7 +187,8 @@ fn tiles_are_for_films_that_do_not_fit_without() {
     assert_eq!((&tiled["tiling"]["min_width"], &tiled["parameters"]["tile"]), (&256.into(), &256.into()));
     assert!(tiled["notes"].to_string().contains("tiles of 256 pixels") && decode(&tiled) < need, "{tiled}");
     // Where the user says so, there are none.
-    let refused = bench.generate(&["--size", "640x640", "--memory", &(need - 1).to_string(), "--set", "tile=0"]);
+    let memory = (need - 1).to_string();
+    let refused = bench.generate(&["--size", "640x640", "--frames", "1", "--memory", &memory, "--set", "tile=0"]);
     nothing_left(&bench, refused.refused(1, &["decode", "memory"]));
 }
 

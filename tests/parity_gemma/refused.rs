@@ -33,7 +33,7 @@ fn ids_that_do_not_fit_are_an_error() {
 #[test]
 fn weights_that_do_not_fit_are_an_error() {
     let config = gemma_config("ltx23");
-    let report = |file, config: &Config| load_file(&file, config).expect_err("an error").report();
+    let report = |file, config: &Config| load_file(&file, config).err().expect("an error").report();
     let all = |name: &str| Some(name.to_owned());
     let head = |name: &str| Some(name.replace("model.norm", "lm_head.norm"));
     assert!(report(renamed("ltx23", head), &config).contains("`language_model.model.norm.weight` is missing"));

@@ -234,6 +234,11 @@ impl Config {
         Ok(Self { generator, extension: Some(extension), output_sampling_rate: spectrum.output_sampling_rate })
     }
 
+    /// Values of the largest signal that exists at one time, while a spectrum of so many rows becomes sound.
+    pub fn signal(&self, rows: usize) -> usize {
+        super::generator::signal(&self.generator, rows)
+    }
+
     /// The class of diffusers that it describes.
     pub fn class_name(&self) -> &'static str {
         if self.extension.is_some() { "LTX2VocoderWithBWE" } else { "LTX2Vocoder" }

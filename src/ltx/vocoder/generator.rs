@@ -99,6 +99,11 @@ impl Generator {
     }
 }
 
+/// Values of the largest signal that exists at one time, while `rows` rows of a spectrum become samples.
+pub(super) fn signal(config: &GeneratorConfig, rows: usize) -> usize {
+    VALUES.min(rows.saturating_mul(widest(config)))
+}
+
 /// The most values that any level makes of a row.
 fn widest(config: &GeneratorConfig) -> usize {
     let mut length = 1;

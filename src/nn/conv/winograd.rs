@@ -23,6 +23,13 @@ const IMAGE: usize = 2 << 20;
 /// Values of the turned kernels that exist at one time: 64 MiB.
 const KERNELS: usize = 16 << 20;
 
+/// Bytes of a turned image with its products, and of turned kernels.
+pub(super) fn scratch(inputs: usize, outputs: usize, pixels: usize) -> usize {
+    let kernels = KERNELS.min(POINTS * inputs * outputs);
+    let image = IMAGE.min(POINTS * inputs * pixels.div_ceil(4));
+    (image + image * outputs / inputs.max(1) + kernels) * size_of::<f32>()
+}
+
 /// The convolution of stacked images, stride 1, with one pixel around them as `edges` says.
 ///
 /// # Shapes
