@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Context, Error, Result, nearest};
+use crate::schedule::Sampler;
 
 /// The model that is run where none is named: it comes with talkie.
 pub const IN_THE_BOX: &str = "toybox";
@@ -16,6 +17,7 @@ const FILES: &[(&str, &str)] = &[
     ("wan2.1-t2v-1.3b", include_str!("../models/wan2.1-t2v-1.3b.toml")),
     ("wan2.1-t2v-14b", include_str!("../models/wan2.1-t2v-14b.toml")),
     ("wan2.2-ti2v-5b", include_str!("../models/wan2.2-ti2v-5b.toml")),
+    ("fastwan2.2-ti2v-5b", include_str!("../models/fastwan2.2-ti2v-5b.toml")),
     ("wan2.2-t2v-a14b", include_str!("../models/wan2.2-t2v-a14b.toml")),
     ("wan2.2-i2v-a14b", include_str!("../models/wan2.2-i2v-a14b.toml")),
     ("ltx-2", include_str!("../models/ltx-2.toml")),
@@ -57,6 +59,9 @@ pub struct Entry {
     pub geometry: Geometry,
     /// How its authors sample from it.
     pub sampling: Sampling,
+    /// Recipes of few steps by name, each for weights that were distilled from this model's.
+    #[serde(default)]
+    pub presets: BTreeMap<String, FewSteps>,
     /// What its `model_index.json` says besides the parts.
     #[serde(default)]
     pub index: Map<String, Value>,
@@ -95,6 +100,13 @@ impl Entry {
     /// Whether the model comes with talkie.
     pub fn is_boxed(&self) -> bool {
         matches!(self.place, Place::Box { .. })
+    }
+
+    /// Every way of sampling from it by name: its own, which has none, and then the recipes of few steps.
+    pub fn presets(&self) -> Vec<(String, Sampling)> {
+        let own = (String::new(), self.sampling.clone());
+        let few = self.presets.iter().map(|(name, recipe)| (name.clone(), recipe.over(&self.sampling)));
+        std::iter::once(own).chain(few).collect()
     }
 }
 
@@ -221,6 +233,43 @@ pub struct Sampling {
     pub refine_sigmas: Vec<f64>,
     /// How a model that makes sound is guided.
     pub av: Option<AvSampling>,
+    /// The recipe of few steps, of weights that know no other. It decides the sampler and the sigmas.
+    pub few_steps: Option<FewSteps>,
+}
+
+/// A recipe of few steps. The weights that were distilled for it predict the guided film at once, at these sigmas.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FewSteps {
+    /// The weights that it is for, and where they are, in words.
+    pub weights: String,
+    /// The sampler.
+    pub sampler: Sampler,
+    /// The shift that the sigmas were made with; 1 for none.
+    pub flow_shift: f64,
+    /// The sigmas, falling from at most 1, without the last 0.
+    pub sigmas: Vec<f64>,
+    /// The timesteps that the transformer is told, one for each sigma, where they are not 1000 times these.
+    #[serde(default)]
+    pub timesteps: Vec<f64>,
+    /// Whether fewer steps are known too: the first ones of these.
+    #[serde(default)]
+    pub fewer: bool,
+}
+
+impl FewSteps {
+    /// How to sample by this recipe: without guidance, and what it says nothing of as from the model itself.
+    pub fn over(&self, own: &Sampling) -> Sampling {
+        Sampling {
+            steps: self.sigmas.len() as u32,
+            guidance: 1.0,
+            guidance_2: own.guidance_2.map(|_| 1.0),
+            flow_shift: self.flow_shift,
+            small_flow_shift: None,
+            few_steps: Some(self.clone()),
+            ..own.clone()
+        }
+    }
 }
 
 /// The guidance of a model that makes pictures and sound at once.

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::family::Family;
 use crate::ltx::Ltx;
 use crate::model::{Model, Source};
-use crate::plan::PlannedFile;
+use crate::plan::{PlannedFile, check_weights};
 use crate::progress::Progress;
 use crate::request::Request;
 use crate::wan::Wan;
@@ -15,7 +15,7 @@ pub type Opened = (Model, Box<dyn Family>);
 /// Opens the model of a request. Files that are missing are fetched first.
 ///
 /// # Errors
-/// A model that is unknown, incomplete, or of a family that talkie does not run.
+/// A model that is unknown, incomplete, or of a family that talkie does not run; a preset that is for other weights.
 pub fn open(request: &Request, progress: &mut Progress<'_>) -> Result<Opened> {
     let source = source(request)?;
     of(source.fetch(progress)?, &source, request)
@@ -32,7 +32,9 @@ pub fn look(request: &Request) -> Result<(Opened, Vec<PlannedFile>)> {
 }
 
 fn source(request: &Request) -> Result<Source> {
-    request.model.as_deref().map_or_else(Source::in_the_box, Source::find)
+    let source = request.model.as_deref().map_or_else(Source::in_the_box, Source::find)?;
+    source.entry().map_or(Ok(()), |entry| check_weights(entry, request))?;
+    Ok(source)
 }
 
 fn of(mut model: Model, source: &Source, request: &Request) -> Result<Opened> {

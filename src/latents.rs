@@ -49,6 +49,15 @@ impl Latents {
         Ok(Self { video: self.video.to_device(device)?, audio })
     }
 
+    /// The same times a number.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn scaled(&self, by: f64) -> candle_core::Result<Self> {
+        let audio = self.audio.as_ref().map(|audio| audio * by).transpose()?;
+        Ok(Self { video: (&self.video * by)?, audio })
+    }
+
     /// Whether every value is a finite number.
     ///
     /// # Errors

@@ -51,6 +51,9 @@ pub struct Recipe {
     pub fps: Fps,
     /// Denoising steps.
     pub steps: usize,
+    /// The name of the way of sampling, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     /// The sampler.
     pub sampler: String,
     /// Every other sampling value, by the name that `--set` or a flag has for it.
@@ -115,6 +118,7 @@ impl Recipe {
             frames: plan.shape.frames,
             fps: plan.fps,
             steps: plan.steps.len(),
+            preset: plan.preset.clone(),
             sampler: plan.sampling.sampler.to_string(),
             parameters: plan.parameters.clone(),
             device: plan.device.clone(),

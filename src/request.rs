@@ -40,7 +40,8 @@ pub struct Request {
     pub contact_sheet: Option<PathBuf>,
     /// The seed of the noise. A new one where it is left out.
     pub seed: Option<u64>,
-    /// A way of sampling that the model knows by name, such as `distilled`. The model's own where it is left out.
+    /// A way of sampling that the model knows by name, such as `distilled` or `lightx2v`. The model's own where it is left
+    /// out.
     pub preset: Option<String>,
     /// Denoising steps, 1 to 1000.
     pub steps: Option<usize>,
@@ -98,6 +99,19 @@ pub struct Adapter {
     pub path: PathBuf,
     /// What its changes are multiplied with: 1 as it was trained, 0 for none.
     pub strength: f64,
+}
+
+impl Adapter {
+    /// Whether it is for a transformer of a model that has two, by that part's name: a file with `high` or `low` in its name
+    /// is for one of them, and any other for both.
+    pub fn is_for(&self, part: &str) -> bool {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        match part {
+            "transformer" => !name.contains("low") || name.contains("high"),
+            "transformer_2" => !name.contains("high") || name.contains("low"),
+            _ => false,
+        }
+    }
 }
 
 impl std::str::FromStr for Adapter {

@@ -9,6 +9,7 @@ mod support;
 mod bad_input;
 mod catalogue;
 mod cli;
+mod few_steps;
 mod foreign;
 mod foreign_ltx_audio;
 mod hub;

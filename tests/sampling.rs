@@ -71,7 +71,7 @@ fn noise_is_that_of_torch() {
 #[test]
 fn schedules_are_those_of_diffusers() {
     let tables = tensors("sampling/schedules.safetensors");
-    for sampler in Sampler::ALL {
+    for sampler in [Sampler::UniPc, Sampler::Euler, Sampler::DpmPp2m] {
         for shift in ["1", "2.5", "3", "5", "8", "12", "16"] {
             let column = |what: &str| numbers(&tables[&format!("{sampler}.{shift}.{what}")]);
             let (mut sigmas, mut timesteps) = (column("sigmas").into_iter(), column("timesteps").into_iter());
@@ -150,7 +150,7 @@ fn samplers_have_names() {
         assert_eq!(serde_json::to_string(&sampler).expect("json"), format!("\"{sampler}\""));
     }
     let report = "ddim".parse::<Sampler>().expect_err("not a sampler").report();
-    assert_eq!(report, "error: `ddim` is not a sampler\n  try: use `unipc`, `euler` or `dpm++`");
+    assert_eq!(report, "error: `ddim` is not a sampler\n  try: use `unipc`, `euler`, `dpm++` or `renoise`");
 }
 
 #[test]
@@ -246,7 +246,7 @@ impl Toy {
     fn walk(&self, stepper: &mut Stepper, times: &[f64], start: &Tensor, from: usize) -> Vec<Tensor> {
         let mut x = start.clone();
         let step = |(index, time): (usize, &f64)| {
-            x = stepper.step(index, &self.velocity(&x, *time), &x).expect("step");
+            x = stepper.step(index, &self.velocity(&x, *time), &x, None).expect("step");
             x.clone()
         };
         times.iter().enumerate().skip(from).map(step).collect()
@@ -331,9 +331,11 @@ fn state_that_does_not_fit_is_refused() {
     target.restore(3, good).expect("the state fits");
 
     let wide = Tensor::zeros((8, 4), DType::F32, &device()).expect("zeros");
-    assert!(target.step(3, &wide, &wide).expect_err("wide").to_string().contains("the state has shape [8, 3]"));
-    assert!(target.step(3, &wide, &toy.x).expect_err("wide").to_string().contains("the velocity has shape [8, 4]"));
-    assert!(target.step(4, &toy.x, &toy.x).expect_err("order").to_string().contains("step 3 of 6 is next"));
+    assert!(target.step(3, &wide, &wide, None).expect_err("wide").to_string().contains("the state has shape [8, 3]"));
+    assert!(
+        target.step(3, &wide, &toy.x, None).expect_err("wide").to_string().contains("the velocity has shape [8, 4]")
+    );
+    assert!(target.step(4, &toy.x, &toy.x, None).expect_err("order").to_string().contains("step 3 of 6 is next"));
 }
 
 #[test]
@@ -348,7 +350,9 @@ fn steppers_refuse_what_they_cannot_do() {
     assert_eq!(schedule.sigmas[0], 1.0);
     assert!(Stepper::new(Sampler::Euler, &schedule).is_ok());
     assert!(Stepper::new(Sampler::UniPc, &schedule).is_err(), "sigma 1 is infinite for a multistep sampler");
-    for (sampler, order) in [(Sampler::UniPc, 4), (Sampler::DpmPp2m, 3), (Sampler::Euler, 2), (Sampler::UniPc, 0)] {
+    for (sampler, order) in
+        [(Sampler::UniPc, 4), (Sampler::DpmPp2m, 3), (Sampler::Euler, 2), (Sampler::Renoise, 2), (Sampler::UniPc, 0)]
+    {
         let schedule = Schedule::new(sampler, 5.0, 6).expect("schedule");
         assert!(Stepper::new(Sampling { order, ..sampler.into() }, &schedule).is_err(), "{sampler} {order}");
     }
@@ -362,7 +366,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_schedule_in_range_falls_to_zero(shift in 0.01f64..=100.0, steps in 1usize..=1000, which in 0usize..3) {
+    fn every_schedule_in_range_falls_to_zero(shift in 0.01f64..=100.0, steps in 1usize..=1000, which in 0usize..Sampler::ALL.len()) {
         let schedule = Schedule::new(Sampler::ALL[which], shift, steps).expect("schedule");
         prop_assert!(schedule.sigmas.windows(2).all(|pair| pair[1] < pair[0]) && schedule.sigmas[0] <= 1.0);
         prop_assert!(schedule.timesteps.windows(2).all(|pair| pair[1] <= pair[0]));

@@ -32,7 +32,8 @@ pub(super) struct Args {
     /// The seed of the noise: the same seed makes the same film
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     seed: Option<u64>,
-    /// A way of sampling that the model knows by name, such as `dev` or `distilled` [default: the model's own]
+    /// A way of sampling that the model knows by name, such as `distilled` or `lightx2v`: `talkie models show` lists those of
+    /// few steps [default: the model's own]
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Denoising steps
@@ -44,7 +45,7 @@ pub(super) struct Args {
     /// How far the schedule leans towards noise
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     flow_shift: Option<f64>,
-    /// unipc, euler or dpm++
+    /// unipc, euler, dpm++ or renoise
     #[arg(long, value_name = "NAME", value_parser = super::typed::<Sampler>)]
     sampler: Option<Sampler>,
     /// Width and height in pixels, such as 832x480

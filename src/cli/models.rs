@@ -1,6 +1,6 @@
 //! `talkie models`: what can be run.
 
-use talkie::catalogue::{self, AvSampling, Entry, Place};
+use talkie::catalogue::{self, AvSampling, Entry, FewSteps, Place};
 use talkie::error::Result;
 use talkie::generate::Pipeline;
 use talkie::model::{Source, boxed};
@@ -64,6 +64,7 @@ fn show(entry: &Entry) -> Result<()> {
     let sampling = &entry.sampling;
     let second = sampling.guidance_2.map_or_else(String::new, |second| format!(" and {second}"));
     let schedule = match (sampling.sigmas.is_empty(), sampling.refine_sigmas.len()) {
+        _ if sampling.few_steps.is_some() => "sigmas of its own".to_owned(),
         _ if entry.is_boxed() => "the schedule of its folder".to_owned(),
         (true, _) if sampling.av.is_some() => "flow shift by the film's size".to_owned(),
         (true, _) => format!("flow shift {}", sampling.flow_shift),
@@ -91,6 +92,7 @@ fn show(entry: &Entry) -> Result<()> {
         ("sampling", format!("{} steps, guidance {}{second}, {schedule}", sampling.steps, sampling.guidance)),
     ]);
     lines.extend(sampling.av.as_ref().map(|av| ("sound", sound(av))));
+    lines.extend(entry.presets.iter().map(|(name, recipe)| ("preset", preset(name, recipe))));
     let negative = Some(&sampling.negative_prompt).filter(|negative| !negative.is_empty());
     lines.push(("negative", negative.map_or_else(|| "none".to_owned(), Clone::clone)));
     lines.push(("checked", entry.checked.clone()));
@@ -120,6 +122,13 @@ fn count(parameters: u64, decimals: usize) -> String {
 fn elsewhere(entry: &Entry, part: &str) -> String {
     let repo = entry.components.get(part).and_then(|described| described.repo.as_ref());
     repo.filter(|repo| entry.repo() != Some(repo.as_str())).map_or_else(String::new, |repo| format!(", from {repo}"))
+}
+
+/// A recipe of few steps, and what it is for.
+fn preset(name: &str, recipe: &FewSteps) -> String {
+    let FewSteps { weights, sampler, sigmas, fewer, .. } = recipe;
+    let fewest = if *fewer { "1 to " } else { "" };
+    format!("{name}: {fewest}{} steps of `{sampler}` without guidance, for {weights}", sigmas.len())
 }
 
 /// How pictures and sound are guided besides by the prompt.

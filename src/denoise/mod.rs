@@ -9,12 +9,11 @@ use crate::error::{Error, Result};
 use crate::family::{Compute, Denoiser, Family, Point};
 use crate::guidance::{Conditioning, velocity};
 use crate::latents::Latents;
-use crate::noise::Generator;
 use crate::plan::{Plan, Step};
 use crate::preview::Projection;
 use crate::progress::{Event, Progress, Stage};
 use crate::run::{Run, State};
-use noise::drawn;
+use noise::Noises;
 pub use noise::noise_of;
 use solver::Solver;
 
@@ -41,20 +40,22 @@ impl Denoise<'_> {
     /// A stop, weights that do not load, latents that are no longer finite, a full disk.
     pub fn run(&self, run: &mut Run, progress: &mut Progress<'_>) -> Result<Latents> {
         let total = self.plan.steps.len() as u64;
-        let (first, mut xs, mut solver) = self.begin(run)?;
+        let mut noises = Noises::new(self.plan);
+        let (first, mut xs, mut solver) = self.begin(run, &mut noises)?;
         progress.advance(Stage::Denoise, first as u64, total)?;
         let mut loaded: Option<(usize, Box<dyn Denoiser>)> = None;
         for (index, step) in self.plan.steps.iter().enumerate().skip(first) {
             if step.stage != solver.stage {
                 loaded = None;
-                xs = self.renoise(&xs, step)?;
+                xs = self.enlarged(&xs, step, &mut noises)?;
                 solver = Solver::new(self.plan, step.stage)?;
             }
             let model = self.expert(&mut loaded, step, progress)?;
             let at = Point { latents: &xs, timestep: step.timestep, image: self.conditioning.image.as_ref() };
             let v = velocity(model, at, step, self.conditioning)?;
             let before = xs;
-            xs = self.pinned(solver.step(index, &v, &before)?, &before.video)?;
+            let noise = noises.of_step(index)?.map(|noise| noise.to_device(&self.compute.device)).transpose()?;
+            xs = self.pinned(solver.step(index, &v, &before, noise.as_ref())?, &before.video)?;
             self.check(&xs, index)?;
             let next = index + 1;
             let state: Vec<_> = xs.pack().into_iter().chain(solver.state()).collect();
@@ -69,10 +70,10 @@ impl Denoise<'_> {
     }
 
     /// The step to begin with, the latents before it and the solver: those of the run's folder, or noise.
-    fn begin(&self, run: &Run) -> Result<(usize, Latents, Solver)> {
+    fn begin(&self, run: &Run, noises: &mut Noises<'_>) -> Result<(usize, Latents, Solver)> {
         let device = &self.compute.device;
         let Some(State { next, mut tensors }) = run.state(device)? else {
-            let xs = self.noise()?.to_device(device)?;
+            let xs = noises.first()?.to_device(device)?;
             let video = match &self.conditioning.image {
                 Some(image) if self.family.begins_with_image() => begin_with(image, &xs.video)?,
                 _ => xs.video,
@@ -88,24 +89,13 @@ impl Denoise<'_> {
         let xs = xs.ok_or_else(|| damaged(run))?;
         let mut solver = Solver::new(self.plan, stage)?;
         solver.restore(next, tensors)?;
+        noises.skip(next)?;
         Ok((next, xs, solver))
     }
 
-    /// The noise of the seed, or of the user's file.
-    fn noise(&self) -> Result<Latents> {
-        match &self.plan.request.noise {
-            Some(path) => noise_of(path, self.plan),
-            None => drawn(&mut Generator::seed(self.plan.seed), self.plan, 0),
-        }
-    }
-
     /// The latents of a first stage, twice as large and with noise again, for the second.
-    fn renoise(&self, xs: &Latents, step: &Step) -> Result<Latents> {
-        let mut generator = Generator::seed(self.plan.seed);
-        if self.plan.request.noise.is_none() {
-            drawn(&mut generator, self.plan, 0)?;
-        }
-        let noise = drawn(&mut generator, self.plan, step.stage)?.to_device(&self.compute.device)?;
+    fn enlarged(&self, xs: &Latents, step: &Step, noises: &mut Noises<'_>) -> Result<Latents> {
+        let noise = noises.of_stage(step.stage)?.to_device(&self.compute.device)?;
         let video = self.family.upsample(&xs.video, self.compute)?;
         let noised = |xs: &Tensor, noise: &Tensor| (noise * step.sigma)? + (xs * (1.0 - step.sigma))?;
         let audio = match (&xs.audio, &noise.audio) {

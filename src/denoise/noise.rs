@@ -1,4 +1,4 @@
-//! The noise that a stage begins with: drawn from the seed, or the user's own.
+//! The noise of a run: what a stage begins with, drawn from the seed or the user's own, and what some samplers add on the way.
 
 use std::path::Path;
 
@@ -8,10 +8,81 @@ use crate::error::{Error, Result};
 use crate::latents::{self, Latents};
 use crate::noise::Generator;
 use crate::plan::Plan;
+use crate::schedule::Sampler;
+
+/// The noises of a run, drawn one after the other: what its first stage begins with, what its steps add, what its second
+/// stage begins with, and what the steps of that add.
+pub(super) struct Noises<'a> {
+    plan: &'a Plan,
+    generator: Generator,
+}
+
+impl<'a> Noises<'a> {
+    pub(super) fn new(plan: &'a Plan) -> Self {
+        Self { plan, generator: Generator::seed(plan.seed) }
+    }
+
+    /// What the first stage begins with: the noise of the seed or of the user's file, as much of it as the first sigma says
+    /// where the sampler is one that mixes.
+    pub(super) fn first(&mut self) -> Result<Latents> {
+        let noise = match &self.plan.request.noise {
+            None => self.of_stage(0)?,
+            Some(path) => {
+                self.skip_first()?;
+                noise_of(path, self.plan)?
+            }
+        };
+        match self.plan.steps.first().filter(|_| self.adds()) {
+            Some(step) => Ok(noise.scaled(step.sigma)?),
+            None => Ok(noise),
+        }
+    }
+
+    /// What a stage begins with.
+    pub(super) fn of_stage(&mut self, stage: usize) -> Result<Latents> {
+        drawn(&mut self.generator, self.plan, stage)
+    }
+
+    /// What a step adds, where the sampler is one that adds noise: nothing after the last of a stage.
+    pub(super) fn of_step(&mut self, index: usize) -> Result<Option<Latents>> {
+        let stage = self.stage(index);
+        let adds = self.adds() && stage.is_some() && stage == self.stage(index + 1);
+        stage.filter(|_| adds).map(|stage| self.of_stage(stage)).transpose()
+    }
+
+    /// Draws and drops what was used before step `next`: a run goes on with the noises that it would have had.
+    pub(super) fn skip(&mut self, next: usize) -> Result<()> {
+        self.skip_first()?;
+        for index in 0..next {
+            if index > 0 && self.stage(index) != self.stage(index - 1) {
+                self.stage(index).map(|stage| self.of_stage(stage)).transpose()?;
+            }
+            self.of_step(index)?;
+        }
+        Ok(())
+    }
+
+    /// The seed's first noise. A file takes its place; but where steps add noise it is drawn all the same, because the file
+    /// may hold this very noise, which must not come again after the first step.
+    fn skip_first(&mut self) -> Result<()> {
+        if self.plan.request.noise.is_none() || self.adds() {
+            self.of_stage(0)?;
+        }
+        Ok(())
+    }
+
+    fn stage(&self, index: usize) -> Option<usize> {
+        self.plan.steps.get(index).map(|step| step.stage)
+    }
+
+    fn adds(&self) -> bool {
+        self.plan.sampling.sampler == Sampler::Renoise
+    }
+}
 
 /// The next noises of a generator, in the reference's order: pictures, then sound. Its first stage draws them in the shapes of
 /// the autoencoders, its second in the order of the transformer's tokens, but for a film that begins with a picture.
-pub(super) fn drawn(generator: &mut Generator, plan: &Plan, stage: usize) -> Result<Latents> {
+fn drawn(generator: &mut Generator, plan: &Plan, stage: usize) -> Result<Latents> {
     let mut draw = |shape: &[usize]| Tensor::from_vec(generator.normal(shape.iter().product()), shape, &Device::Cpu);
     let shape @ [_, channels, frames, height, width] = plan.stage_shape(stage).latents;
     let video = if stage == 0 || plan.request.image.is_some() {

@@ -29,13 +29,15 @@ impl Solver {
         Ok(Self { stage, first, video, audio })
     }
 
-    pub(super) fn step(&mut self, index: usize, v: &Latents, xs: &Latents) -> Result<Latents> {
+    pub(super) fn step(&mut self, index: usize, v: &Latents, xs: &Latents, noise: Option<&Latents>) -> Result<Latents> {
         let index = index - self.first;
         let audio = match (&mut self.audio, &v.audio, &xs.audio) {
-            (Some(audio), Some(v), Some(xs)) => Some(audio.step(index, v, xs)?),
+            (Some(audio), Some(v), Some(xs)) => {
+                Some(audio.step(index, v, xs, noise.and_then(|noise| noise.audio.as_ref()))?)
+            }
             _ => None,
         };
-        Ok(Latents { video: self.video.step(index, &v.video, &xs.video)?, audio })
+        Ok(Latents { video: self.video.step(index, &v.video, &xs.video, noise.map(|noise| &noise.video))?, audio })
     }
 
     pub(super) fn state(&self) -> Vec<(String, Tensor)> {

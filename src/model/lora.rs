@@ -17,12 +17,7 @@ impl Model {
     pub fn adapt(&mut self, lora: &Adapter) -> Result<()> {
         let name = lora.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let pair = self.find("transformer_2").is_some();
-        let said = |word: &str| pair && name.to_lowercase().contains(word);
-        let wanted = |part: &Component| match part.name.as_str() {
-            "transformer" => !said("low") || said("high"),
-            "transformer_2" => !said("high") || said("low"),
-            _ => false,
-        };
+        let wanted = |part: &Component| if pair { lora.is_for(&part.name) } else { part.name == "transformer" };
         for part in self.components.iter_mut().filter(|part| wanted(part)) {
             // A plan before the model was fetched.
             if part.files.iter().any(|file| !file.path.is_file()) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Shape, Vocabulary};
+use super::{Shape, Vocabulary, few_steps};
 use crate::catalogue;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
@@ -101,15 +101,16 @@ impl SoundGeometry {
 }
 
 impl Geometry {
-    /// How to sample: as the preset of the request says, or as the model's own.
+    /// How to sample: as the preset of the request says, or as the model's own. With its name, where it has one.
     ///
     /// # Errors
-    /// A preset that the model does not have.
-    pub(super) fn sampling(&self, request: &Request) -> Result<catalogue::Sampling> {
+    /// A preset that the model does not have, and what a recipe of few steps does not know.
+    pub(super) fn sampling(&self, request: &Request) -> Result<(Option<String>, catalogue::Sampling)> {
         let name = request.preset.as_deref();
         let found = self.presets.iter().find(|(preset, _)| name.is_none_or(|name| name == preset));
-        if let Some((_, sampling)) = found {
-            return Ok(sampling.clone());
+        if let Some((preset, sampling)) = found {
+            sampling.few_steps.as_ref().map_or(Ok(()), |recipe| few_steps::check(request, preset, recipe))?;
+            return Ok((Some(preset.clone()).filter(|preset| !preset.is_empty()), sampling.clone()));
         }
         let names: Vec<&str> =
             self.presets.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty()).collect();

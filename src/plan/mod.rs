@@ -1,5 +1,6 @@
 //! What will happen, settled before a tensor exists: sizes, sigmas, files, memory, refusals.
 
+mod few_steps;
 mod geometry;
 mod guidance;
 mod memory;
@@ -22,6 +23,7 @@ use crate::progress::Stage;
 use crate::request::{MAX_PROMPT, Request, Size};
 use crate::schedule::{MAX_STEPS, Sampling, Schedule};
 use crate::vae::Tiling;
+pub use few_steps::check_weights;
 pub use geometry::{Geometry, Heard, ImageUse, Sound, SoundGeometry};
 pub use guidance::Scales;
 pub use memory::{BASE, Streams, free as free_memory};
@@ -106,6 +108,9 @@ pub struct Plan {
     pub sound: Option<Sound>,
     /// Frames per second.
     pub fps: Fps,
+    /// The name of the way of sampling, where the model has several and this one has a name.
+    #[serde(default)]
+    pub preset: Option<String>,
     /// The sampler with its settings, the user's and the model's put together.
     pub sampling: Sampling,
     /// The shift of the sigmas. Has no effect where the sigmas themselves are given.
@@ -158,7 +163,8 @@ impl Plan {
             None => geometry.film.fps.to_string().parse()?,
         };
         let shape = Shape::settle(request, geometry, fps, &mut notes)?;
-        let defaults = geometry.sampling(request)?;
+        let (preset, defaults) = geometry.sampling(request)?;
+        notes.extend(defaults.few_steps.as_ref().and_then(|recipe| few_steps::note(request, recipe)));
         let set = parameters::Parameters::read(request, geometry, &defaults)?;
         if geometry.sound.is_some() && !geometry.perturbs && request.set.keys().any(|key| key.contains("stg_")) {
             notes.push("spatio-temporal guidance has no effect: this transformer knows no perturbed attention".into());
@@ -194,6 +200,7 @@ impl Plan {
             shape,
             fps,
             parameters: set.listed(&schedules, geometry),
+            preset,
             sampling: set.sampling,
             flow_shift: schedules.flow_shift,
             steps,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::{Geometry, Scales, Shape, Step, Streams};
+use super::{Geometry, Scales, Shape, Step, Streams, few_steps};
 use crate::catalogue::{self, AvSampling};
 use crate::error::{Error, Result, nearest};
 use crate::request::Request;
@@ -100,7 +100,7 @@ impl Parameters {
         };
         let image_crf = value(request, "image_crf")?.unwrap_or(av.map_or(0, |av| av.image_crf));
         Ok(Self {
-            sampling: sampling(request, geometry)?,
+            sampling: sampling(request, geometry, defaults)?,
             text_length,
             tiling: tiling(request, geometry)?,
             streams: value(request, "stream")?,
@@ -146,28 +146,21 @@ impl Parameters {
         let flow_shift = match request.flow_shift {
             // Even where sigmas are given and it shifts nothing: the recipe tells it.
             Some(shift) => check_flow_shift(shift).map(|()| shift)?,
-            None if geometry.own_shift => defaults.flow_shift_at(shape.width as u32, shape.height as u32),
+            None if geometry.own_shift || defaults.few_steps.is_some() => {
+                defaults.flow_shift_at(shape.width as u32, shape.height as u32)
+            }
             // Given sigmas are not shifted, and no film is too large for them.
             None if given.is_some() => geometry.scheduler.flow_shift_at(shape.tokens).unwrap_or(1.0),
             None => geometry.scheduler.flow_shift_at(shape.tokens)?,
         };
         let steps = request.steps.unwrap_or(defaults.steps as usize);
-        let first = match given {
-            Some(sigmas) => {
-                let schedule = Schedule::from_sigmas(sampler, sigmas)?;
-                if request.steps.is_some_and(|steps| steps != schedule.steps()) {
-                    return Err(Error::usage(format!(
-                        "`--steps {steps}` and the {} steps of the sigmas disagree",
-                        schedule.steps()
-                    ))
-                    .hint("leave `--steps` out, or give as many sigmas: `--set sigmas=1,0.75,0.5,0.25`"));
-                }
-                schedule
-            }
-            None if geometry.even_sigmas && sampler == Sampler::Euler => {
+        let first = match (&defaults.few_steps, given) {
+            (Some(recipe), _) => few_steps::schedule(recipe, request.steps)?,
+            (None, Some(sigmas)) => of_sigmas(sampler, sigmas, request.steps)?,
+            (None, None) if geometry.even_sigmas && !sampler.is_multistep() => {
                 Schedule::even(flow_shift, self.shift_terminal, steps)?
             }
-            None => Schedule::new(sampler, flow_shift, steps)?,
+            (None, None) => Schedule::new(sampler, flow_shift, steps)?,
         };
         let second = match self.refine_sigmas.as_slice() {
             [] => None,
@@ -243,6 +236,18 @@ impl Parameters {
     }
 }
 
+/// The schedule of given sigmas, of which there are as many as `steps` where these are asked for.
+fn of_sigmas(sampler: Sampler, sigmas: &[f64], steps: Option<usize>) -> Result<Schedule> {
+    let schedule = Schedule::from_sigmas(sampler, sigmas)?;
+    match steps.filter(|&steps| steps != schedule.steps()) {
+        None => Ok(schedule),
+        Some(steps) => {
+            Err(Error::usage(format!("`--steps {steps}` and the {} steps of the sigmas disagree", schedule.steps()))
+                .hint("leave `--steps` out, or give as many sigmas: `--set sigmas=1,0.75,0.5,0.25`"))
+        }
+    }
+}
+
 /// The schedules of all stages.
 pub(super) struct Schedules {
     pub flow_shift: f64,
@@ -294,10 +299,14 @@ fn check_keys(request: &Request, geometry: &Geometry) -> Result<()> {
     Ok(())
 }
 
-/// The folder's sampler, or the user's with its usual settings, and the user's settings over them.
-fn sampling(request: &Request, geometry: &Geometry) -> Result<Sampling> {
+/// The recipe's sampler or the folder's, or the user's with its usual settings, and the user's settings over them.
+fn sampling(request: &Request, geometry: &Geometry, defaults: &catalogue::Sampling) -> Result<Sampling> {
     let scheduler = &geometry.scheduler;
-    let own = if geometry.even_sigmas { scheduler.even_sampling() } else { scheduler.sampling() };
+    let own = match &defaults.few_steps {
+        Some(recipe) => Ok(recipe.sampler.into()),
+        None if geometry.even_sigmas => scheduler.even_sampling(),
+        None => scheduler.sampling(),
+    };
     let mut sampling = match (request.sampler, own) {
         (Some(sampler), Ok(own)) if own.sampler == sampler => own,
         (Some(sampler), _) => sampler.into(),

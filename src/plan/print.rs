@@ -56,6 +56,9 @@ impl Display for Plan {
 
 impl Plan {
     fn sampling(&self, f: &mut Formatter<'_>) -> Result {
+        if let Some(preset) = &self.preset {
+            writeln!(f, "preset    {preset}")?;
+        }
         writeln!(
             f,
             "sampler   {}, {} steps, on {} in {}",

@@ -1,7 +1,7 @@
 //! Samplers: from a noisy latent and a predicted velocity to a less noisy latent.
 //!
-//! A [`Stepper`] is arithmetic and the memory of the last predictions: no model, no progress, no random number. Tensors
-//! are f32 of any shape, on any device; coefficients are f64.
+//! A [`Stepper`] is arithmetic and the memory of the last predictions: no model, no progress, no random number. What a
+//! sampler needs of noise is handed to it. Tensors are f32 of any shape, on any device; coefficients are f64.
 
 mod weights;
 
@@ -22,6 +22,7 @@ const LAST_SAMPLE: &str = "last_sample";
 /// - DPM-Solver++ 2M (Lu et al. 2022): a multistep predictor of x₀ = x − σ·v.
 /// - UniPC (Zhao et al. 2023), B(h) = eʰ − 1: the same with a corrector, which improves each latent once the prediction
 ///   at it is known.
+/// - Renoise, for distilled models (DMD2, Yin et al. 2024; rCM, Zheng et al. 2025): x′ = (1 − σ′)·x₀ + σ′·noise.
 #[derive(Debug, Clone)]
 pub struct Stepper {
     sampling: Sampling,
@@ -48,7 +49,7 @@ impl Stepper {
         }
         let sigmas = schedule.sigmas.clone();
         let falls = sigmas.windows(2).all(|pair| pair[1] < pair[0]);
-        let starts = sigmas.first().is_some_and(|&s| s < 1.0 || (s == 1.0 && sampling.sampler == Sampler::Euler));
+        let starts = sigmas.first().is_some_and(|&s| s < 1.0 || (s == 1.0 && !sampling.sampler.is_multistep()));
         if !(falls && starts && sigmas.len() > 1 && sigmas.ends_with(&[0.0])) {
             return Err(Error::usage("the sigmas of the schedule do not fall from 1 to 0")
                 .hint("make the schedule with `Schedule::new` or `Schedule::from_sigmas`, for the same sampler"));
@@ -59,31 +60,42 @@ impl Stepper {
     /// Step `index`, counted from 0: the latent at `sigmas[index + 1]`, in f32.
     ///
     /// `x` is the latent at `sigmas[index]` and `velocity` what the model, after guidance, predicts there: noise minus
-    /// x₀. Both have the shape of the result.
+    /// x₀. `noise` is standard normal: [`Sampler::Renoise`] adds it at every step but the last, and the others do not look
+    /// at it. All have the shape of the result.
     ///
     /// # Errors
-    /// A step out of order, shapes that differ from each other or from those of the steps before, or a failed
-    /// tensor operation. The stepper is then as it was.
-    pub fn step(&mut self, index: usize, velocity: &Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
+    /// A step out of order, noise that is missing, shapes that differ from each other or from those of the steps before,
+    /// or a failed tensor operation. The stepper is then as it was.
+    pub fn step(
+        &mut self,
+        index: usize,
+        velocity: &Tensor,
+        x: &Tensor,
+        noise: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
         let steps = self.sigmas.len() - 1;
         if index != self.next || index >= steps {
             candle_core::bail!("step {index} asked for where step {} of {steps} is next", self.next);
         }
-        for (what, tensor) in [("velocity", Some(velocity)), ("state", self.x0s.front())] {
+        for (what, tensor) in [("velocity", Some(velocity)), ("state", self.x0s.front()), ("noise", noise)] {
             if let Some(tensor) = tensor.filter(|tensor| tensor.dims() != x.dims()) {
                 candle_core::bail!("the {what} has shape {:?} where the latent has {:?}", tensor.dims(), x.dims());
             }
         }
         let (x, velocity) = (x.to_dtype(DType::F32)?, velocity.to_dtype(DType::F32)?);
-        let sigma = self.sigmas[index];
-        let x = if self.sampling.sampler == Sampler::Euler {
-            combine(&[(1.0, &x), (self.sigmas[index + 1] - sigma, &velocity)])?
-        } else {
-            let x0 = combine(&[(1.0, &x), (-sigma, &velocity)])?;
-            self.multistep(x, x0)?
+        let (sigma, to) = (self.sigmas[index], self.sigmas[index + 1]);
+        let x0 = || combine(&[(1.0, &x), (-sigma, &velocity)]);
+        let next = match self.sampling.sampler {
+            Sampler::Euler => combine(&[(1.0, &x), (to - sigma, &velocity)])?,
+            Sampler::UniPc | Sampler::DpmPp2m => self.multistep(&x, x0()?)?,
+            Sampler::Renoise if to == 0.0 => x0()?,
+            Sampler::Renoise => match noise {
+                Some(noise) => combine(&[(1.0 - to, &x0()?), (to, noise)])?,
+                None => candle_core::bail!("step {index} of sampler {} has no noise", self.sampling.sampler),
+            },
         };
         self.next += 1;
-        Ok(x)
+        Ok(next)
     }
 
     /// The tensors that the next step needs beside the latent, by name: none at the start.
@@ -126,9 +138,9 @@ impl Stepper {
     }
 
     /// A step of UniPC or DPM-Solver++ from a latent `x` and the prediction `x0` at it.
-    fn multistep(&mut self, x: Tensor, x0: Tensor) -> candle_core::Result<Tensor> {
+    fn multistep(&mut self, x: &Tensor, x0: Tensor) -> candle_core::Result<Tensor> {
         let index = self.next;
-        let x = self.corrected(&x0)?.unwrap_or(x);
+        let x = self.corrected(&x0)?.unwrap_or_else(|| x.clone());
         let order = self.order(index);
         let others: Vec<f64> = (1..order).map(|k| self.sigmas[index - k]).collect();
         let weights = Weights::new(self.sigmas[index + 1], self.sigmas[index], &others, !self.sampling.heun);
@@ -167,7 +179,7 @@ impl Stepper {
         match self.sampling.sampler {
             Sampler::UniPc => self.sampling.order,
             Sampler::DpmPp2m => self.sampling.order - 1,
-            Sampler::Euler => 0,
+            Sampler::Euler | Sampler::Renoise => 0,
         }
     }
 }

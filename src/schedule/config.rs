@@ -51,7 +51,7 @@ pub struct SchedulerConfig {
 pub struct Sampling {
     /// The sampler.
     pub sampler: Sampler,
-    /// Order of the multistep samplers: 1 to 3 for UniPC, 1 or 2 for DPM-Solver++. Euler has order 1.
+    /// Order of the multistep samplers: 1 to 3 for UniPC, 1 or 2 for DPM-Solver++, 1 for the others.
     pub order: usize,
     /// DPM-Solver++: Heun's variant in place of the midpoint one.
     #[serde(default)]
@@ -62,10 +62,9 @@ pub struct Sampling {
 }
 
 impl From<Sampler> for Sampling {
-    /// The usual settings: order 2, midpoint, every step corrected.
+    /// The usual settings: order 2 where there is one, midpoint, every step corrected.
     fn from(sampler: Sampler) -> Self {
-        let order = if sampler == Sampler::Euler { 1 } else { 2 };
-        Self { sampler, order, heun: false, uncorrected: Vec::new() }
+        Self { sampler, order: sampler.max_order().min(2), heun: false, uncorrected: Vec::new() }
     }
 }
 
@@ -141,18 +140,14 @@ impl SchedulerConfig {
     /// # Errors
     /// As [`Self::sampling`].
     pub fn even_sampling(&self) -> Result<Sampling> {
-        let sampler = match self.class_name.as_str() {
-            "UniPCMultistepScheduler" => Sampler::UniPc,
-            "FlowMatchEulerDiscreteScheduler" => Sampler::Euler,
-            "DPMSolverMultistepScheduler" => Sampler::DpmPp2m,
+        let read: fn(&Self) -> Result<Sampling> = match self.class_name.as_str() {
+            "UniPCMultistepScheduler" => Self::unipc,
+            EULER => |_| Ok(Sampler::Euler.into()),
+            "DPMSolverMultistepScheduler" => Self::dpm,
             other => return Err(unsupported("_class_name", other, CLASSES)),
         };
         self.check_switches()?;
-        match sampler {
-            Sampler::UniPc => self.unipc(),
-            Sampler::Euler => Ok(Sampler::Euler.into()),
-            Sampler::DpmPp2m => self.dpm(),
-        }
+        read(self)
     }
 
     fn unipc(&self) -> Result<Sampling> {

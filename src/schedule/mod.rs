@@ -38,30 +38,42 @@ pub enum Sampler {
     /// DPM-Solver++ 2M (Lu et al. 2022), multistep.
     #[serde(rename = "dpm++")]
     DpmPp2m,
+    /// To the predicted x₀, and back with new noise: for models that were distilled to predict x₀ in a few steps, by
+    /// consistency (Song et al. 2023) or by distribution matching (DMD2, Yin et al. 2024).
+    #[serde(rename = "renoise")]
+    Renoise,
 }
 
 impl Sampler {
     /// Every sampler, the default first.
-    pub const ALL: [Self; 3] = [Self::UniPc, Self::Euler, Self::DpmPp2m];
+    pub const ALL: [Self; 4] = [Self::UniPc, Self::Euler, Self::DpmPp2m, Self::Renoise];
 
-    /// The name on the command line and in files: `unipc`, `euler` or `dpm++`.
+    /// The name on the command line and in files: `unipc`, `euler`, `dpm++` or `renoise`.
     pub fn name(self) -> &'static str {
         match self {
             Self::UniPc => "unipc",
             Self::Euler => "euler",
             Self::DpmPp2m => "dpm++",
+            Self::Renoise => "renoise",
         }
     }
 
-    /// The highest order that is implemented: 3 for UniPC, 2 for DPM-Solver++, 1 for Euler.
+    /// The highest order that is implemented: 3 for UniPC, 2 for DPM-Solver++, 1 for the others.
     pub fn max_order(self) -> usize {
         match self {
             Self::UniPc => 3,
-            Self::Euler => 1,
             Self::DpmPp2m => 2,
+            Self::Euler | Self::Renoise => 1,
         }
     }
+
+    /// Whether a step uses the predictions of steps before it. Such a sampler starts below sigma 1 and counts whole timesteps.
+    pub fn is_multistep(self) -> bool {
+        matches!(self, Self::UniPc | Self::DpmPp2m)
+    }
 }
+
+const NAMES: &str = "use `unipc`, `euler`, `dpm++` or `renoise`";
 
 impl fmt::Display for Sampler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,17 +88,17 @@ impl FromStr for Sampler {
         Self::ALL
             .into_iter()
             .find(|sampler| sampler.name() == name)
-            .ok_or_else(|| Error::usage(format!("`{name}` is not a sampler")).hint("use `unipc`, `euler` or `dpm++`"))
+            .ok_or_else(|| Error::usage(format!("`{name}` is not a sampler")).hint(NAMES))
     }
 }
 
 /// The sigmas and timesteps of a run of n steps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Schedule {
-    /// n + 1 values in [0, 1), or (0, 1] for Euler, strictly decreasing, the last 0. Each is an f32, as in the
-    /// reference: near 1 the rounding of 1 − σ decides the coefficients of a multistep sampler.
+    /// n + 1 values in [0, 1], below 1 for the multistep samplers, strictly decreasing, the last 0. Each is an f32, as in
+    /// the reference: near 1 the rounding of 1 − σ decides the coefficients of a multistep sampler.
     pub sigmas: Vec<f64>,
-    /// n values in [0, 1000], as fed to the transformer: whole numbers for the multistep samplers, f32 for Euler.
+    /// n values in [0, 1000], as fed to the transformer: whole numbers for the multistep samplers, f32 for the others.
     pub timesteps: Vec<f64>,
 }
 
@@ -115,6 +127,8 @@ impl Schedule {
                 let grid = linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1);
                 grid[1..].iter().rev().map(|&alpha| shift(1.0 - alpha)).collect()
             }
+            // As few-step models are trained: shifted once, from 1, with as far to go from the last as between any two.
+            Sampler::Renoise => linspace(1.0, 1.0 / steps as f64, steps).into_iter().map(shift).collect(),
         };
         Self::finish(sampler, sigmas).map_err(|cause| {
             Error::usage(format!("flow shift {flow_shift:?} leaves no {steps} distinct sigmas"))
@@ -171,12 +185,12 @@ impl Schedule {
 
     /// Rounds sigmas as the reference stores them, derives the timesteps and puts the final 0.
     fn finish(sampler: Sampler, mut sigmas: Vec<f64>) -> Result<Self> {
-        if sampler != Sampler::Euler && (sigmas[0] - 1.0).abs() < BELOW_ONE {
+        if sampler.is_multistep() && (sigmas[0] - 1.0).abs() < BELOW_ONE {
             sigmas[0] -= BELOW_ONE;
         }
-        let timestep = |sigma: &f64| match sampler {
-            Sampler::Euler => f64::from(*sigma as f32 * TRAIN_TIMESTEPS as f32),
-            Sampler::UniPc | Sampler::DpmPp2m => (sigma * TRAIN_TIMESTEPS).trunc(),
+        let timestep = |sigma: &f64| match sampler.is_multistep() {
+            true => (sigma * TRAIN_TIMESTEPS).trunc(),
+            false => f64::from(*sigma as f32 * TRAIN_TIMESTEPS as f32),
         };
         let timesteps = sigmas.iter().map(timestep).collect();
         sigmas.push(0.0);

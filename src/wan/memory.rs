@@ -81,8 +81,11 @@ fn autoencoder(wan: &Wan, shape: &Shape, tiling: Option<Tiling>) -> StageMemory 
     // At the top: the input, its normalised copy, three frames stacked for the convolution, the output and the sum; and what
     // goes past a level of the Wan 2.2 decoder.
     let frame = first.max(second / 2.0) * if config.is_residual { 13.0 } else { 10.0 };
-    // The pixels of a latent frame, on their way from tiles to pictures.
-    let film = shown * 3.0 * config.temporal_factor() as f64 * (1.0 + covered);
+    // A frame alone is not stacked, and remembers no second one.
+    let (cache, frame) = if shape.latents[2] == 1 { (cache / 2.0, frame * 0.4) } else { (cache, frame) };
+    // The pixels of a latent frame, on their way from tiles, and from patches, to pictures.
+    let copies = 1.0 + covered + if config.patch() > 1 { 3.0 } else { 0.0 };
+    let film = shown * 3.0 * config.temporal_factor() as f64 * copies;
     let widest = config.dim_mult.iter().max().copied().unwrap_or(1) * config.decoder_base();
     let turned = nn::conv::scratch(3 * widest, widest, pixels as usize) as f64;
     let work = BASE + turned + (pixels * (cache + frame) + film) * VALUE;

@@ -19,8 +19,8 @@ use crate::vae::Tiling;
 /// Tokens that the transformers were trained to read.
 const TEXT_LENGTH: usize = 512;
 
-/// The classes of diffusers that this family stands for.
-const PIPELINES: [&str; 2] = ["WanPipeline", "WanImageToVideoPipeline"];
+/// The classes that this family stands for: two of diffusers, and that of FastVideo for its distilled models.
+const PIPELINES: [&str; 3] = ["WanPipeline", "WanImageToVideoPipeline", "WanDMDPipeline"];
 
 /// A Wan model: its configurations and where its weights are.
 #[derive(Debug)]
@@ -107,6 +107,14 @@ impl Wan {
         self.transformer.in_channels != self.transformer.out_channels
     }
 
+    /// How to sample, by name. A recipe that the name of a folder or repository tells of comes first: its weights are for it.
+    fn presets(&self) -> Vec<(String, catalogue::Sampling)> {
+        let name = if self.named { String::new() } else { self.model.name().unwrap_or_default().to_lowercase() };
+        let mut presets = self.defaults.presets();
+        presets.sort_by_key(|(preset, _)| preset.is_empty() || !name.contains(preset.as_str()));
+        presets
+    }
+
     fn geometry(&self) -> Result<Geometry> {
         let image = match (self.reads_mask(), self.expand_timesteps) {
             (true, _) => ImageUse::Required,
@@ -137,7 +145,7 @@ impl Wan {
             upsamples: false,
             even_sigmas: false,
             tiling: Tiling::default(),
-            presets: vec![(String::new(), self.defaults.sampling.clone())],
+            presets: self.presets(),
             own_shift: self.named,
         })
     }
