@@ -279,9 +279,10 @@ fn models_are_listed_shown_and_fetched() {
     let bench = Bench::new("wan21-t2v");
     let list = bench.run(&["models"]);
     let names: Vec<&str> = lines(&list).iter().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
-    let wan = ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-ti2v-5b", "wan2.2-t2v-a14b", "wan2.2-i2v-a14b"];
+    let wan = ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-ti2v-5b", "fastwan2.2-ti2v-5b"];
+    let pairs = ["wan2.2-t2v-a14b", "wan2.2-i2v-a14b"];
     let ltx = ["ltx-2", "ltx-2-distilled", "ltx-2.3", "ltx-2.3-distilled"];
-    assert_eq!(names, [&["toybox"][..], &wan[..], &ltx[..]].concat());
+    assert_eq!(names, [&["toybox"][..], &wan[..], &pairs[..], &ltx[..]].concat());
     assert!(lines(&list)[1].contains("the model in the box"), "{list}");
     let licensed = |line: &&&str| line.split_whitespace().any(|word| word == "LicenseRef-LTX-2-Community");
     assert_eq!(lines(&list).iter().filter(licensed).count(), ltx.len());

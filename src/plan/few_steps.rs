@@ -33,8 +33,12 @@ pub fn check_weights(entry: &Entry, request: &Request) -> Result<()> {
 pub(super) fn note(request: &Request, recipe: &FewSteps) -> Option<String> {
     let name = request.preset.as_deref()?;
     let told = request.transformer.is_some() || !request.loras.is_empty();
-    (!told)
-        .then(|| format!("preset `{name}` is for distilled weights, which the model has to be of: {}", recipe.weights))
+    (!told).then(|| {
+        format!(
+            "preset `{name}` is for distilled weights, and whether these are such cannot be told: {}",
+            recipe.weights
+        )
+    })
 }
 
 /// Refuses what the weights of a recipe do not know. `preset` is its name, empty where it is the model's only one.
