@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("cases", nargs="+", metavar="CASE")
     asked = parser.parse_args()
-    figures, worst = [], [1.0, 1.0]
+    figures, ratios = [], []
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["TALKIE_HOME"] = f"{scratch}/home"
         for case in asked.cases:
@@ -66,10 +66,10 @@ def main() -> None:
                 said = plan.get(stage, 0)
                 print(f"  {stage:8} {said / 1e6:9.1f} MB said {peak / 1e6:9.1f} MB found {said / peak:6.3f}", flush=True)
             said, peak = max(plan.values()), max(found.values())
-            worst = [min(worst[0], said / peak), max(worst[1], said / peak)]
+            ratios.append(said / peak)
             print(f"  {'peak':8} {said / 1e6:9.1f} MB said {peak / 1e6:9.1f} MB found {said / peak:6.3f}", flush=True)
             figures.append({"case": case, "said": plan, "found": found})
-    print(f"{len(figures)} cases: from {worst[0]:.3f} to {worst[1]:.3f} of what was found")
+    print(f"{len(figures)} cases: from {min(ratios):.3f} to {max(ratios):.3f} of what was found")
     if asked.json:
         asked.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -1,6 +1,8 @@
 //! Networks of which a block at a time is in memory: what they make, when a plan chooses them, and how it says what they take.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{DType, Tensor};
 use serde_json::Value;
@@ -85,8 +87,14 @@ fn what_is_missing_or_broken_of_a_streamed_network_is_known_at_once() {
 fn an_error_of_a_block_ends_the_pass() {
     let path = fixture("wan21-t2v/transformer/diffusion_pytorch_model.safetensors");
     let weights = Weights::open(&[path], &device(), DType::F32).expect("weights").streamed().expect("weights");
-    let blocks = Blocks::load(&weights.pp("blocks"), 2, |weights| Ok(weights.contains("scale_shift_table")));
+    let brought = Arc::new(AtomicUsize::new(0));
+    let count = brought.clone();
+    let blocks = Blocks::load(&weights.pp("blocks"), 2, move |weights| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(weights.contains("scale_shift_table"))
+    });
     let blocks = blocks.expect("blocks");
+    assert_eq!(brought.load(Ordering::SeqCst), 2, "what is missing of a block is known at once");
     let mut seen = Vec::new();
     let ended = blocks.each(|index, &whole| {
         seen.push((index, whole));
@@ -94,6 +102,7 @@ fn an_error_of_a_block_ends_the_pass() {
     });
     assert_eq!(ended.expect_err("an end").kind(), talkie::error::Kind::Stopped);
     assert_eq!(seen, [(0, true), (1, true)]);
+    assert_eq!(brought.load(Ordering::SeqCst), 4, "nothing stays in memory: a pass brings every block");
     assert_eq!(blocks.count(), 2);
 }
 

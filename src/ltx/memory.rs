@@ -30,7 +30,10 @@ fn text(ltx: &Ltx, plan: &Plan) -> StageMemory {
     let packed = tokens * states * VALUE * if plan.negative.is_some() { 2.0 } else { 1.0 };
     let all = bytes(ltx, "text_encoder");
     let (encoder, work) = match &ltx.text {
-        Some(config) if plan.streams.text => ((all as f64 * layer(config)) as u64, of_layer(config, tokens)),
+        Some(config) if plan.streams.text => {
+            let layers = plan.blocks_at_once() as f64 * layer(config);
+            ((all as f64 * layers) as u64, of_layer(config, tokens))
+        }
         Some(config) => (all, of_layer(config, tokens)),
         None => (0, 0.0),
     };
@@ -78,16 +81,17 @@ fn denoise(ltx: &Ltx, plan: &Plan, shape: &Shape) -> StageMemory {
     let texts = 4.0 * plan.text_length as f64 * (dim as f64 + config.stream(Modality::Audio).dim() as f64) * VALUE;
     let latents = 12.0 * shape.latents.iter().map(|&side| side as f64).product::<f64>() * VALUE;
     let all = bytes(ltx, "transformer");
-    let weights = if plan.streams.transformer { (all as f64 * streamed(config)) as u64 } else { all };
+    let share = if plan.streams.transformer { streamed(config, plan.blocks_at_once()) } else { 1.0 };
+    let weights = (all as f64 * share) as u64;
     let work = BASE + widened + attention.max(feed_forward) + texts + latents;
     StageMemory { stage: Stage::Denoise, weights, work: work as u64 }
 }
 
-/// The share of the transformer's weights that is in memory while blocks come one after another: one block, and what stands
-/// before and after them.
-fn streamed(config: &Config) -> f64 {
-    let one = Config { num_layers: 1, ..config.clone() };
-    one.parameters() as f64 / config.parameters() as f64
+/// The share of the transformer's weights that is in memory while blocks come one after another: so many blocks, and what
+/// stands before and after them.
+fn streamed(config: &Config, blocks: usize) -> f64 {
+    let few = Config { num_layers: blocks.min(config.num_layers), ..config.clone() };
+    few.parameters() as f64 / config.parameters() as f64
 }
 
 /// The larger of two networks, one after the other, both in f32: the decoder of the spectra, and the vocoder, which works in

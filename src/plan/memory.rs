@@ -60,6 +60,7 @@ impl Plan {
         let limit = self.request.memory.or_else(|| if self.device == "cpu" { free() } else { None });
         self.memory = limit;
         self.stages = estimate(&self, &self.shape);
+        self.parameters.insert("stream".into(), self.streams.to_string().into());
         let Some(limit) = limit else { return Ok(self) };
         let over = |plan: &Self, which: &[Stage]| {
             plan.stages.iter().any(|stage| which.contains(&stage.stage) && stage.peak() > limit)

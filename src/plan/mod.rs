@@ -329,6 +329,11 @@ impl Plan {
         tokens(&self.prompt).max(self.negative.as_deref().map_or(0, tokens)).min(self.text_length)
     }
 
+    /// Blocks of a streamed network that are in memory together: a device works on one while the next is copied to it.
+    pub fn blocks_at_once(&self) -> usize {
+        if self.device == "cpu" { 1 } else { 2 }
+    }
+
     /// Length of the film in seconds.
     pub fn seconds(&self) -> f64 {
         self.fps.seconds(self.shape.frames)

@@ -197,7 +197,6 @@ impl Parameters {
             ("sigmas".to_owned(), json!(schedules.stages[0].sigmas)),
             ("solver_order".to_owned(), json!(self.sampling.order)),
             ("text_length".to_owned(), json!(self.text_length)),
-            ("stream".to_owned(), json!(self.streams.unwrap_or_default().to_string())),
             ("tile".to_owned(), json!(self.tiling.map_or(0, |tiling| tiling.min_height))),
             ("tile_stride".to_owned(), json!(self.tiling.map_or(0, |tiling| tiling.stride_height))),
         ]);

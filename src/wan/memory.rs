@@ -28,7 +28,8 @@ fn text(wan: &Wan, plan: &Plan) -> StageMemory {
     let widened = weights::widened(config.d_model, config.d_ff) as f64;
     let activations = n * (6.0 * d + 3.0 * ff) * VALUE + 3.0 * heads * n * n * VALUE;
     let all = bytes(wan, "text_encoder");
-    let weights = if plan.streams.text { (all as f64 * block_of_encoder(config)) as u64 } else { all };
+    let blocks = plan.blocks_at_once() as f64;
+    let weights = if plan.streams.text { (all as f64 * blocks * block_of_encoder(config)) as u64 } else { all };
     StageMemory { stage: Stage::Text, weights, work: (BASE + widened + activations) as u64 }
 }
 
@@ -47,7 +48,8 @@ fn denoise(wan: &Wan, plan: &Plan, shape: &Shape) -> StageMemory {
         [config.dim(), config.ffn_dim, config.num_attention_heads, config.text_dim].map(|n| n as f64);
     let tokens = shape.tokens as f64;
     let all = ["transformer", "transformer_2"].map(|name| bytes(wan, name)).into_iter().max().unwrap_or(0);
-    let weights = if plan.streams.transformer { streamed(config, all as f64) as u64 } else { all };
+    let blocks = plan.blocks_at_once();
+    let weights = if plan.streams.transformer { streamed(config, all as f64, blocks as f64) as u64 } else { all };
     let widened = weights::widened(config.dim(), config.ffn_dim) as f64;
     let scores = nn::attention::scores(config.num_attention_heads, shape.tokens) as f64;
     let to_text = 2.0 * heads * tokens * 512.0 * VALUE;
@@ -59,14 +61,14 @@ fn denoise(wan: &Wan, plan: &Plan, shape: &Shape) -> StageMemory {
     StageMemory { stage: Stage::Denoise, weights, work: work as u64 }
 }
 
-/// Of `all` bytes of a transformer, those in memory while blocks come one after another: one block, and what stands before and
-/// after them, which files of fewer bits still hold in 16.
-fn streamed(config: &config::Config, all: f64) -> f64 {
+/// Of `all` bytes of a transformer, those in memory while blocks come one after another: so many blocks, and what stands before
+/// and after them, which files of fewer bits still hold in 16.
+fn streamed(config: &config::Config, all: f64, blocks: f64) -> f64 {
     let [d, ff, text, layers] = [config.dim(), config.ffn_dim, config.text_dim, config.num_layers].map(|n| n as f64);
     let block = 8.0 * d * d + 2.0 * d * ff;
     let ends = 8.0 * d * d + text * d;
     let ends = ends * (all / (ends + layers * block)).max(2.0);
-    (ends + (all - ends) / layers).min(all)
+    (ends + blocks * (all - ends) / layers).min(all)
 }
 
 /// The decoder, which is the larger half: what every layer remembers of the frames before, and the frame at hand.
