@@ -130,14 +130,19 @@ impl Pipeline {
     fn denoise(&self, plan: &Plan, run: &mut Run, compute: &Compute, progress: &mut Progress<'_>) -> Result<Latents> {
         let recipe = std::thread::spawn({
             let plan = plan.clone();
-            move || Recipe::of(&plan)?.to_json()
+            move || Recipe::of(&plan)
         });
         let family = self.family.as_ref();
         let conditioning = conditions(family, plan, run, compute, progress)?;
         let preview = plan.request.preview.then(|| Projection::measure(family, plan, compute)).transpose()?;
         let denoise = Denoise { family, plan, compute, conditioning: &conditioning, preview: preview.as_ref() };
-        let latents = progress.stage(Stage::Denoise, plan.steps.len() as u64, |progress| denoise.run(run, progress))?;
+        let (latents, cached) =
+            progress.stage(Stage::Denoise, plan.steps.len() as u64, |progress| denoise.run(run, progress))?;
+        if let Some(cached) = &cached {
+            progress.note(cached.sentence(plan.steps.len()))?;
+        }
         let recipe = recipe.join().map_err(|_| Error::failed("hashing the model's files stopped unexpectedly"))??;
+        let recipe = Recipe { cached, ..recipe }.to_json()?;
         run.save_latents(&latents, HashMap::from([("recipe".to_owned(), recipe)]))?;
         Ok(latents)
     }

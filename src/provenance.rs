@@ -56,12 +56,45 @@ pub struct Recipe {
     pub preset: Option<String>,
     /// The sampler.
     pub sampler: String,
+    /// What step caching saved and cost, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<Cached>,
     /// Every other sampling value, by the name that `--set` or a flag has for it.
     pub parameters: BTreeMap<String, Value>,
     /// The device that computed.
     pub device: String,
     /// The type that it computed in.
     pub dtype: String,
+}
+
+/// What step caching saved, and what it cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cached {
+    /// The change, as a share of the prediction, up to which a step was skipped.
+    pub threshold: f64,
+    /// Steps that were skipped.
+    pub skipped: usize,
+    /// How far off the kept prediction was where it was given up, at the first computed step after skipped ones: the relative L2
+    /// distance, of pictures or of sound, the largest of all. At the skipped steps themselves it was nearer.
+    pub error: f64,
+    /// Their mean.
+    pub mean_error: f64,
+}
+
+impl Cached {
+    /// The same in a sentence, for a run of so many steps.
+    pub fn sentence(&self, steps: usize) -> String {
+        let Self { skipped, error, mean_error, .. } = self;
+        match skipped {
+            0 => "no step was skipped: a larger `--cache` skips more".to_owned(),
+            _ => format!(
+                "{skipped} of {steps} steps were skipped; where a kept prediction was given up, it was off by {:.1} % on average and \
+                 by {:.1} % at most",
+                100.0 * mean_error,
+                100.0 * error
+            ),
+        }
+    }
 }
 
 /// A LoRA file, with its strength.
@@ -88,7 +121,8 @@ pub struct HashedFile {
 }
 
 impl Recipe {
-    /// The recipe of a plan. Reads every file once, but those that the hub's cache names by their hash.
+    /// The recipe of a plan, as far as it is known before the film is made. Reads every file once, but those that the hub's cache
+    /// names by their hash.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -120,6 +154,7 @@ impl Recipe {
             steps: plan.steps.len(),
             preset: plan.preset.clone(),
             sampler: plan.sampling.sampler.to_string(),
+            cached: None,
             parameters: plan.parameters.clone(),
             device: plan.device.clone(),
             dtype: plan.dtype.clone(),

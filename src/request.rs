@@ -51,6 +51,9 @@ pub struct Request {
     pub flow_shift: Option<f64>,
     /// The sampler.
     pub sampler: Option<Sampler>,
+    /// The change of the transformer's prediction, as a share of it, up to which a step is skipped and the last prediction
+    /// serves again. Every step is computed where it is left out.
+    pub cache: Option<f64>,
     /// Width and height of the film, in pixels.
     pub size: Option<Size>,
     /// Frames of the film. Excludes `seconds`.

@@ -41,4 +41,5 @@ mod quants;
 mod resume;
 mod sampling;
 mod single_file;
+mod step_cache;
 mod toybox;

@@ -1,5 +1,6 @@
 //! The denoising loop: from noise to latents, a step at a time, each step kept.
 
+mod cache;
 mod noise;
 mod solver;
 
@@ -12,7 +13,9 @@ use crate::latents::Latents;
 use crate::plan::{Plan, Step};
 use crate::preview::Projection;
 use crate::progress::{Event, Progress, Stage};
+use crate::provenance::Cached;
 use crate::run::{Run, State};
+use cache::Cache;
 use noise::Noises;
 pub use noise::noise_of;
 use solver::Solver;
@@ -34,14 +37,16 @@ pub struct Denoise<'a> {
 impl Denoise<'_> {
     /// Goes through the steps that are left, and keeps the state in the run's folder.
     ///
-    /// A stop from the callback takes effect after the step at hand, with the state kept.
+    /// A stop from the callback takes effect after the step at hand, with the state kept. What step caching saved and cost comes
+    /// beside the latents, where it was asked for.
     ///
     /// # Errors
     /// A stop, weights that do not load, latents that are no longer finite, a full disk.
-    pub fn run(&self, run: &mut Run, progress: &mut Progress<'_>) -> Result<Latents> {
+    pub fn run(&self, run: &mut Run, progress: &mut Progress<'_>) -> Result<(Latents, Option<Cached>)> {
         let total = self.plan.steps.len() as u64;
         let mut noises = Noises::new(self.plan);
-        let (first, mut xs, mut solver) = self.begin(run, &mut noises)?;
+        let mut cache = Cache::new(self.plan);
+        let (first, mut xs, mut solver) = self.begin(run, &mut noises, &mut cache)?;
         progress.advance(Stage::Denoise, first as u64, total)?;
         let mut loaded: Option<(usize, Box<dyn Denoiser>)> = None;
         for (index, step) in self.plan.steps.iter().enumerate().skip(first) {
@@ -50,15 +55,22 @@ impl Denoise<'_> {
                 xs = self.enlarged(&xs, step, &mut noises)?;
                 solver = Solver::new(self.plan, step.stage)?;
             }
-            let model = self.expert(&mut loaded, step, progress)?;
-            let at = Point { latents: &xs, timestep: step.timestep, image: self.conditioning.image.as_ref() };
-            let v = velocity(model, at, step, self.conditioning)?;
+            let v = match cache.reuse(index, &xs)? {
+                Some(v) => v,
+                None => {
+                    let model = self.expert(&mut loaded, step, progress)?;
+                    let at = Point { latents: &xs, timestep: step.timestep, image: self.conditioning.image.as_ref() };
+                    let v = velocity(model, at, step, self.conditioning)?;
+                    cache.learn(index, &xs, &v)?;
+                    v
+                }
+            };
             let before = xs;
             let noise = noises.of_step(index)?.map(|noise| noise.to_device(&self.compute.device)).transpose()?;
             xs = self.pinned(solver.step(index, &v, &before, noise.as_ref())?, &before.video)?;
             self.check(&xs, index)?;
             let next = index + 1;
-            let state: Vec<_> = xs.pack().into_iter().chain(solver.state()).collect();
+            let state: Vec<_> = xs.pack().into_iter().chain(solver.state()).chain(cache.state()?).collect();
             run.save_state(next, &state, false)?;
             let told = self.tell(progress, next, &before.video, &v.video, step);
             if told.is_err() {
@@ -66,11 +78,11 @@ impl Denoise<'_> {
             }
             told?;
         }
-        Ok(xs)
+        Ok((xs, cache.figures()))
     }
 
     /// The step to begin with, the latents before it and the solver: those of the run's folder, or noise.
-    fn begin(&self, run: &Run, noises: &mut Noises<'_>) -> Result<(usize, Latents, Solver)> {
+    fn begin(&self, run: &Run, noises: &mut Noises<'_>, cache: &mut Cache<'_>) -> Result<(usize, Latents, Solver)> {
         let device = &self.compute.device;
         let Some(State { next, mut tensors }) = run.state(device)? else {
             let xs = noises.first()?.to_device(device)?;
@@ -87,6 +99,7 @@ impl Denoise<'_> {
         let xs = Latents::unpack(&mut tensors);
         let xs = xs.filter(|xs| xs.has_shapes(&shape, audio.as_ref().map(<[usize; 3]>::as_slice)));
         let xs = xs.ok_or_else(|| damaged(run))?;
+        cache.restore(&xs, &mut tensors)?;
         let mut solver = Solver::new(self.plan, stage)?;
         solver.restore(next, tensors)?;
         noises.skip(next)?;

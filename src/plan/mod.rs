@@ -15,13 +15,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::catalogue;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::model::Model;
 use crate::part;
 use crate::progress::Stage;
 use crate::request::{MAX_PROMPT, Request, Size};
-use crate::schedule::{MAX_STEPS, Sampling, Schedule};
+use crate::schedule::{MAX_STEPS, Sampler, Sampling, Schedule};
 use crate::vae::Tiling;
 pub use few_steps::check_weights;
 pub use geometry::{Geometry, Heard, ImageUse, Sound, SoundGeometry};
@@ -164,6 +165,7 @@ impl Plan {
         };
         let shape = Shape::settle(request, geometry, fps, &mut notes)?;
         let (preset, defaults) = geometry.sampling(request)?;
+        check_cache(request, &defaults)?;
         notes.extend(defaults.few_steps.as_ref().and_then(|recipe| few_steps::note(request, recipe)));
         let set = parameters::Parameters::read(request, geometry, &defaults)?;
         if geometry.sound.is_some() && !geometry.perturbs && request.set.keys().any(|key| key.contains("stg_")) {
@@ -373,6 +375,22 @@ fn check_image(request: &Request, geometry: &Geometry) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether steps may be skipped as often as the request says.
+fn check_cache(request: &Request, defaults: &catalogue::Sampling) -> Result<()> {
+    let Some(cache) = request.cache else { return Ok(()) };
+    if !(cache > 0.0 && cache < 1.0) {
+        return Err(Error::usage(format!("`--cache` is {cache}, where a share above 0 and below 1 belongs"))
+            .hint("0.05 is careful; leave it out to compute every step"));
+    }
+    if defaults.few_steps.is_some() || request.sampler == Some(Sampler::Renoise) {
+        return Err(Error::usage(
+            "`--cache` does not go with a recipe of few steps: none of them is like the one before it",
+        )
+        .hint("leave `--cache` out"));
+    }
+    Ok(())
 }
 
 /// A seed that differs from run to run, small enough to be typed again.

@@ -60,6 +60,7 @@ pub(super) struct Parameters {
     guidance_2: f64,
     audio_guidance: Option<Scales>,
     boundary: Option<f64>,
+    cache: Option<f64>,
     shift_terminal: f64,
     sigmas: Option<Vec<f64>>,
     refine_sigmas: Vec<f64>,
@@ -114,6 +115,7 @@ impl Parameters {
                 Some(boundary) => Some(finite("boundary_ratio", boundary, 0.0, 1.0)?),
                 None => geometry.boundary,
             },
+            cache: request.cache,
             shift_terminal: scale("shift_terminal", geometry.scheduler.shift_terminal.unwrap_or(0.0), 0.999)?,
             sigmas: list(request, "sigmas")?,
             refine_sigmas: refine_sigmas(request, geometry, defaults)?,
@@ -202,6 +204,9 @@ impl Parameters {
         ]);
         if self.sampling.sampler == Sampler::DpmPp2m {
             listed.insert("solver_type".into(), json!(if self.sampling.heun { "heun" } else { "midpoint" }));
+        }
+        if let Some(cache) = self.cache {
+            listed.insert("cache".into(), json!(cache));
         }
         if let Some(boundary) = self.boundary {
             listed.insert("guidance_2".into(), json!(self.guidance_2));
