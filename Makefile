@@ -40,10 +40,10 @@ test: needs
 # What the build lacks: Rust is asked for, everything else installed where there is apt-get.
 needs:
 	@command -v rustc >/dev/null && command -v cargo >/dev/null || { \
-	    echo 'talkie is built with Rust 1.88 or newer. To install it: https://rustup.rs' >&2; exit 1; }
+	    echo 'talkie is built with Rust 1.89 or newer. To install it: https://rustup.rs' >&2; exit 1; }
 	@found=$$(rustc --version | cut -d' ' -f2); \
-	printf '1.88\n%s\n' "$$found" | sort -V -C || { \
-	    echo "talkie is built with Rust 1.88 or newer, and this is $$found. To renew it: rustup update" >&2; exit 1; }
+	printf '1.89\n%s\n' "$$found" | sort -V -C || { \
+	    echo "talkie is built with Rust 1.89 or newer, and this is $$found. To renew it: rustup update" >&2; exit 1; }
 	@lacking=; \
 	command -v cc >/dev/null || lacking="$$lacking gcc libc6-dev"; \
 	command -v pkg-config >/dev/null || lacking="$$lacking pkg-config"; \
