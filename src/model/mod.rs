@@ -7,6 +7,7 @@ mod lora;
 mod pieces;
 mod single;
 mod source;
+mod tokenizer;
 
 use std::path::{Path, PathBuf};
 
@@ -130,6 +131,9 @@ impl Model {
     /// It is not there.
     pub fn component(&self, name: &str) -> Result<&Component> {
         self.find(name).ok_or_else(|| {
+            if name == "tokenizer" && self.folder.is_dir() && !self.folder.join(folder::INDEX).is_file() {
+                return tokenizer::missing(self);
+            }
             let hint = if self.folder.is_file() {
                 single::WITHOUT_TEXT
             } else {
@@ -159,7 +163,8 @@ impl Model {
     ///
     /// # Errors
     /// A part that the model has not, a file that is not there, a folder that is not one. A file that came without a text
-    /// encoder takes a folder of one, with its tokenizer in it or beside it.
+    /// encoder takes a folder of one, with its tokenizer in it or beside it. Where the model has no `tokenizer.json`, that of a
+    /// GGUF file takes its place.
     pub fn replace(&mut self, name: &str, with: &Path) -> Result<()> {
         if self.folder.is_file() && name == "text_encoder" && (with.is_dir() || self.find(name).is_none()) {
             for part in single::text_parts(with, self.find("tokenizer"))? {
@@ -177,6 +182,11 @@ impl Model {
         } else {
             component.files = vec![folder::weight_file(with)?];
             component.names = pieces::names(with, name)?;
+        }
+        // The model's own tokenizer file comes first: that of the encoder has no sentinels, and no special tokens but its own.
+        let bare = self.find("tokenizer").is_none_or(|tokenizer| !tokenizer::is_in(&tokenizer.folder));
+        if name == "text_encoder" && bare && with.is_file() {
+            tokenizer::of_file(with)?.into_iter().for_each(|tokenizer| self.set(tokenizer));
         }
         Ok(())
     }

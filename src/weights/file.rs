@@ -71,6 +71,11 @@ impl File {
         &self.words
     }
 
+    /// All of the file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
