@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "says which case is at fault")]
 
 mod decoding;
+mod formats;
 mod model;
 mod numbers;
 mod output;

@@ -9,6 +9,7 @@ mod single;
 mod source;
 mod tokenizer;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
@@ -152,6 +153,15 @@ impl Model {
     fn set(&mut self, component: Component) {
         self.components.retain(|other| other.name != component.name);
         self.components.push(component);
+    }
+
+    /// Reads the header of every file, so that what cannot be used is said before any work.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, or in a format that talkie does not compute with.
+    pub fn check_files(&self) -> Result<()> {
+        let files: BTreeSet<PathBuf> = self.components.iter().flat_map(Component::paths).collect();
+        files.into_iter().try_for_each(|path| Weights::open(&[path], &Device::Cpu, DType::F32).map(drop))
     }
 
     fn take(self, name: &str) -> Option<Component> {
