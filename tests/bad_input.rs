@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "says which case is at fault")]
 
+mod autoencoders;
 mod decoding;
 mod formats;
 mod model;

@@ -7,6 +7,7 @@ mod lora;
 mod pieces;
 mod single;
 mod source;
+mod statistics;
 mod tokenizer;
 
 use std::collections::BTreeSet;
@@ -155,13 +156,14 @@ impl Model {
         self.components.push(component);
     }
 
-    /// Reads the header of every file, so that what cannot be used is said before any work.
+    /// Reads the header of every file and the statistics of the latents, so that what cannot be used is said before any work.
     ///
     /// # Errors
-    /// A file that is missing or damaged, or in a format that talkie does not compute with.
+    /// A file that is missing or damaged, or in a format that talkie does not compute with; statistics that are none.
     pub fn check_files(&self) -> Result<()> {
         let files: BTreeSet<PathBuf> = self.components.iter().flat_map(Component::paths).collect();
-        files.into_iter().try_for_each(|path| Weights::open(&[path], &Device::Cpu, DType::F32).map(drop))
+        files.into_iter().try_for_each(|path| Weights::open(&[path], &Device::Cpu, DType::F32).map(drop))?;
+        self.find("vae").map_or(Ok(()), statistics::check)
     }
 
     fn take(self, name: &str) -> Option<Component> {
@@ -172,7 +174,8 @@ impl Model {
     /// like the part's own.
     ///
     /// # Errors
-    /// A part that the model has not, a file that is not there, a folder that is not one. A file that came without a text
+    /// A part that the model has not, a file that is not there, a folder that is not one, an autoencoder whose latents have
+    /// other means and deviations than those that the transformer makes. A file that came without a text
     /// encoder takes a folder of one, with its tokenizer in it or beside it. Where the model has no `tokenizer.json`, that of a
     /// GGUF file takes its place.
     pub fn replace(&mut self, name: &str, with: &Path) -> Result<()> {
@@ -187,11 +190,15 @@ impl Model {
             return Err(Error::usage(format!("the model has no `{name}` to replace with {}", with.display()))
                 .hint("leave the option out"));
         };
+        let own = component.clone();
         if with.is_dir() {
             *component = folder::component(with, name, &component.class)?;
         } else {
             component.files = vec![folder::weight_file(with)?];
             component.names = pieces::names(with, name)?;
+        }
+        if name == "vae" {
+            statistics::compare(&own, component, with)?;
         }
         // The model's own tokenizer file comes first: that of the encoder has no sentinels, and no special tokens but its own.
         let bare = self.find("tokenizer").is_none_or(|tokenizer| !tokenizer::is_in(&tokenizer.folder));
