@@ -84,8 +84,8 @@ impl Pipeline {
         plan.check(&self.family.geometry()?)?;
         let mut progress = Progress::new(on_event);
         progress.emit(&Event::Run { name: run.name() })?;
-        for note in &plan.notes {
-            progress.note(note.clone())?;
+        for note in plan.notes.iter().cloned().chain(run.check_inputs(&plan)?) {
+            progress.note(note)?;
         }
         if !plan.has_files_of(&self.model) {
             progress.note(
