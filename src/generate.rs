@@ -69,6 +69,7 @@ impl Pipeline {
     /// kept: [`Pipeline::resume`] goes on with it.
     pub fn generate(&self, request: &Request, on_event: OnEvent<'_>) -> Result<Film> {
         let plan = self.plan(request)?;
+        self.model.check_files()?;
         check_files(&plan)?;
         Output::check(&plan)?;
         self.resume(Run::create(&plan)?, on_event)
@@ -83,8 +84,8 @@ impl Pipeline {
         plan.check(&self.family.geometry()?)?;
         let mut progress = Progress::new(on_event);
         progress.emit(&Event::Run { name: run.name() })?;
-        for note in &plan.notes {
-            progress.note(note.clone())?;
+        for note in plan.notes.iter().cloned().chain(run.check_inputs(&plan)?) {
+            progress.note(note)?;
         }
         if !plan.has_files_of(&self.model) {
             progress.note(
@@ -187,7 +188,7 @@ fn not_of_this_film(run: &Run) -> Error {
         .hint("its folder is damaged: start the run again with `talkie generate`")
 }
 
-/// Reads what the run will read and tries where it will write: what is wrong is said now, not after minutes of work.
+/// Reads what the run will read besides the model and tries where it will write: what is wrong is said now, not after minutes of work.
 fn check_files(plan: &Plan) -> Result<()> {
     let request = &plan.request;
     request.image.as_deref().map(media::read_image).transpose()?;

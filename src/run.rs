@@ -4,6 +4,8 @@
 //! process holds a lock on the run that it works on, which ends with the process. Of a folder only what a run writes is ever
 //! removed: it may have been moved, and hold other things by now.
 
+mod inputs;
+
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};

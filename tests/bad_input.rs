@@ -2,7 +2,9 @@
 
 #![allow(clippy::print_stdout, reason = "says which case is at fault")]
 
+mod autoencoders;
 mod decoding;
+mod formats;
 mod model;
 mod numbers;
 mod output;

@@ -296,6 +296,21 @@ proptest! {
     }
 
     #[test]
+    fn a_damaged_tokenizer_of_llama_cpp_is_used_or_refused(damages in damage()) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let bytes = fs::read(fixture("layouts/packed/umt5-Q8_0.gguf")).expect("an encoder");
+        let tensors = bytes.windows(8).position(|word| word == b"add_eos_").expect("the last key");
+        // As long as it was: otherwise the tensors would lie elsewhere, and nothing after that would be read.
+        let mut head = damaged(&bytes[..tensors], &damages);
+        head.resize(tensors, 0);
+        fs::write(file.path(), [&head, &bytes[tensors..]].concat()).expect("a file");
+        if let Ok(tokenizer) = Tokenizer::open(file.path(), Vocabulary::T5) {
+            let tokens = tokenizer.encode("a red fox, “walking” ½ 猫 \u{0}", 16);
+            prop_assert!(tokens.map_or(true, |tokens| (1..=16).contains(&tokens.ids.len())));
+        }
+    }
+
+    #[test]
     fn any_prompt_is_cleaned_and_tokenized(prompt in prompt(), length in 1..40_usize) {
         thread_local!(static TOKENIZER: Tokenizer = Tokenizer::open(&fixture("wan21-t2v/tokenizer"), Vocabulary::T5).expect("a tokenizer"));
         let cleaned = clean(&prompt);

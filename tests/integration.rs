@@ -12,6 +12,7 @@ mod cli;
 mod few_steps;
 mod foreign;
 mod foreign_ltx_audio;
+mod gguf_tokenizer;
 mod hub;
 mod keys;
 mod layering;

@@ -1,5 +1,6 @@
 //! A run that cannot be lost: whatever stops it, `talkie resume` ends in the same bytes, and nothing of anybody else's goes.
 
+mod inputs;
 mod kept;
 mod killed;
 #[cfg(unix)]

@@ -13,6 +13,9 @@ const JSON_LIMIT: u64 = 16 << 20;
 
 const FETCH: &str = "fetch the model again: `talkie models pull NAME`";
 
+/// What names the parts of a model in such a folder.
+pub(super) const INDEX: &str = "model_index.json";
+
 /// Names of the weights of a part, the way diffusers and transformers write them.
 const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
 
@@ -31,7 +34,7 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
         return Err(Error::usage(format!("no model {what} at {}", folder.display()))
             .hint("`talkie models` lists the models that can be fetched by name"));
     }
-    let path = folder.join("model_index.json");
+    let path = folder.join(INDEX);
     if !path.is_file() {
         if let Some(model) = super::pieces::open(folder)? {
             return Ok(model);

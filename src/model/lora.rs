@@ -25,6 +25,10 @@ impl Model {
                 part.loras.push(lora.clone());
                 continue;
             }
+            if !lora.path.is_file() {
+                return Err(Error::failed(format!("cannot open the LoRA {}: no file is there", lora.path.display()))
+                    .hint("put it back where it was, or name another with `--lora`"));
+            }
             let (_, fit) = part.weights(&Device::Cpu, DType::F32)?.with_lora(&lora.path, lora.strength)?;
             if fit.used == 0 {
                 let first = fit.foreign.first().map_or_else(String::new, |first| format!(", such as `{first}`"));

@@ -7,7 +7,10 @@ mod lora;
 mod pieces;
 mod single;
 mod source;
+mod statistics;
+mod tokenizer;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
@@ -130,6 +133,9 @@ impl Model {
     /// It is not there.
     pub fn component(&self, name: &str) -> Result<&Component> {
         self.find(name).ok_or_else(|| {
+            if name == "tokenizer" && self.folder.is_dir() && !self.folder.join(folder::INDEX).is_file() {
+                return tokenizer::missing(self);
+            }
             let hint = if self.folder.is_file() {
                 single::WITHOUT_TEXT
             } else {
@@ -150,6 +156,16 @@ impl Model {
         self.components.push(component);
     }
 
+    /// Reads the header of every file and the statistics of the latents, so that what cannot be used is said before any work.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, or in a format that talkie does not compute with; statistics that are none.
+    pub fn check_files(&self) -> Result<()> {
+        let files: BTreeSet<PathBuf> = self.components.iter().flat_map(Component::paths).collect();
+        files.into_iter().try_for_each(|path| Weights::open(&[path], &Device::Cpu, DType::F32).map(drop))?;
+        self.find("vae").map_or(Ok(()), statistics::check)
+    }
+
     fn take(self, name: &str) -> Option<Component> {
         self.components.into_iter().find(|component| component.name == name)
     }
@@ -158,8 +174,10 @@ impl Model {
     /// like the part's own.
     ///
     /// # Errors
-    /// A part that the model has not, a file that is not there, a folder that is not one. A file that came without a text
-    /// encoder takes a folder of one, with its tokenizer in it or beside it.
+    /// A part that the model has not, a file that is not there, a folder that is not one, an autoencoder whose latents have
+    /// other means and deviations than those that the transformer makes. A file that came without a text
+    /// encoder takes a folder of one, with its tokenizer in it or beside it. Where the model has no `tokenizer.json`, that of a
+    /// GGUF file takes its place.
     pub fn replace(&mut self, name: &str, with: &Path) -> Result<()> {
         if self.folder.is_file() && name == "text_encoder" && (with.is_dir() || self.find(name).is_none()) {
             for part in single::text_parts(with, self.find("tokenizer"))? {
@@ -172,11 +190,20 @@ impl Model {
             return Err(Error::usage(format!("the model has no `{name}` to replace with {}", with.display()))
                 .hint("leave the option out"));
         };
+        let own = component.clone();
         if with.is_dir() {
             *component = folder::component(with, name, &component.class)?;
         } else {
             component.files = vec![folder::weight_file(with)?];
             component.names = pieces::names(with, name)?;
+        }
+        if name == "vae" {
+            statistics::compare(&own, component, with)?;
+        }
+        // The model's own tokenizer file comes first: that of the encoder has no sentinels, and no special tokens but its own.
+        let bare = self.find("tokenizer").is_none_or(|tokenizer| !tokenizer::is_in(&tokenizer.folder));
+        if name == "text_encoder" && bare && with.is_file() {
+            tokenizer::of_file(with)?.into_iter().for_each(|tokenizer| self.set(tokenizer));
         }
         Ok(())
     }

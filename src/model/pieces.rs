@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use serde_json::{Map, Value, json};
 
-use super::{Component, Model, WeightFile, folder};
+use super::{Component, Model, WeightFile, folder, tokenizer};
 use crate::catalogue::{self, Entry};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -51,7 +51,6 @@ pub(super) fn open(folder: &Path) -> Result<Option<Model>> {
     let shapes = experts.iter().map(|piece| config::transformer(piece, folder)).collect::<Result<Vec<_>>>()?;
     let entry = catalogue::find(likeness(&shapes[0], shapes.len()))?;
     let mut components = vec![
-        tokenizer(folder)?,
         scheduler(folder, &entry),
         text.component("text_encoder", "UMT5EncoderModel", config::text(&text)?)?,
         vae.component("vae", "AutoencoderKLWan", config::vae(&vae)?)?,
@@ -59,6 +58,7 @@ pub(super) fn open(folder: &Path) -> Result<Option<Model>> {
     for (name, (piece, shape)) in ["transformer", "transformer_2"].into_iter().zip(experts.iter().zip(shapes)) {
         components.push(piece.component(name, "WanTransformer3DModel", shape)?);
     }
+    components.extend(tokenizer::find(folder, &text.paths)?);
     let pipeline = entry.pipeline.clone();
     Ok(Some(Model {
         folder: folder.to_owned(),
@@ -233,19 +233,6 @@ fn likeness(transformer: &Map<String, Value>, experts: usize) -> &'static str {
         (false, _, 48) => "wan2.2-ti2v-5b",
         _ if of("num_layers") >= 40 => "wan2.1-t2v-14b",
         _ => "wan2.1-t2v-1.3b",
-    }
-}
-
-/// The tokenizer's folder: where Wan's authors put it, or diffusers does, or beside the pieces.
-fn tokenizer(folder: &Path) -> Result<Component> {
-    let places = ["tokenizer", "google/umt5-xxl", "umt5-xxl", ""].map(|place| folder.join(place));
-    match places.iter().find(|place| place.join("tokenizer.json").is_file()) {
-        Some(place) => folder::component(place, "tokenizer", "T5TokenizerFast"),
-        None => Err(Error::failed(format!(
-            "no `tokenizer.json` in {}, nor in `tokenizer` or `google/umt5-xxl` in it",
-            folder.display()
-        ))
-        .hint("copy the one of `google/umt5-xxl` there: every repository of Wan has it")),
     }
 }
 

@@ -3,6 +3,7 @@
 mod few_steps;
 mod geometry;
 mod guidance;
+mod inputs;
 mod memory;
 mod parameters;
 mod print;
@@ -27,6 +28,7 @@ use crate::vae::Tiling;
 pub use few_steps::check_weights;
 pub use geometry::{Geometry, Heard, ImageUse, Sound, SoundGeometry};
 pub use guidance::Scales;
+pub use inputs::{Input, Role};
 pub use memory::{BASE, Streams, free as free_memory};
 pub use print::{human_bytes, one_line};
 pub use shape::Shape;
@@ -142,6 +144,9 @@ pub struct Plan {
     pub dtype: String,
     /// Files that the run reads.
     pub files: Vec<PlannedFile>,
+    /// Files of the request that the film is made from, besides the model.
+    #[serde(default)]
+    pub inputs: Vec<Input>,
     /// Memory of each stage.
     pub stages: Vec<StageMemory>,
     /// Memory that may be used, where it is known.
@@ -218,6 +223,7 @@ impl Plan {
             dtype: request.dtype.clone().unwrap_or_else(|| if device == "cpu" { "f32" } else { "bf16" }.to_owned()),
             device,
             files: Vec::new(),
+            inputs: Input::of(request),
             stages: Vec::new(),
             memory: None,
             notes,

@@ -1,5 +1,7 @@
 //! Text to token ids.
 
+mod pieces;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -52,7 +54,7 @@ pub struct Tokens {
     pub cut: usize,
 }
 
-/// A SentencePiece tokenizer in the `tokenizer.json` form, as the models' repositories have it.
+/// A SentencePiece tokenizer in the `tokenizer.json` form, as the models' repositories have it, or in that of llama.cpp.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     before: Option<u32>,
@@ -60,18 +62,16 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens the `tokenizer.json` of a folder.
+    /// Opens the `tokenizer.json` of a folder, or the tokenizer in a GGUF file of a text encoder.
     ///
     /// # Errors
     /// There is none, it is broken, or it has not the token that its vocabulary needs.
-    pub fn open(folder: &Path, vocabulary: Vocabulary) -> Result<Self> {
-        let path = folder.join("tokenizer.json");
-        let bytes = read(folder, &path)?;
-        let broken = |cause| {
-            Error::failed(format!("this is not a tokenizer that talkie can read: {}", path.display()))
-                .because(cause)
-                .hint("fetch the file again: a download that broke off is the usual reason")
-        };
+    pub fn open(place: &Path, vocabulary: Vocabulary) -> Result<Self> {
+        if place.is_file() {
+            return Self::of(pieces::open(place)?, vocabulary, place);
+        }
+        let path = place.join("tokenizer.json");
+        let bytes = read(place, &path)?;
         let open = || {
             check_normalizer(&bytes)?;
             let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)?;
@@ -79,7 +79,10 @@ impl Tokenizer {
             inner.with_truncation(None)?.with_padding(None);
             Ok(inner)
         };
-        let inner = guarded(open).map_err(broken)?;
+        Self::of(guarded(open).map_err(|cause| broken(&path, cause))?, vocabulary, &path)
+    }
+
+    fn of(inner: tokenizers::Tokenizer, vocabulary: Vocabulary, path: &Path) -> Result<Self> {
         let mark = inner.token_to_id(vocabulary.mark()).ok_or_else(|| {
             let (mark, name) = (vocabulary.mark(), vocabulary.name());
             Error::failed(format!("the tokenizer has no `{mark}`, so it is none of {name}'s: {}", path.display()))
@@ -87,7 +90,7 @@ impl Tokenizer {
         })?;
         let (before, after) = match vocabulary {
             Vocabulary::T5 => (None, Some(mark)),
-            Vocabulary::Gemma => (Some(mark), guarded(|| ending(&inner)).map_err(broken)?),
+            Vocabulary::Gemma => (Some(mark), guarded(|| ending(&inner)).map_err(|cause| broken(path, cause))?),
         };
         Ok(Self { inner, before, after })
     }
@@ -141,6 +144,12 @@ impl Tokenizer {
         });
         ids.collect()
     }
+}
+
+fn broken(path: &Path, cause: tokenizers::Error) -> Error {
+    Error::failed(format!("this is not a tokenizer that talkie can read: {}", path.display()))
+        .because(cause)
+        .hint("fetch the file again: a download that broke off is the usual reason")
 }
 
 /// The `<eos>` that the file's own template puts after every text, if it does.

@@ -10,7 +10,7 @@ use memmap2::Mmap;
 use super::mapped::Mapped;
 use super::packed::Packed;
 use super::stored::{Stored, Table};
-use super::{gguf, pth, safetensors};
+use super::{foreign, gguf, pth, safetensors};
 use crate::error::{Context, Error, Result};
 
 /// One memory-mapped file.
@@ -22,7 +22,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Opens a file in the format that its first bytes say.
+    /// Opens a file in the format that its first bytes say, unless its numbers are in one that talkie does not compute with.
     #[expect(unsafe_code, reason = "mapping a file")]
     pub(super) fn open(path: &Path) -> Result<Self> {
         let open = || -> std::io::Result<Mmap> {
@@ -37,7 +37,7 @@ impl File {
             Some(b"PK\x03\x04") => (".pth", pth::parse(&map)),
             _ => ("safetensors", safetensors::parse(&map)),
         };
-        let Table { tensors, words } = table.map_err(|cause| {
+        let table = table.map_err(|cause| {
             let advice =
                 cause.advice().unwrap_or("fetch the file again: a download that broke off is the usual reason");
             let advice = advice.to_owned();
@@ -47,6 +47,10 @@ impl File {
             };
             Error::failed(what).because(cause).hint(advice)
         })?;
+        if format == "safetensors" {
+            foreign::check(&table, &map).context(|| format!("cannot use {}", path.display()))?;
+        }
+        let Table { tensors, words } = table;
         Ok(Self { path: path.to_owned(), map: Arc::new(map), tensors, words })
     }
 
@@ -69,6 +73,11 @@ impl File {
 
     pub(super) fn words(&self) -> &HashMap<String, String> {
         &self.words
+    }
+
+    /// All of the file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.map
     }
 
     pub(super) fn path(&self) -> &Path {

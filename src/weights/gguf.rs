@@ -2,6 +2,9 @@
 //!
 //! candle's own reader takes no tensor of five sides, which the patch embedding of Wan is.
 
+mod metadata;
+mod pieces;
+
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::quantized::GgmlDType;
@@ -9,6 +12,8 @@ use safetensors::tensor::Dtype;
 
 use super::stored::{Kind, Stored, Table, countable};
 use crate::error::{Error, Result};
+use metadata::{List, Metadata, Reader, short};
+pub use pieces::{PieceType, Pieces};
 
 const MAGIC: &[u8] = b"GGUF";
 /// Where no `general.alignment` says another.
@@ -18,36 +23,14 @@ const SHAPE: &str = "comfy.gguf.orig_shape.";
 /// The most sides of a tensor.
 const SIDES: usize = 8;
 
-/// What a value of the metadata is.
-enum Value {
-    Word(String),
-    /// Of arrays, only short ones of whole numbers are kept.
-    Sides(Vec<usize>),
-    Passed,
-}
-
 /// Reads the header of a whole file.
 ///
 /// # Errors
 /// What is wrong with it. Nothing is allocated beyond a small multiple of the size of `bytes`.
 pub fn parse(bytes: &[u8]) -> Result<Table> {
-    let mut read = Reader { bytes, at: MAGIC.len() };
-    let version = read.u32()?;
-    if !(2..=3).contains(&version) {
-        return Err(Error::failed(format!("it is of version {version}, and talkie reads 2 and 3")));
-    }
-    let (tensors, entries) = (read.count(24)?, read.count(13)?);
-    let mut words = HashMap::new();
-    let mut shapes = HashMap::new();
-    for _ in 0..entries {
-        let key = read.string()?;
-        let kind = read.u32()?;
-        match read.value(kind)? {
-            Value::Word(word) => drop(words.insert(key, word)),
-            Value::Sides(sides) => drop(key.strip_prefix(SHAPE).map(|name| shapes.insert(name.to_owned(), sides))),
-            Value::Passed => {}
-        }
-    }
+    let (mut read, tensors, Metadata { words, lists }) = begin(bytes)?;
+    let shape = |(key, list): (&String, &List<'_>)| Some((key.strip_prefix(SHAPE)?.to_owned(), list.sides()?));
+    let mut shapes: HashMap<String, Vec<usize>> = lists.iter().filter_map(shape).collect();
     let alignment = match words.get("general.alignment") {
         Some(word) => word.parse().ok().filter(|&size: &usize| size % 8 == 0 && (8..=1 << 20).contains(&size)),
         None => Some(ALIGNMENT),
@@ -64,6 +47,18 @@ pub fn parse(bytes: &[u8]) -> Result<Table> {
         }
     }
     Ok(table)
+}
+
+/// Reads what comes before the tensors, of which it says the number.
+fn begin(bytes: &[u8]) -> Result<(Reader<'_>, usize, Metadata<'_>)> {
+    let mut read = Reader { bytes, at: MAGIC.len() };
+    let version = read.u32()?;
+    if !(2..=3).contains(&version) {
+        return Err(Error::failed(format!("it is of version {version}, and talkie reads 2 and 3")));
+    }
+    let (tensors, entries) = (read.count(24)?, read.count(13)?);
+    let metadata = Metadata::read(&mut read, entries)?;
+    Ok((read, tensors, metadata))
 }
 
 /// What the file says of a tensor.
@@ -160,101 +155,5 @@ fn kind(number: u32) -> std::result::Result<Kind, String> {
             let name = names.iter().find(|(other, _)| *other == number);
             Err(name.map_or_else(|| format!("type {number}"), |(_, name)| (*name).to_owned()))
         }
-    }
-}
-
-fn short() -> Error {
-    Error::failed("the file ends before its header does")
-}
-
-/// Where in the header we are.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let end = self.at.checked_add(length).ok_or_else(short)?;
-        let taken = self.bytes.get(self.at..end).ok_or_else(short)?;
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        self.take(N)?.try_into().map_err(|_| short())
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    fn size(&mut self) -> Result<usize> {
-        usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| short())
-    }
-
-    /// How many things follow, of which each takes so many bytes at least.
-    fn count(&mut self, least: usize) -> Result<usize> {
-        let count = self.size()?;
-        let room = (self.bytes.len() - self.at) / least;
-        if count > room { Err(short()) } else { Ok(count) }
-    }
-
-    fn string(&mut self) -> Result<String> {
-        let length = self.size()?;
-        let text = std::str::from_utf8(self.take(length)?);
-        text.map(str::to_owned).map_err(|_| Error::failed("a name in its header is not text"))
-    }
-
-    fn value(&mut self, kind: u32) -> Result<Value> {
-        let word = |word: &dyn std::fmt::Display| Ok(Value::Word(word.to_string()));
-        match kind {
-            0 => word(&u8::from_le_bytes(self.array()?)),
-            1 => word(&i8::from_le_bytes(self.array()?)),
-            2 => word(&u16::from_le_bytes(self.array()?)),
-            3 => word(&i16::from_le_bytes(self.array()?)),
-            4 => word(&self.u32()?),
-            5 => word(&i32::from_le_bytes(self.array()?)),
-            6 => word(&f32::from_le_bytes(self.array()?)),
-            7 => word(&(self.take(1)? != [0])),
-            8 => Ok(Value::Word(self.string()?)),
-            9 => self.list(),
-            10 => word(&u64::from_le_bytes(self.array()?)),
-            11 => word(&i64::from_le_bytes(self.array()?)),
-            12 => word(&f64::from_le_bytes(self.array()?)),
-            _ => Err(Error::failed(format!("its metadata has a value of type {kind}, which there is not"))),
-        }
-    }
-
-    /// An array. Those of whole numbers, as few as a tensor has sides, are kept.
-    fn list(&mut self) -> Result<Value> {
-        let kind = self.u32()?;
-        let least = match kind {
-            0 | 1 | 7 => 1,
-            2 | 3 => 2,
-            4..=6 => 4,
-            8 | 10..=12 => 8,
-            _ => {
-                return Err(Error::failed(format!(
-                    "its metadata has a list of type {kind}, which talkie does not read"
-                )));
-            }
-        };
-        let count = self.count(least)?;
-        if kind == 8 {
-            for _ in 0..count {
-                let length = self.size()?;
-                self.take(length)?;
-            }
-            return Ok(Value::Passed);
-        }
-        let bytes = self.take(count * least)?;
-        let sides = bytes.chunks_exact(least).map(|side| match (kind, side) {
-            (4 | 5, &[a, b, c, d]) => usize::try_from(i32::from_le_bytes([a, b, c, d])).ok(),
-            (10 | 11, side) => side.try_into().ok().map(i64::from_le_bytes).and_then(|side| usize::try_from(side).ok()),
-            _ => None,
-        });
-        let sides = if count > SIDES { None } else { sides.collect::<Option<Vec<_>>>() };
-        Ok(sides.map_or(Value::Passed, Value::Sides))
     }
 }

@@ -1,6 +1,7 @@
 //! One view over a network's weights: strict, memory-mapped, and each tensor as it is stored.
 
 mod file;
+mod foreign;
 pub mod gguf;
 pub mod keys;
 mod lora;

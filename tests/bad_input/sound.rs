@@ -8,7 +8,7 @@ use crate::support::fixture;
 const FILM: [&str; 8] = ["--size", "64x64", "--frames", "9", "--guidance", "1", "--set", "audio_guidance=1"];
 
 /// A small film of an LTX-2 folder.
-fn film<'a>(more: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn film<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let plain = ["--set", "stg_scale=0", "--set", "audio_stg_scale=0", "--set", "modality_scale=1"];
     [&FILM[..], &plain, &["--set", "audio_modality_scale=1"], more].concat()
 }

@@ -14,6 +14,7 @@ pub use self::config::{COMPRESSION, Config};
 pub use self::decoder::Decoder;
 pub use self::encoder::Encoder;
 use crate::error::{Error, Result};
+use crate::vae::check_statistics;
 use crate::weights::Weights;
 
 /// Values of the largest image that exists at one time: 32 MiB in f32, of which a piece needs about five. It is reached by
@@ -32,13 +33,7 @@ struct Statistics {
 impl Statistics {
     fn load(config: &Config, weights: &Weights) -> Result<Self> {
         let (mean, std) = (weights.f32("latents_mean", config.width())?, weights.f32("latents_std", config.width())?);
-        let sound = |values: &Tensor, f: fn(f32) -> bool| Ok::<_, Error>(values.to_vec1::<f32>()?.into_iter().all(f));
-        if !sound(&mean, f32::is_finite)? || !sound(&std, |std| std.is_finite() && std > 0.0)? {
-            return Err(Error::failed(
-                "the audio autoencoder's `latents_mean` and `latents_std` are no mean and deviation",
-            )
-            .hint("the weights are damaged: fetch `audio_vae` again"));
-        }
+        check_statistics("audio_vae", &mean, &std)?;
         Ok(Self { mean, std })
     }
 

@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::config::Config;
 use crate::error::Result;
+use crate::vae::check_statistics;
 use crate::weights::Weights;
 
 /// Mean and standard deviation of each latent channel, which are stored beside the autoencoder's weights.
@@ -20,11 +21,13 @@ impl Statistics {
     /// Takes `latents_mean` and `latents_std` from the autoencoder's weights.
     ///
     /// # Errors
-    /// A missing tensor, or one of another shape.
+    /// A missing tensor, one of another shape, or values that are no means and deviations.
     pub fn load(config: &Config, weights: &Weights) -> Result<Self> {
         let z = config.latent_channels;
-        let values = |name| -> Result<Tensor> { Ok(weights.f32(name, z)?.reshape((1, z, 1, 1, 1))?) };
-        Ok(Self { mean: values("latents_mean")?, std: values("latents_std")?, scale: config.scaling_factor })
+        let (mean, std) = (weights.f32("latents_mean", z)?, weights.f32("latents_std", z)?);
+        check_statistics("vae", &mean, &std)?;
+        let each = |values: Tensor| values.reshape((1, z, 1, 1, 1));
+        Ok(Self { mean: each(mean)?, std: each(std)?, scale: config.scaling_factor })
     }
 
     /// Latents as the transformer sees them: each channel with a mean of 0 and a deviation of 1.

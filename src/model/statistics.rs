@@ -1,0 +1,96 @@
+//! The mean and the deviation of each channel of the latents: what goes between a transformer and the autoencoder that it was
+//! trained with. Of two releases they differ where the shapes may not.
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+use super::Component;
+use crate::error::{Error, Result};
+use crate::weights::Weights;
+
+/// How far two numbers may be apart that were one: bf16 keeps eight bits of it.
+const NEAR: f64 = 0.01;
+
+const NAMES: [&str; 2] = ["latents_mean", "latents_std"];
+
+/// Means and deviations, a pair for each channel.
+type Statistics = Vec<(f64, f64)>;
+
+/// Refuses the autoencoder of another release in the place of a model's own, where the statistics of both are known.
+///
+/// # Errors
+/// The first channel that differs, and whose numbers these are; statistics that are none.
+pub(super) fn compare(own: &Component, other: &Component, with: &Path) -> Result<()> {
+    let (Some(wanted), Some(found)) = (of(own)?, of(other)?) else { return Ok(()) };
+    let near = |a: f64, b: f64| (a - b).abs() <= NEAR * a.abs().max(b.abs()) + 1e-6;
+    if wanted.len() != found.len() {
+        // The shapes tell that better.
+        return Ok(());
+    }
+    let mut pairs = wanted.iter().zip(&found).enumerate();
+    let apart = pairs.find(|(_, (wanted, found))| !(near(wanted.0, found.0) && near(wanted.1, found.1)));
+    let Some((channel, (wanted, found))) = apart else { return Ok(()) };
+    Err(Error::failed(format!(
+        "the autoencoder is of another release than the model: channel {channel} of the latents has a mean of {} and a deviation \
+         of {} in {}, where the model's own has {} and {}, in {}",
+        found.0,
+        found.1,
+        with.display(),
+        wanted.0,
+        wanted.1,
+        own.folder.display()
+    ))
+    .hint("take the autoencoder of the model's own release, or leave `--vae` out"))
+}
+
+/// Refuses an autoencoder whose statistics are none.
+///
+/// # Errors
+/// A number of them that is not that of the channels, a value that is not finite, a deviation that is not above zero.
+pub(super) fn check(part: &Component) -> Result<()> {
+    of(part).map(drop)
+}
+
+/// Those of an autoencoder: in its configuration, where Wan has them, or beside its weights, where LTX-2 does. None where it says
+/// nothing, or its files are not here yet.
+fn of(part: &Component) -> Result<Option<Statistics>> {
+    let Some([mean, std]) = (match told(part) {
+        Some(told) => Some(told),
+        None if part.files.iter().all(|file| file.path.is_file()) => stored(part)?,
+        None => None,
+    }) else {
+        return Ok(None);
+    };
+    let channels = ["z_dim", "latent_channels"].iter().find_map(|key| part.config.get(*key)?.as_u64());
+    let wanted = channels.map_or(mean.len(), |channels| channels as usize);
+    let sound = mean.iter().all(|mean| mean.is_finite()) && std.iter().all(|std| std.is_finite() && *std > 0.0);
+    if (mean.len(), std.len()) != (wanted, wanted) || !sound {
+        return Err(Error::failed(format!(
+            "`latents_mean` and `latents_std` are not {wanted} means and deviations, in {}",
+            part.folder.display()
+        ))
+        .hint("the autoencoder is damaged, or made from two: fetch the folder `vae` of the model again"));
+    }
+    Ok(Some(mean.into_iter().zip(std).collect()))
+}
+
+/// What the configuration says.
+fn told(part: &Component) -> Option<[Vec<f64>; 2]> {
+    let values = |name: &str| part.config.get(name)?.as_array()?.iter().map(Value::as_f64).collect::<Option<Vec<_>>>();
+    Some([values(NAMES[0])?, values(NAMES[1])?])
+}
+
+/// What lies beside the weights.
+fn stored(part: &Component) -> Result<Option<[Vec<f64>; 2]>> {
+    let weights = part.weights(&Device::Cpu, DType::F32)?;
+    let values = |weights: &Weights, name: &str| -> Result<Option<Vec<f64>>> {
+        let shape = weights.tensors().find(|(other, _)| *other == name).map(|(_, stored)| stored.shape.clone());
+        let Some(shape) = shape.filter(|shape| shape.len() == 1) else { return Ok(None) };
+        let tensor: Tensor = weights.f32(name, shape)?;
+        Ok(Some(tensor.to_vec1::<f32>()?.into_iter().map(f64::from).collect()))
+    };
+    let [mean, std] = NAMES.map(|name| values(&weights, name));
+    Ok(mean?.zip(std?).map(|(mean, std)| [mean, std]))
+}
