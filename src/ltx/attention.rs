@@ -5,6 +5,7 @@ use candle_core::{DType, Result, Tensor};
 use super::rope::Rope;
 use crate::nn::Linear;
 use crate::nn::attention::attend;
+use crate::nn::cpu;
 use crate::nn::norm::RmsNorm;
 use crate::weights::Weights;
 
@@ -98,7 +99,7 @@ impl Attention {
             Some(layer) => {
                 let logits = layer.forward(xs)?.to_dtype(DType::F32)?;
                 let gates = (candle_nn::ops::sigmoid(&logits)? * 2.0)?.to_dtype(ys.dtype())?;
-                ys.broadcast_mul(&gates.unsqueeze(3)?)?
+                cpu::scaled_rows(ys, &gates)?
             }
             None => ys.clone(),
         };

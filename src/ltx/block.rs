@@ -8,6 +8,7 @@ use super::positions::Side;
 use super::time::Times;
 use crate::nn::Linear;
 use crate::nn::activation::gelu_tanh;
+use crate::nn::cpu;
 use crate::nn::norm::rms_norm;
 use crate::weights::Weights;
 
@@ -87,7 +88,7 @@ impl Half {
         let hs = if self.text_modulated { time.shift_scale(&hs, 6, 7)? } else { hs };
         let text = self.modulate_text(given)?;
         let hs = self.attn2.forward(&hs.to_dtype(dtype)?, &text, None, given.text_bias.as_ref())?;
-        if self.text_modulated { time.add_gated(&xs, &hs, 8) } else { xs + hs }
+        if self.text_modulated { time.add_gated(&xs, &hs, 8) } else { cpu::sum_of(&xs, &hs) }
     }
 
     fn modulate_text(&self, given: &Given) -> Result<Tensor> {

@@ -6,6 +6,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 use serde::Deserialize;
 
+use crate::nn::cpu;
+use crate::nn::rope::{turn_halves, turn_neighbours};
+
 /// Which two channels of a head turn together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -99,6 +102,9 @@ impl Rope {
     /// Another number of tokens or channels than the tables have, and those of candle.
     pub fn turn(&self, xs: &Tensor) -> Result<Tensor> {
         let (tokens, heads, half) = self.cos.dims3()?;
+        if cpu::takes(xs) && xs.elem_count() == tokens * heads * 2 * half {
+            return self.on_cpu(xs, half);
+        }
         // candle turns by one table a batch element: with the tokens as batch and the heads as time, each head of each
         // token has its own, and nothing has to be moved.
         let wide = xs.to_dtype(DType::F32)?.contiguous()?.reshape((tokens, 1, heads, 2 * half))?;
@@ -107,6 +113,23 @@ impl Rope {
             RopeType::Interleaved => candle_nn::rotary_emb::rope_i(&wide, &self.cos, &self.sin)?,
         };
         turned.reshape(xs.shape())?.to_dtype(xs.dtype())
+    }
+}
+
+impl Rope {
+    /// A row of the tables for each head of each token, as they lie.
+    fn on_cpu(&self, xs: &Tensor, half: usize) -> Result<Tensor> {
+        let turn = match self.kind {
+            RopeType::Split => turn_halves,
+            RopeType::Interleaved => turn_neighbours,
+        };
+        let ys = cpu::with_values(&[&self.cos, &self.sin], |tables| {
+            cpu::rows(&xs.reshape(((), 2 * half))?, |row, xs, ys| {
+                let [cos, sin] = [0, 1].map(|table: usize| &tables[table][row * half..][..half]);
+                turn(xs, cos, sin, ys);
+            })
+        })?;
+        ys.reshape(xs.shape())
     }
 }
 

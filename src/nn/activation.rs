@@ -1,13 +1,17 @@
 //! Activations, as the reference implementations name them.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
+use candle_core::{Result, Tensor};
+
+use super::cpu::{self, exp, wide};
 
 /// `x · sigmoid(x)` (Elfwing et al., 2017).
 ///
 /// # Errors
 /// Those of candle.
 pub fn silu(xs: &Tensor) -> Result<Tensor> {
+    if cpu::takes(xs) {
+        return cpu::map(xs, silu_of);
+    }
     candle_nn::ops::silu(xs)
 }
 
@@ -16,6 +20,9 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Those of candle.
 pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
+    if cpu::takes(xs) {
+        return cpu::map(xs, gelu_of);
+    }
     xs.gelu()
 }
 
@@ -24,31 +31,30 @@ pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Those of candle.
 pub fn leaky_relu(xs: &Tensor, slope: f64) -> Result<Tensor> {
-    if xs.device().is_cpu() && xs.dtype() == DType::F32 {
-        return xs.contiguous()?.apply_op1_no_bwd(&LeakyRelu(slope as f32));
+    if cpu::takes(xs) {
+        let slope = slope as f32;
+        return cpu::map(xs, |xs, ys| rectified(xs, ys, slope));
     }
     candle_nn::ops::leaky_relu(xs, slope)
 }
 
-/// Values that a core takes at one time: what fits the nearest cache.
-const BLOCK: usize = 1 << 12;
-
-/// [`leaky_relu`] on a CPU: one pass on all cores, where candle makes three on one.
-struct LeakyRelu(f32);
-
-impl CustomOp1 for LeakyRelu {
-    fn name(&self) -> &'static str {
-        "leaky-relu"
+wide! {
+    fn silu_of(xs: &[f32], ys: &mut [f32]) {
+        ys.iter_mut().zip(xs).for_each(|(y, &x)| *y = x / (1.0 + exp(-x)));
     }
+}
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-            candle_core::bail!("a rectifier wants contiguous f32");
-        };
-        let mut ys = vec![0f32; end - start];
-        ys.par_chunks_mut(BLOCK).zip(values[start..end].par_chunks(BLOCK)).for_each(|(ys, xs)| {
-            ys.iter_mut().zip(xs).for_each(|(y, x)| *y = if *x > 0.0 { *x } else { x * self.0 });
-        });
-        Ok((CpuStorage::F32(ys), layout.shape().clone()))
+wide! {
+    /// `x/2·(1 + tanh u)` is `x·sigmoid 2u`.
+    fn gelu_of(xs: &[f32], ys: &mut [f32]) {
+        // √(8/π), of which half is in the paper: u is doubled.
+        const SCALE: f32 = 1.595_769_1;
+        ys.iter_mut().zip(xs).for_each(|(y, &x)| *y = x / (1.0 + exp(-SCALE * x * (1.0 + 0.044_715 * x * x))));
+    }
+}
+
+wide! {
+    fn rectified(xs: &[f32], ys: &mut [f32], slope: f32) {
+        ys.iter_mut().zip(xs).for_each(|(y, &x)| *y = if x > 0.0 { x } else { x * slope });
     }
 }

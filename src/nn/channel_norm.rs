@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 use rayon::prelude::*;
 
 use super::activation::silu;
+use super::cpu::{exp, wide};
 use crate::weights::Weights;
 
 /// The shortest length that is divided by: the default of `torch.nn.functional.normalize`.
@@ -104,10 +105,7 @@ impl CustomOp1 for NormSilu {
         let mut ys = vec![0f32; values.len()];
         let planes = ys.par_chunks_mut(pixels).zip(values.par_chunks(pixels)).zip(&self.scale);
         planes.for_each(|((ys, xs), scale)| {
-            for ((y, x), inverse) in ys.iter_mut().zip(xs).zip(&inverse) {
-                let x = x * inverse * scale;
-                *y = x / (1.0 + (-x).exp());
-            }
+            scaled_silu(xs, &inverse, *scale, ys);
         });
         Ok((CpuStorage::F32(ys), layout.shape().clone()))
     }
@@ -120,11 +118,24 @@ fn inverse_lengths(values: &[f32], pixels: usize, added: f32) -> Vec<f32> {
     let mut squares = vec![0f32; pixels];
     squares.par_chunks_mut(PIXELS).enumerate().for_each(|(i, squares)| {
         for plane in values.chunks_exact(pixels) {
-            for (sum, x) in squares.iter_mut().zip(&plane[i * PIXELS..]) {
-                *sum += x * x;
-            }
+            add_squares(&plane[i * PIXELS..], squares);
         }
         squares.iter_mut().for_each(|sum| *sum = 1.0 / (*sum + added).sqrt().max(SHORTEST));
     });
     squares
+}
+
+wide! {
+    fn add_squares(xs: &[f32], squares: &mut [f32]) {
+        squares.iter_mut().zip(xs).for_each(|(sum, x)| *sum += x * x);
+    }
+}
+
+wide! {
+    fn scaled_silu(xs: &[f32], inverse: &[f32], scale: f32, ys: &mut [f32]) {
+        for ((y, x), inverse) in ys.iter_mut().zip(xs).zip(inverse) {
+            let x = x * inverse * scale;
+            *y = x / (1.0 + exp(-x));
+        }
+    }
 }

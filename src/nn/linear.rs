@@ -2,6 +2,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
+use super::{cpu, product};
 use crate::weights::{Matrix, Weights};
 
 /// `y = x·Wᵀ + b`. The weight stays in memory as it is stored in its file, and widens to the type of `x` in use.
@@ -48,6 +49,11 @@ impl Linear {
         dims[xs.rank() - 1] = outputs;
         let rows = xs.elem_count() / xs.dim(D::Minus1)?;
         let xs = xs.contiguous()?.reshape((rows, inputs))?;
+        if cpu::takes(&xs)
+            && let Some(ys) = self.on_cpu(&xs, (rows, inputs, outputs))?
+        {
+            return ys.reshape(dims);
+        }
         let ys = match &self.weight {
             Matrix::Dense(weight) => xs.matmul(&widen(weight, xs.dtype())?.t()?)?,
             Matrix::Packed(weight, changes) => {
@@ -59,6 +65,30 @@ impl Linear {
             None => ys,
         };
         ys.reshape(dims)
+    }
+
+    /// The same on a processor, where the weight is there in f32 or packed: products are added to the bias.
+    fn on_cpu(&self, xs: &Tensor, (rows, inputs, outputs): (usize, usize, usize)) -> Result<Option<Tensor>> {
+        let bias = self.bias.as_ref().map(|bias| bias.to_dtype(DType::F32)?.to_vec1::<f32>()).transpose()?;
+        let mut ys = product::place(rows, outputs, bias.as_deref());
+        match &self.weight {
+            Matrix::Dense(weight) if cpu::takes(weight) && weight.is_contiguous() => {
+                cpu::with_values(&[xs, weight], |values| {
+                    let weight = product::Matrix::plain(values[1], outputs, inputs);
+                    let xs = product::Matrix::plain(values[0], rows, inputs);
+                    product::multiply(xs, weight.t(), (&mut ys, outputs), (bias.is_some(), 1.0), true)
+                })?;
+            }
+            Matrix::Packed(weight, _) => {
+                cpu::with_values(&[xs], |values| weight.add_products(values[0], bias.is_some(), &mut ys))?;
+            }
+            Matrix::Dense(_) => return Ok(None),
+        }
+        let ys = Tensor::from_vec(ys, (rows, outputs), xs.device())?;
+        match &self.weight {
+            Matrix::Packed(_, changes) => changes.iter().try_fold(ys, |ys, change| ys + change.branch(xs)?).map(Some),
+            Matrix::Dense(_) => Ok(Some(ys)),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Shift, scale and gate of tokens by their timestep: adaptive layer norm, "adaLN-Zero" (Peebles and Xie, 2023).
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
+
+use super::cpu::{self, wide};
 
 /// Runs of neighbouring tokens that share a timestep.
 ///
@@ -75,21 +77,13 @@ impl Modulation {
     /// # Errors
     /// Those of candle.
     pub fn shift_scale(&self, xs: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
+        if cpu::takes(xs) {
+            return self.each_row(xs, xs, |xs, _, set, ys| shifted(xs, set.vector(scale), set.vector(shift), ys));
+        }
         self.each_run(xs, |xs, vectors| {
             let scale = (vectors.narrow(0, scale, 1)? + 1.0)?;
             xs.broadcast_mul(&scale)?.broadcast_add(&vectors.narrow(0, shift, 1)?)
         })
-    }
-
-    /// `xs·gate`.
-    ///
-    /// # Shapes
-    /// - `xs` and output: (1, tokens, dim), f32
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub fn gate(&self, xs: &Tensor, gate: usize) -> Result<Tensor> {
-        self.each_run(xs, |xs, vectors| xs.broadcast_mul(&vectors.narrow(0, gate, 1)?))
     }
 
     /// `xs + hs·gate`, summed in f32.
@@ -100,8 +94,36 @@ impl Modulation {
     /// # Errors
     /// Those of candle.
     pub fn add_gated(&self, xs: &Tensor, hs: &Tensor, gate: usize) -> Result<Tensor> {
-        let gated = self.gate(&hs.to_dtype(DType::F32)?, gate)?;
+        if cpu::takes(xs) && cpu::takes(hs) && xs.dims() == hs.dims() {
+            return self.each_row(xs, hs, |xs, hs, set, ys| gated(xs, hs, set.vector(gate), ys));
+        }
+        let gated =
+            self.each_run(&hs.to_dtype(DType::F32)?, |hs, vectors| hs.broadcast_mul(&vectors.narrow(0, gate, 1)?))?;
         (xs.to_dtype(DType::F32)? + gated)?.to_dtype(xs.dtype())
+    }
+
+    /// A tensor of the rows of two, (1, tokens, dim) each, which `f` makes with the vectors of the row's run.
+    fn each_row(
+        &self,
+        xs: &Tensor,
+        hs: &Tensor,
+        f: impl Fn(&[f32], &[f32], Set<'_>, &mut [f32]) + Sync,
+    ) -> Result<Tensor> {
+        let (_, places, dim) = self.vectors.dims3()?;
+        let tokens = xs.elem_count() / dim;
+        let one = self.runs.len() == 1;
+        if xs.dims() != hs.dims() || xs.dim(D::Minus1)? != dim || !(one || tokens == self.runs.iter().sum::<usize>()) {
+            candle_core::bail!("{:?} and {:?} modulated with {:?}", xs.shape(), hs.shape(), self.vectors.shape());
+        }
+        let run_of: Vec<usize> =
+            self.runs.iter().enumerate().flat_map(|(run, &tokens)| std::iter::repeat_n(run, tokens)).collect();
+        cpu::with_values(&[&self.vectors.contiguous()?, &hs.contiguous()?], |values| {
+            let (vectors, hs) = (values[0], values[1]);
+            cpu::rows(xs, |row, xs, ys| {
+                let run = if one { 0 } else { run_of[row] };
+                f(xs, &hs[row * dim..][..dim], Set { vectors: &vectors[run * places * dim..], dim }, ys);
+            })
+        })
     }
 
     fn each_run(&self, xs: &Tensor, f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
@@ -115,5 +137,31 @@ impl Modulation {
             f(&part, &self.vectors.get(run)?)
         });
         Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)
+    }
+}
+
+/// The vectors of a run: k of `dim` numbers.
+#[derive(Clone, Copy)]
+struct Set<'a> {
+    vectors: &'a [f32],
+    dim: usize,
+}
+
+impl<'a> Set<'a> {
+    fn vector(self, place: usize) -> &'a [f32] {
+        &self.vectors[place * self.dim..][..self.dim]
+    }
+}
+
+wide! {
+    fn shifted(xs: &[f32], scale: &[f32], shift: &[f32], ys: &mut [f32]) {
+        let rows = ys.iter_mut().zip(xs).zip(scale.iter().zip(shift));
+        rows.for_each(|((y, x), (scale, shift))| *y = x * (1.0 + scale) + shift);
+    }
+}
+
+wide! {
+    fn gated(xs: &[f32], hs: &[f32], gate: &[f32], ys: &mut [f32]) {
+        ys.iter_mut().zip(xs).zip(hs.iter().zip(gate)).for_each(|((y, x), (h, gate))| *y = x + h * gate);
     }
 }

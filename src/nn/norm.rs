@@ -2,6 +2,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
+use super::cpu::{self, sum, wide};
 use crate::weights::Weights;
 
 /// Layer normalisation over the last dimension (Ba et al., 2016), with or without an affine part.
@@ -72,6 +73,10 @@ impl RmsNorm {
     /// # Errors
     /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        if cpu::takes(xs) && xs.dim(D::Minus1)? == self.weight.elem_count() {
+            let weight = self.weight.to_vec1::<f32>()?;
+            return cpu::rows(xs, |_, xs, ys| scaled(xs, ys, self.eps as f32, &weight));
+        }
         rms_norm(xs, self.eps)?.broadcast_mul(&self.weight)?.to_dtype(xs.dtype())
     }
 }
@@ -85,10 +90,24 @@ impl RmsNorm {
 /// # Errors
 /// Those of candle.
 pub fn rms_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
+    if cpu::takes(xs) {
+        return cpu::rows(xs, |_, xs, ys| scaled(xs, ys, eps as f32, &[]));
+    }
     let wide = xs.to_dtype(DType::F32)?;
     let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
     let scale = (mean + eps)?.sqrt()?.recip()?;
     wide.broadcast_mul(&scale)
+}
+
+wide! {
+    /// A row over its root mean square, times a scale for each of its numbers, or times none.
+    fn scaled(xs: &[f32], ys: &mut [f32], eps: f32, scale: &[f32]) {
+        let inverse = 1.0 / (sum(xs, |x| x * x) / xs.len() as f32 + eps).sqrt();
+        match scale {
+            [] => ys.iter_mut().zip(xs).for_each(|(y, x)| *y = x * inverse),
+            scale => ys.iter_mut().zip(xs).zip(scale).for_each(|((y, x), scale)| *y = x * inverse * scale),
+        }
+    }
 }
 
 /// Group normalisation (Wu and He, 2018), over the channels of a group and everything that comes after them.

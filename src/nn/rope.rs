@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use super::cpu::{self, wide};
+
 /// Cosines and sines of every position, computed in f64 and kept in f32.
 #[derive(Debug, Clone)]
 pub struct Rope {
@@ -55,6 +57,9 @@ impl Rope {
     /// # Errors
     /// Those of candle.
     pub fn interleaved(&self, xs: &Tensor) -> Result<Tensor> {
+        if cpu::takes(xs) {
+            return self.on_cpu(xs, turn_neighbours);
+        }
         let wide = xs.to_dtype(DType::F32)?.contiguous()?;
         candle_nn::rotary_emb::rope_i(&wide, &self.cos, &self.sin)?.to_dtype(xs.dtype())
     }
@@ -68,8 +73,53 @@ impl Rope {
     /// # Errors
     /// Those of candle.
     pub fn halves(&self, xs: &Tensor) -> Result<Tensor> {
+        if cpu::takes(xs) {
+            return self.on_cpu(xs, turn_halves);
+        }
         let wide = xs.to_dtype(DType::F32)?.contiguous()?;
         candle_nn::rotary_emb::rope(&wide, &self.cos, &self.sin)?.to_dtype(xs.dtype())
+    }
+}
+
+type Turn = fn(&[f32], &[f32], &[f32], &mut [f32]);
+
+impl Rope {
+    /// The tokens one after another, with all their heads: the output lies as (b, tokens, heads, dim), which is how a layer before
+    /// or after the attention has it.
+    fn on_cpu(&self, xs: &Tensor, turn: Turn) -> Result<Tensor> {
+        let (_, heads, tokens, dim) = xs.dims4()?;
+        if self.cos.dims() != [tokens, dim / 2] || dim % 2 != 0 {
+            candle_core::bail!("tokens of {:?} on positions of {:?}", xs.shape(), self.cos.shape());
+        }
+        let ys = cpu::with_values(&[&self.cos.contiguous()?, &self.sin.contiguous()?], |tables| {
+            cpu::rows(&xs.transpose(1, 2)?, |row, xs, ys| {
+                let place = row / heads % tokens * (dim / 2);
+                let [cos, sin] = [0, 1].map(|table: usize| &tables[table][place..][..dim / 2]);
+                turn(xs, cos, sin, ys);
+            })
+        })?;
+        ys.transpose(1, 2)
+    }
+}
+
+wide! {
+    /// Turns neighbouring channels of a head by angles with these cosines and sines.
+    pub(crate) fn turn_neighbours(xs: &[f32], cos: &[f32], sin: &[f32], ys: &mut [f32]) {
+        let pairs = ys.chunks_exact_mut(2).zip(xs.chunks_exact(2)).zip(cos.iter().zip(sin));
+        for ((y, x), (cos, sin)) in pairs {
+            (y[0], y[1]) = (x[0] * cos - x[1] * sin, x[0] * sin + x[1] * cos);
+        }
+    }
+}
+
+wide! {
+    /// The same with a channel of the first half and its fellow of the second.
+    pub(crate) fn turn_halves(xs: &[f32], cos: &[f32], sin: &[f32], ys: &mut [f32]) {
+        let half = cos.len();
+        let ((x0, x1), (y0, y1)) = (xs.split_at(half), ys.split_at_mut(half));
+        for (i, (cos, sin)) in cos.iter().zip(sin).enumerate() {
+            (y0[i], y1[i]) = (x0[i] * cos - x1[i] * sin, x1[i] * cos + x0[i] * sin);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::nn::Linear;
 use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
+use crate::nn::cpu;
 use crate::nn::embed::Embedding;
 use crate::nn::norm::RmsNorm;
 use crate::offload::Blocks;
@@ -192,27 +193,30 @@ impl Umt5 {
         let embed = |ids: &[u32]| -> Result<_> {
             check_ids(ids, length, self.config.vocab_size)?;
             let rows = self.embedding.forward(&Tensor::new(ids, &self.device)?, wide(self.dtype))?;
-            let buckets = Tensor::new(self.buckets(ids.len()), &self.device)?;
-            Ok((rows.unsqueeze(0)?, buckets)) // (1, n, d), (n · n)
+            Ok((rows.unsqueeze(0)?, self.distances(ids.len())?)) // (1, n, d)
         };
         let mut all = prompts.iter().map(|ids| embed(ids.as_ref())).collect::<Result<Vec<_>>>()?;
         self.blocks.each(|index, block| {
-            for (xs, buckets) in &mut all {
-                *xs = block.forward(xs, buckets, self.dtype)?;
+            for (xs, distances) in &mut all {
+                *xs = block.forward(xs, distances, self.dtype)?;
             }
             on_block(index + 1, self.blocks.count())
         })?;
-        let finish = |(xs, _): (Tensor, Tensor)| -> Result<_> {
+        let finish = |(xs, _): (Tensor, Distances)| -> Result<_> {
             let padding = length - xs.dim(1)?;
             Ok(self.norm.forward(&xs)?.to_dtype(self.dtype)?.pad_with_zeros(1, 0, padding)?)
         };
         all.into_iter().map(finish).collect()
     }
 
-    /// The row of the relative positions for each pair (query, key) of `n` tokens, queries first.
-    fn buckets(&self, n: usize) -> Vec<u32> {
+    /// The distances between `n` tokens.
+    fn distances(&self, n: usize) -> Result<Distances> {
         let (rows, most) = (self.config.relative_attention_num_buckets, self.config.relative_attention_max_distance);
-        (0..n).flat_map(|query| (0..n).map(move |key| bucket(query, key, rows, most))).collect()
+        // From the last token to the first, and so on to the other way round.
+        let buckets: Vec<u32> =
+            (1..2 * n).map(|place| bucket(n.saturating_sub(place), place.saturating_sub(n), rows, most)).collect();
+        let pairs: Vec<u32> = (0..n).flat_map(|query| (0..n).map(move |key| (n - 1 + key - query) as u32)).collect();
+        Ok(Distances { buckets, pairs: Tensor::new(pairs, &self.device)? })
     }
 }
 
@@ -232,6 +236,14 @@ fn bucket(query: usize, key: usize, buckets: usize, most: usize) -> u32 {
 }
 
 /// Attention and feed-forward, each with its norm before it and its input added after it.
+/// How far n tokens are from each other: each distance once, for there are many pairs of the same.
+struct Distances {
+    /// The row of the relative positions for each distance, from 1 − n to n − 1.
+    buckets: Vec<u32>,
+    /// Which distance each pair (query, key) has, queries first: (n · n).
+    pairs: Tensor,
+}
+
 #[derive(Debug, Clone)]
 struct Block {
     attention_norm: RmsNorm,
@@ -254,13 +266,12 @@ impl Block {
     }
 
     /// - `xs`, output: (1, n, d_model), in a type that is [`wide`]
-    /// - `buckets`: (n · n)
     /// - `dtype`: what the layers compute in
-    fn forward(&self, xs: &Tensor, buckets: &Tensor, dtype: DType) -> candle_core::Result<Tensor> {
+    fn forward(&self, xs: &Tensor, distances: &Distances, dtype: DType) -> candle_core::Result<Tensor> {
         let normal = self.attention_norm.forward(xs)?.to_dtype(dtype)?;
-        let xs = (xs + self.attention.forward(&normal, buckets)?.to_dtype(xs.dtype())?)?;
+        let xs = cpu::sum_of(xs, &self.attention.forward(&normal, distances)?.to_dtype(xs.dtype())?)?;
         let normal = self.feed_forward_norm.forward(&xs)?.to_dtype(dtype)?;
-        &xs + self.feed_forward.forward(&normal)?
+        cpu::sum_of(&xs, &self.feed_forward.forward(&normal)?)
     }
 }
 
@@ -293,12 +304,13 @@ impl Attention {
         })
     }
 
-    fn forward(&self, xs: &Tensor, buckets: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward(&self, xs: &Tensor, distances: &Distances) -> candle_core::Result<Tensor> {
         let (b, n, _) = xs.dims3()?;
         let split = |ys: Tensor| ys.reshape((b, n, self.heads, ()))?.transpose(1, 2); // (b, heads, n, d_kv)
         let (q, k, v) = (split(self.q.forward(xs)?)?, split(self.k.forward(xs)?)?, split(self.v.forward(xs)?)?);
-        let bias = self.positions.forward(buckets, xs.dtype())?; // (n · n, heads)
-        let bias = bias.t()?.reshape((1, self.heads, n, n))?;
+        let of_distances =
+            self.positions.forward(&Tensor::new(distances.buckets.as_slice(), xs.device())?, xs.dtype())?;
+        let bias = of_distances.t()?.contiguous()?.index_select(&distances.pairs, 1)?.reshape((1, self.heads, n, n))?;
         // T5 folds 1/√d into the weights of q at initialisation and does not scale (Raffel et al., 2020).
         let ys = attend(&q, &k, &v, 1.0, Some(&bias))?;
         self.o.forward(&ys.transpose(1, 2)?.flatten_from(D::Minus2)?) // (b, n, heads · d_kv)
@@ -326,6 +338,6 @@ impl FeedForward {
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let wide = wide(xs.dtype());
         let gate = gelu_tanh(&self.wi_0.forward(xs)?)?.to_dtype(wide)?;
-        self.wo.forward(&(gate * self.wi_1.forward(xs)?.to_dtype(wide)?)?)
+        self.wo.forward(&cpu::product_of(&gate, &self.wi_1.forward(xs)?.to_dtype(wide)?)?)
     }
 }

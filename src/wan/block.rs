@@ -6,6 +6,7 @@ use super::config::Config;
 use crate::nn::Linear;
 use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
+use crate::nn::cpu;
 use crate::nn::modulation::Modulation;
 use crate::nn::norm::{LayerNorm, RmsNorm};
 use crate::nn::rope::Rope;
@@ -106,7 +107,7 @@ impl Block {
             Some(norm) => norm.forward(&xs)?.to_dtype(dtype)?,
             None => xs.clone(),
         };
-        let xs = (&xs + self.attn2.forward(&hs, text, None)?)?;
+        let xs = cpu::sum_of(&xs, &self.attn2.forward(&hs, text, None)?)?;
 
         let hs = time.shift_scale(&self.norm3.forward(&xs)?, 3, 4)?.to_dtype(dtype)?;
         let hs = self.ffn_out.forward(&gelu_tanh(&self.ffn_in.forward(&hs)?)?)?;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{CpuStorage, DType, Device, Error, Result, Tensor};
-use half::{bf16, f16};
+use half::f16;
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
 use super::mapped::Mapped;
 use super::stored::Kind;
+use crate::nn::cpu::{self, wide};
+use crate::nn::product::{self, Matrix};
 
 /// Numbers that a processor widens at a time: what it makes stays in its caches.
 const GRAIN: usize = 1 << 16;
@@ -103,7 +105,9 @@ impl Packed {
         let count = rows.len();
         let wide = match &self.data {
             Data::Mapped(mapped) => {
-                Tensor::from_vec(self.widened(mapped.bytes(), rows.clone())?, (count, self.columns), device)?
+                let mut wide = vec![0f32; count * self.columns];
+                self.widen_into(mapped.bytes(), rows.clone(), &mut wide)?;
+                Tensor::from_vec(wide, (count, self.columns), device)?
             }
             Data::Blocks(blocks) => blocks.dequantize(device)?.narrow(0, rows.start, count)?,
             Data::Bytes(bytes, values) => {
@@ -141,8 +145,17 @@ impl Packed {
     /// # Errors
     /// Those of candle.
     pub fn multiply(&self, xs: &Tensor) -> Result<Tensor> {
+        if let Data::Mapped(_) = &self.data
+            && cpu::takes(xs)
+        {
+            let ys = cpu::with_values(&[xs], |values| {
+                let mut ys = vec![0f32; xs.dim(0)? * self.rows];
+                self.add_products(values[0], false, &mut ys).map(|()| ys)
+            })?;
+            return Tensor::from_vec(ys, (xs.dim(0)?, self.rows), xs.device());
+        }
         let panel = match &self.data {
-            Data::Mapped(_) => (PANEL / self.columns.max(1)).max(1),
+            Data::Mapped(_) => self.panel(),
             _ => self.rows.max(1),
         };
         let starts = (0..self.rows).step_by(panel);
@@ -157,10 +170,48 @@ impl Packed {
         }
     }
 
+    /// Writes `xs · Wᵀ` into `ys`, or adds it to what is there, on a processor.
+    ///
+    /// # Shapes
+    /// - `xs`: (n, columns), `ys`: (n, rows)
+    ///
+    /// # Errors
+    /// A matrix on another device, numbers of another count, and those of candle.
+    pub(crate) fn add_products(&self, xs: &[f32], add: bool, ys: &mut [f32]) -> Result<()> {
+        let Data::Mapped(mapped) = &self.data else { candle_core::bail!("this matrix is on another device") };
+        let n = xs.len() / self.columns.max(1);
+        let panel = self.panel().min(self.rows);
+        let mut wide = vec![0f32; panel * self.columns];
+        for start in (0..self.rows).step_by(panel.max(1)) {
+            let rows = start..(start + panel).min(self.rows);
+            let wide = &mut wide[..rows.len() * self.columns];
+            self.widen_into(mapped.bytes(), rows.clone(), wide)?;
+            self.rescale(rows.clone(), wide);
+            let weight = Matrix::plain(wide, rows.len(), self.columns);
+            let place = ys.get_mut(start..).unwrap_or_default();
+            product::multiply(Matrix::plain(xs, n, self.columns), weight.t(), (place, self.rows), (add, 1.0), true)?;
+        }
+        Ok(())
+    }
+
+    /// Rows that are widened at a time.
+    fn panel(&self) -> usize {
+        (PANEL / self.columns.max(1)).max(1)
+    }
+
+    /// Multiplies widened rows with their scales.
+    fn rescale(&self, rows: Range<usize>, wide: &mut [f32]) {
+        let Some(scale) = &self.scale else { return };
+        let scale = if scale.len() == 1 { &scale[..] } else { &scale[rows] };
+        wide.par_chunks_mut(self.columns.max(1)).enumerate().for_each(|(row, wide)| {
+            let scale = scale[row % scale.len()];
+            wide.iter_mut().for_each(|number| *number *= scale);
+        });
+    }
+
     /// Rows of the bytes in f32, without the scale.
-    fn widened(&self, bytes: &[u8], rows: Range<usize>) -> Result<Vec<f32>> {
+    fn widen_into(&self, bytes: &[u8], rows: Range<usize>, wide: &mut [f32]) -> Result<()> {
         let (begin, end) = (rows.start * self.columns, rows.end * self.columns);
-        let mut wide = vec![0.0; end - begin];
         match self.kind {
             // Blocks run over the ends of rows where a matrix was flattened.
             Kind::Blocks(dtype) if !self.columns.is_multiple_of(dtype.block_size()) => {
@@ -170,7 +221,7 @@ impl Packed {
             }
             Kind::Blocks(dtype) => {
                 let place = |at: usize| at / dtype.block_size() * dtype.type_size();
-                from_blocks(&bytes[place(begin)..place(end)], dtype, &mut wide)?;
+                from_blocks(&bytes[place(begin)..place(end)], dtype, wide)?;
             }
             Kind::Plain(Dtype::F32) => {
                 let numbers = bytes[4 * begin..4 * end].par_chunks(4 * GRAIN);
@@ -188,7 +239,7 @@ impl Packed {
                 wide.par_chunks_mut(GRAIN).zip(bytes[begin..end].par_chunks(GRAIN)).for_each(look);
             }
         }
-        Ok(wide)
+        Ok(())
     }
 }
 
@@ -205,17 +256,36 @@ fn from_blocks(bytes: &[u8], dtype: GgmlDType, wide: &mut [f32]) -> Result<()> {
     })
 }
 
-fn from_singles(bytes: &[u8], wide: &mut [f32]) {
-    for (wide, number) in wide.iter_mut().zip(bytes.chunks_exact(4)) {
-        *wide = f32::from_le_bytes([number[0], number[1], number[2], number[3]]);
+fn from_halves(pairs: &[u8], dtype: Dtype, wide: &mut [f32]) {
+    if dtype == Dtype::BF16 { from_bf16(pairs, wide) } else { from_f16(pairs, wide) }
+}
+
+wide! {
+    fn from_singles(bytes: &[u8], wide: &mut [f32]) {
+        wide.iter_mut().zip(bytes.as_chunks().0).for_each(|(wide, number)| *wide = f32::from_le_bytes(*number));
     }
 }
 
-fn from_halves(pairs: &[u8], dtype: Dtype, wide: &mut [f32]) {
-    for (wide, pair) in wide.iter_mut().zip(pairs.chunks_exact(2)) {
-        let pair = [pair[0], pair[1]];
-        *wide =
-            if dtype == Dtype::BF16 { bf16::from_le_bytes(pair).to_f32() } else { f16::from_le_bytes(pair).to_f32() };
+wide! {
+    /// A bf16 is the upper half of an f32.
+    fn from_bf16(pairs: &[u8], wide: &mut [f32]) {
+        let upper = |pair: [u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(pair)) << 16);
+        wide.iter_mut().zip(pairs.as_chunks().0).for_each(|(wide, pair)| *wide = upper(*pair));
+    }
+}
+
+wide! {
+    /// An f16 has five bits of exponent for eight: moved to their place they are too small by 2¹¹², but for infinities and NaN,
+    /// whose exponent is the largest.
+    fn from_f16(pairs: &[u8], wide: &mut [f32]) {
+        let number = |pair: [u8; 2]| {
+            let bits = u32::from(u16::from_le_bytes(pair));
+            let small = f32::from_bits((bits & 0x7fff) << 13);
+            let size = (small * f32::from_bits((127 + 112) << 23)).to_bits();
+            let size = if bits & 0x7c00 == 0x7c00 { size | 0x7f80_0000 } else { size };
+            f32::from_bits(size | (bits & 0x8000) << 16)
+        };
+        wide.iter_mut().zip(pairs.as_chunks().0).for_each(|(wide, pair)| *wide = number(*pair));
     }
 }
 

@@ -6,6 +6,7 @@ use super::config::Config;
 use crate::nn::Linear;
 use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
+use crate::nn::cpu;
 use crate::nn::norm::RmsNorm;
 use crate::nn::rope::Rope;
 use crate::weights::Weights;
@@ -43,9 +44,9 @@ impl Layer {
     /// - `xs`, output: (1, n, hidden_size)
     pub(super) fn forward(&self, xs: &Tensor, view: &View) -> Result<Tensor> {
         let ys = self.attention.forward(&self.input_layernorm.forward(xs)?, view)?;
-        let xs = (xs + self.post_attention_layernorm.forward(&ys)?)?;
+        let xs = cpu::sum_of(xs, &self.post_attention_layernorm.forward(&ys)?)?;
         let ys = self.feed_forward.forward(&self.pre_feedforward_layernorm.forward(&xs)?)?;
-        xs + self.post_feedforward_layernorm.forward(&ys)?
+        cpu::sum_of(&xs, &self.post_feedforward_layernorm.forward(&ys)?)
     }
 }
 
@@ -121,6 +122,6 @@ impl FeedForward {
     }
 
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.down_proj.forward(&(gelu_tanh(&self.gate_proj.forward(xs)?)? * self.up_proj.forward(xs)?)?)
+        self.down_proj.forward(&cpu::product_of(&gelu_tanh(&self.gate_proj.forward(xs)?)?, &self.up_proj.forward(xs)?)?)
     }
 }

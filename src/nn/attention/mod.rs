@@ -1,8 +1,12 @@
 //! Scaled dot-product attention (Vaswani et al., 2017), the one of every network.
 
+mod blocked;
+
 #[cfg(feature = "flash-attn")]
 use candle_core::DType;
 use candle_core::{D, Result, Tensor};
+
+use super::cpu;
 
 /// The most scores that exist at one time: 64 Mi values, 256 MiB in f32. Beyond it, queries go through in blocks, so that
 /// memory grows with the number of tokens and not with its square.
@@ -28,8 +32,12 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tens
     if bias.is_none() && q.device().is_cuda() && q.dtype() != DType::F32 {
         return flash(q, k, v, scale);
     }
-    let (b, heads, n, _) = q.dims4()?;
+    let (b, heads, n, d) = q.dims4()?;
     let m = k.dim(2)?;
+    let fits = k.dims() == [b, heads, m, d] && v.dims()[..3] == [b, heads, m];
+    if [q, k, v].into_iter().chain(bias).all(cpu::takes) && fits {
+        return blocked::attend(q, k, v, scale, bias);
+    }
     let block = (SCORES / (b * heads * m).max(1)).clamp(1, n.max(1));
     let q = (q * scale)?.contiguous()?;
     let kt = k.transpose(D::Minus2, D::Minus1)?.contiguous()?;

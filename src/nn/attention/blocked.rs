@@ -1,0 +1,145 @@
+//! Attention on a processor, in which the scores are never written: some queries meet some keys at a time, and what was gathered
+//! so far is scaled down where a larger score comes (Milakov and Gimelshein, 2018; Dao et al., 2022).
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use crate::nn::cpu::{self, exp, largest, sum, wide};
+use crate::nn::product::{self, Matrix};
+
+/// Queries that a core takes at a time, at most.
+const QUERIES: usize = 192;
+/// Keys that they meet at a time: scores of so many lie in a core's second cache.
+const KEYS: usize = 512;
+
+/// See [`super::attend`]. All tensors are f32, on the processor; the output lies as (b, n, heads, d).
+pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (b, heads, n, d) = q.dims4()?;
+    let (m, width) = (k.dim(2)?, v.dim(3)?);
+    let bias = bias.map(|bias| bias.broadcast_as((b, heads, n, m))).transpose()?;
+    let cores = rayon::current_num_threads();
+    let block = n.div_ceil(cores * n.div_ceil(cores * QUERIES));
+    let mut ys = vec![0f32; b * n * heads * width];
+    let tensors: Vec<&Tensor> = [q, k, v].into_iter().chain(&bias).collect();
+    cpu::with_strided(&tensors, |parts| {
+        let part = |index: usize| parts.get(index).map(|&(values, strides)| Part { values, strides });
+        let [Some(q), Some(k), Some(v)] = [0, 1, 2].map(part) else { candle_core::bail!("three tensors attend") };
+        let whole = Heads { q, k, v, bias: part(3), keys: m, dims: [d, width], scale: scale as f32 };
+        let films = ys.par_chunks_mut(n * heads * width).enumerate();
+        films.try_for_each(|(film, ys)| {
+            let blocks = ys.par_chunks_mut(block * heads * width).enumerate();
+            blocks.try_for_each_init(Scratch::default, |scratch, (index, ys)| {
+                (0..heads).try_for_each(|head| {
+                    whole.gather((film, head, index * block), &mut ys[head * width..], heads * width, scratch)
+                })
+            })
+        })
+    })?;
+    Tensor::from_vec(ys, (b, n, heads, width), q.device())?.transpose(1, 2)
+}
+
+/// A tensor (b, heads, rows, columns) as it lies.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    values: &'a [f32],
+    strides: &'a [usize],
+}
+
+impl<'a> Part<'a> {
+    /// Some rows of a head.
+    fn rows(self, (film, head, first): (usize, usize, usize), rows: usize, columns: usize) -> Matrix<'a> {
+        let Self { values, strides } = self;
+        let start = film * strides[0] + head * strides[1] + first * strides[2];
+        let values = values.get(start..).unwrap_or_default();
+        Matrix { values, rows, columns, row_stride: strides[2], column_stride: strides[3] }
+    }
+}
+
+/// All heads.
+struct Heads<'a> {
+    q: Part<'a>,
+    k: Part<'a>,
+    v: Part<'a>,
+    bias: Option<Part<'a>>,
+    keys: usize,
+    /// Numbers of a query and a key, and of a value.
+    dims: [usize; 2],
+    scale: f32,
+}
+
+/// What a core works with.
+#[derive(Default)]
+struct Scratch {
+    /// (queries, keys)
+    scores: Vec<f32>,
+    /// Of each query the largest score so far, and the sum of the weights.
+    most: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+impl Heads<'_> {
+    /// What some queries of a head gather, into rows that lie `stride` apart: as many as there are.
+    fn gather(
+        &self,
+        (film, head, first): (usize, usize, usize),
+        ys: &mut [f32],
+        stride: usize,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let (rows, [d, width]) = (ys.len().div_ceil(stride), self.dims);
+        let Scratch { scores, most, sums } = scratch;
+        scores.resize(rows * KEYS.min(self.keys), 0.0);
+        most.clear();
+        most.resize(rows, f32::NEG_INFINITY);
+        sums.clear();
+        sums.resize(rows, 0.0);
+        let q = self.q.rows((film, head, first), rows, d);
+        for start in (0..self.keys).step_by(KEYS) {
+            let keys = KEYS.min(self.keys - start);
+            let scores = &mut scores[..rows * keys];
+            let k = self.k.rows((film, head, start), keys, d);
+            product::multiply(q, k.t(), (scores, keys), (false, self.scale), false)?;
+            for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
+                if let Some(bias) = self.bias {
+                    let bias = bias.rows((film, head, first + row), 1, self.keys);
+                    let skip = start * bias.column_stride;
+                    add(scores, &bias.values[skip..], bias.column_stride);
+                }
+                let (kept, sum) = weigh(scores, &mut most[row]);
+                sums[row] = sums[row] * kept + sum;
+                if start > 0 && kept != 1.0 {
+                    ys[row * stride..][..width].iter_mut().for_each(|y| *y *= kept);
+                }
+            }
+            let v = self.v.rows((film, head, start), keys, width);
+            product::multiply(Matrix::plain(scores, rows, keys), v, (ys, stride), (start > 0, 1.0), false)?;
+        }
+        for (row, sum) in sums.iter().enumerate() {
+            let inverse = 1.0 / sum;
+            ys[row * stride..][..width].iter_mut().for_each(|y| *y *= inverse);
+        }
+        Ok(())
+    }
+}
+
+wide! {
+    fn add(scores: &mut [f32], bias: &[f32], stride: usize) {
+        match stride {
+            1 => scores.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias),
+            0 => scores.iter_mut().for_each(|score| *score += bias[0]),
+            _ => scores.iter_mut().zip(bias.iter().step_by(stride)).for_each(|(score, bias)| *score += bias),
+        }
+    }
+}
+
+wide! {
+    /// Scores become weights, relative to the largest score so far. What the weights before are worth now, and the sum of these.
+    fn weigh(scores: &mut [f32], most: &mut f32) -> (f32, f32) {
+        let before = *most;
+        *most = before.max(largest(scores));
+        // Where no key may be seen yet, every weight is 0.
+        let top = if *most == f32::NEG_INFINITY { 0.0 } else { *most };
+        scores.iter_mut().for_each(|score| *score = exp(*score - top));
+        (exp(before - top), sum(scores, |weight| weight))
+    }
+}

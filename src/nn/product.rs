@@ -1,0 +1,95 @@
+//! The matrix product of a processor, by the crate `gemm`, which candle takes too: into a place that is given, and with a start.
+
+use candle_core::Result;
+use rayon::prelude::*;
+
+/// A matrix as it lies in memory: its numbers from the first on, and how far apart rows and columns are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub values: &'a [f32],
+    pub rows: usize,
+    pub columns: usize,
+    pub row_stride: usize,
+    pub column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows that lie one after another.
+    pub(crate) fn plain(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { values, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// The same on its side.
+    pub(crate) fn t(self) -> Self {
+        let Self { values, rows, columns, row_stride, column_stride } = self;
+        Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
+    }
+
+    /// Whether every number is there.
+    fn is_whole(&self) -> bool {
+        match (self.rows, self.columns) {
+            (0, _) | (_, 0) => true,
+            (rows, columns) => (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.values.len(),
+        }
+    }
+}
+
+/// Multiplications that are worth waking another core for.
+const WORTH: usize = 1 << 22;
+
+/// `ys = keep·ys + scale·(a·b)`, of which the rows of `ys` lie `stride` apart. `threads` says whether all cores work on it.
+///
+/// # Errors
+/// Matrices that do not fit each other, or a place that is too small.
+pub(crate) fn multiply(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    (ys, stride): (&mut [f32], usize),
+    (keep, scale): (bool, f32),
+    threads: bool,
+) -> Result<()> {
+    let (n, m, depth) = (a.rows, b.columns, a.columns);
+    let room = n == 0 || m == 0 || ((n - 1) * stride + m <= ys.len() && stride >= m);
+    if b.rows != depth || !a.is_whole() || !b.is_whole() || !room {
+        candle_core::bail!("a product of ({n}, {depth}) and ({}, {m}) into {} numbers", b.rows, ys.len());
+    }
+    let cores = rayon::current_num_threads();
+    let worth = n.saturating_mul(m).saturating_mul(depth) >= WORTH;
+    let parallelism =
+        if threads && worth && cores > 1 { gemm::Parallelism::Rayon(cores) } else { gemm::Parallelism::None };
+    // SAFETY: every number of the three matrices lies within its slice, as was checked above, and `ys` is nobody else's.
+    #[expect(unsafe_code, reason = "the crate takes pointers")]
+    unsafe {
+        gemm::gemm(
+            n,
+            m,
+            depth,
+            ys.as_mut_ptr(),
+            1,
+            stride as isize,
+            keep,
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+    Ok(())
+}
+
+/// A place for products: `rows` times what they begin with, or zeros `width` wide.
+pub(crate) fn place(rows: usize, width: usize, begin: Option<&[f32]>) -> Vec<f32> {
+    let mut ys = vec![0f32; rows * width];
+    if let Some(begin) = begin {
+        ys.par_chunks_mut(width).for_each(|row| row.copy_from_slice(begin));
+    }
+    ys
+}
