@@ -36,6 +36,7 @@ mod parity_pipeline;
 mod parity_text;
 mod parity_transformer;
 mod parity_vae;
+mod processor;
 mod pth;
 mod quantize;
 mod quants;

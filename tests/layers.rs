@@ -11,7 +11,7 @@ use crate::support::{device, relative_l2};
 const WHOLE: usize = usize::MAX;
 
 /// The same numbers in every run: candle's own generator cannot be seeded on a CPU.
-fn noise(shape: &[usize]) -> Tensor {
+pub fn noise(shape: &[usize]) -> Tensor {
     let mut state = shape.iter().fold(1u64, |state, &side| state * 31 + side as u64);
     let mut value = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

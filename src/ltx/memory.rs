@@ -32,9 +32,9 @@ fn text(ltx: &Ltx, plan: &Plan) -> StageMemory {
     let (encoder, work) = match &ltx.text {
         Some(config) if plan.streams.text => {
             let layers = plan.blocks_at_once() as f64 * layer(config);
-            ((all as f64 * layers) as u64, of_layer(config, tokens))
+            ((all as f64 * layers) as u64, of_layer(plan, config, tokens))
         }
-        Some(config) => (all, of_layer(config, tokens)),
+        Some(config) => (all, of_layer(plan, config, tokens)),
         None => (0, 0.0),
     };
     let encoder = StageMemory { stage: Stage::Text, weights: encoder, work: (BASE + packed + work) as u64 };
@@ -44,7 +44,7 @@ fn text(ltx: &Ltx, plan: &Plan) -> StageMemory {
     let widened = (states * width * VALUE).min(256.0 * MIB);
     let blocks = match ltx.connectors.video_connector_num_layers {
         0 => 3.0 * rows * width * VALUE,
-        _ => 3.0 * nn::attention::scores(heads, plan.text_length) as f64 + 16.0 * rows * width * VALUE,
+        _ => plan.scores(3.0) * nn::attention::scores(heads, plan.text_length) as f64 + 16.0 * rows * width * VALUE,
     };
     let between = (BASE + packed + widened.max(blocks)) as u64;
     let between = StageMemory { stage: Stage::Text, weights: bytes(ltx, "connectors"), work: between };
@@ -61,9 +61,10 @@ fn layer(config: &gemma3::Config) -> f64 {
 }
 
 /// Bytes of a layer's activations, and of a matrix that is widened.
-fn of_layer(config: &gemma3::Config, tokens: f64) -> f64 {
+fn of_layer(plan: &Plan, config: &gemma3::Config, tokens: f64) -> f64 {
     let [d, ff, heads] = [config.hidden_size, config.intermediate_size, config.num_attention_heads].map(|n| n as f64);
-    let activations = tokens * (8.0 * d + 3.0 * ff) * VALUE + 5.0 * heads * tokens * tokens * VALUE;
+    let scores = plan.scores(5.0) * heads * tokens * tokens * VALUE;
+    let activations = tokens * (8.0 * d + 3.0 * ff) * VALUE + scores;
     activations + weights::widened(config.hidden_size, config.intermediate_size) as f64
 }
 
@@ -72,11 +73,11 @@ fn denoise(ltx: &Ltx, plan: &Plan, shape: &Shape) -> StageMemory {
     let dim = config.stream(Modality::Video).dim();
     let tokens = shape.tokens as f64;
     let widened = weights::widened(dim, 4 * dim) as f64;
-    let scores = nn::attention::scores(config.num_attention_heads, shape.tokens) as f64;
+    let scores = plan.scores(2.0) * nn::attention::scores(config.num_attention_heads, shape.tokens) as f64;
     let sound = plan.sound.as_ref().map_or(0, |sound| sound.latents[1]);
     let audio = sound as f64 * config.stream(Modality::Audio).dim() as f64;
     // A stream's tokens, what they become in a block, and their rotary tables.
-    let attention = 2.0 * scores + (20.0 * tokens * dim as f64 + 12.0 * audio) * VALUE;
+    let attention = scores + (20.0 * tokens * dim as f64 + 12.0 * audio) * VALUE;
     let feed_forward = (22.0 * tokens * dim as f64 + 12.0 * audio) * VALUE;
     let texts = 4.0 * plan.text_length as f64 * (dim as f64 + config.stream(Modality::Audio).dim() as f64) * VALUE;
     let latents = 12.0 * shape.latents.iter().map(|&side| side as f64).product::<f64>() * VALUE;

@@ -342,6 +342,11 @@ impl Plan {
         if self.device == "cpu" { 1 } else { 2 }
     }
 
+    /// How often the scores of an attention are in memory, of `times` that a network writes them: a processor writes none.
+    pub fn scores(&self, times: f64) -> f64 {
+        if self.device == "cpu" { 0.0 } else { times }
+    }
+
     /// Length of the film in seconds.
     pub fn seconds(&self) -> f64 {
         self.fps.seconds(self.shape.frames)

@@ -26,7 +26,9 @@ fn text(wan: &Wan, plan: &Plan) -> StageMemory {
     let config = &wan.text;
     let [d, ff, heads, n] = [config.d_model, config.d_ff, config.num_heads, plan.tokens()].map(|n| n as f64);
     let widened = weights::widened(config.d_model, config.d_ff) as f64;
-    let activations = n * (6.0 * d + 3.0 * ff) * VALUE + 3.0 * heads * n * n * VALUE;
+    // The scores, and what is added to them.
+    let scores = (1.0 + plan.scores(2.0)) * heads * n * n * VALUE;
+    let activations = n * (6.0 * d + 3.0 * ff) * VALUE + scores;
     let all = bytes(wan, "text_encoder");
     let blocks = plan.blocks_at_once() as f64;
     let weights = if plan.streams.text { (all as f64 * blocks * block_of_encoder(config)) as u64 } else { all };
@@ -51,9 +53,9 @@ fn denoise(wan: &Wan, plan: &Plan, shape: &Shape) -> StageMemory {
     let blocks = plan.blocks_at_once();
     let weights = if plan.streams.transformer { streamed(config, all as f64, blocks as f64) as u64 } else { all };
     let widened = weights::widened(config.dim(), config.ffn_dim) as f64;
-    let scores = nn::attention::scores(config.num_attention_heads, shape.tokens) as f64;
-    let to_text = 2.0 * heads * tokens * 512.0 * VALUE;
-    let attention = (2.0 * scores + 11.0 * tokens * dim * VALUE).max(to_text + 8.0 * tokens * dim * VALUE);
+    let scores = plan.scores(2.0) * nn::attention::scores(config.num_attention_heads, shape.tokens) as f64;
+    let to_text = plan.scores(2.0) * heads * tokens * 512.0 * VALUE;
+    let attention = (scores + 11.0 * tokens * dim * VALUE).max(to_text + 8.0 * tokens * dim * VALUE);
     let feed_forward = tokens * (5.0 * dim + 3.0 * ff) * VALUE;
     let context = 512.0 * (2.0 * text + 6.0 * dim) * VALUE;
     let latents = 8.0 * shape.latents.iter().map(|&side| side as f64).product::<f64>() * VALUE;
@@ -82,7 +84,7 @@ fn autoencoder(wan: &Wan, shape: &Shape, tiling: Option<Tiling>) -> StageMemory 
     let [first, second] = [0, 1].map(|level| config.dim_mult.get(level).copied().unwrap_or(1) as f64 * base);
     // At the top: the input, its normalised copy, three frames stacked for the convolution, the output and the sum; and what
     // goes past a level of the Wan 2.2 decoder.
-    let frame = first.max(second / 2.0) * if config.is_residual { 13.0 } else { 10.0 };
+    let frame = first.max(second / 2.0) * if config.is_residual { 13.0 } else { 12.0 };
     // A frame alone is not stacked, and remembers no second one.
     let (cache, frame) = if shape.latents[2] == 1 { (cache / 2.0, frame * 0.4) } else { (cache, frame) };
     // The pixels of a latent frame, on their way from tiles, and from patches, to pictures.
