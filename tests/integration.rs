@@ -44,3 +44,4 @@ mod sampling;
 mod single_file;
 mod step_cache;
 mod toybox;
+mod work;
