@@ -1,12 +1,14 @@
 //! Latents to frames, a latent frame at a time: the whole film is never in memory.
 
+use std::time::{Duration, Instant};
+
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::family::{Compute, Family, Made};
 use crate::latents::Latents;
 use crate::media::Rgb;
-use crate::progress::{Progress, Stage};
+use crate::progress::{Chore, Progress, Stage};
 use crate::vae::Tiling;
 
 /// What the decode works with.
@@ -34,19 +36,23 @@ impl Decode<'_> {
     ) -> Result<()> {
         let (mut done, total) = (0, self.frames as u64);
         progress.advance(Stage::Decode, 0, total)?;
-        let mut reached = 0;
+        let (mut reached, mut writing, start) = (0, Duration::ZERO, Instant::now());
         self.family.decode(std::slice::from_ref(&latents.video), self.tiling, self.compute, &mut |made| {
             match made {
+                Made::Loaded => return progress.spent(Chore::Load, start.elapsed()),
                 Made::Share(share) => reached = (share * total as f64) as u64,
                 Made::Frames(frames) => {
                     for picture in pictures(&frames)? {
+                        let begun = Instant::now();
                         sink(picture)?;
+                        writing += begun.elapsed();
                         done += 1;
                     }
                 }
             }
             progress.advance(Stage::Decode, done.max(reached), total)
-        })
+        })?;
+        progress.spent(Chore::Write, writing)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::latents::Latents;
 use crate::media::{Filter, Rgb};
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
-use crate::progress::Progress;
+use crate::progress::{Chore, Progress};
 use crate::vae::Tiling;
 use crate::weights::Weights;
 
@@ -32,6 +32,15 @@ pub trait Family {
 
     /// The memory of each stage of a plan, for a film of a shape.
     fn memory(&self, plan: &Plan, shape: &Shape) -> Vec<StageMemory>;
+
+    /// The tokens of each prompt of a plan, as the text encoder reads them. Says aloud which prompt was cut.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be read.
+    fn tokens(&self, prompts: &[&str], plan: &Plan, progress: &mut Progress<'_>) -> Result<Vec<Vec<u32>>>;
+
+    /// The floating-point operations of a part of a plan: see [`crate::work`] for what counts.
+    fn work(&self, plan: &Plan, job: Job<'_>) -> f64;
 
     /// The embeddings of prompts. Says aloud which prompt was cut.
     ///
@@ -104,12 +113,32 @@ pub trait Family {
     }
 }
 
+/// A part of a run, as its arithmetic is counted.
+#[derive(Debug, Clone, Copy)]
+pub enum Job<'a> {
+    /// Reading prompts of so many tokens.
+    Text(&'a [usize]),
+    /// A forward of the transformer.
+    Forward {
+        /// What it works on.
+        shape: &'a Shape,
+        /// What of it works.
+        pass: Pass,
+        /// Tokens of the prompt that it is told.
+        words: usize,
+    },
+    /// Making the frames of latents.
+    Decode(&'a Shape),
+}
+
 /// Where decoded frames go.
 pub type FrameSink<'a> = &'a mut dyn FnMut(Made) -> Result<()>;
 
 /// What a decoder has made.
 #[derive(Debug)]
 pub enum Made {
+    /// Nothing yet: the weights have been loaded, and the work begins.
+    Loaded,
     /// The next frames: (1, 3, n, height, width) in [-1, 1].
     Frames(Tensor),
     /// No frame yet, but this share of the work of the whole film, from 0 to 1.
@@ -166,7 +195,10 @@ pub fn load<T: Send>(
     progress: &mut Progress<'_>,
     load: impl FnOnce(&Weights) -> Result<T> + Send,
 ) -> Result<T> {
-    progress.reading((name, weights.bytes()), &weights.tally(), || load(weights))
+    let start = std::time::Instant::now();
+    let network = progress.reading((name, weights.bytes()), &weights.tally(), || load(weights))?;
+    progress.spent(Chore::Load, start.elapsed())?;
+    Ok(network)
 }
 
 /// A picture as one frame, (1, 3, 1, height, width) in [-1, 1]: what the encoders of all families take.

@@ -51,6 +51,23 @@ impl Conditioning {
     }
 }
 
+/// The passes of the transformer that a step asks for, the plain one first, each with whether it is told the negative prompt.
+/// `negative` says whether there is one.
+pub fn passes(step: &Step, negative: bool) -> Vec<(Pass, bool)> {
+    let asked = [
+        (true, (Pass::Whole, false)),
+        (negative && asks(step, Scales::uses_text), (Pass::Whole, true)),
+        (asks(step, Scales::uses_stg), (Pass::Perturbed, false)),
+        (asks(step, Scales::uses_modality), (Pass::Isolated, false)),
+    ];
+    asked.into_iter().filter(|(asked, _)| *asked).map(|(_, pass)| pass).collect()
+}
+
+/// Whether a step asks for something, for the pictures or for the sound.
+fn asks(step: &Step, asks: fn(&Scales) -> bool) -> bool {
+    asks(&step.guidance) || step.audio_guidance.as_ref().is_some_and(asks)
+}
+
 /// The velocity of a step under all its kinds of guidance.
 ///
 /// From the prediction p come the differences to that with the negative prompt (classifier-free guidance, Ho and Salimans
@@ -63,14 +80,13 @@ impl Conditioning {
 pub fn velocity(model: &dyn Denoiser, at: Point<'_>, step: &Step, on: &Conditioning) -> Result<Latents> {
     let plain = model.velocity(at, &on.text, Pass::Whole)?;
     let mut others = Vec::new();
-    let any = |asks: fn(&Scales) -> bool| asks(&step.guidance) || step.audio_guidance.as_ref().is_some_and(asks);
-    if let Some(negative) = on.negative.as_ref().filter(|_| any(Scales::uses_text)) {
+    if let Some(negative) = on.negative.as_ref().filter(|_| asks(step, Scales::uses_text)) {
         others.push((Scales::of_text as fn(&Scales) -> f64, model.velocity(at, negative, Pass::Whole)?));
     }
-    if any(Scales::uses_stg) {
+    if asks(step, Scales::uses_stg) {
         others.push((Scales::of_stg, model.velocity(at, &on.text, Pass::Perturbed)?));
     }
-    if any(Scales::uses_modality) {
+    if asks(step, Scales::uses_modality) {
         others.push((Scales::of_modality, model.velocity(at, &on.text, Pass::Isolated)?));
     }
     if others.is_empty() {

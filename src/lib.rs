@@ -8,16 +8,17 @@
 //! | level | modules |
 //! |--:|---|
 //! | 0 | [`error`], [`progress`], [`device`], [`part`] |
-//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`], [`audio`], [`fps`], [`offload`] |
+//! | 1 | [`weights`], [`nn`], [`latents`], [`noise`], [`schedule`], [`sample`], [`vae`], [`audio`], [`fps`], [`offload`], [`work`] |
 //! | 2 | [`request`], [`catalogue`], [`model`], [`plan`], [`hub`], [`run`] |
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
 //! | 4 | [`wan`], [`ltx`] |
 //! | 5 | [`families`], [`guidance`], [`condition`], [`denoise`], [`decode`], [`preview`], [`output`], [`quantize`] |
-//! | 6 | [`generate`] |
+//! | 6 | [`generate`], [`bench`] |
 //!
 //! A module uses its own level and those above it in this table, never one below.
 
 pub mod audio;
+pub mod bench;
 pub mod catalogue;
 pub mod condition;
 pub mod decode;
@@ -52,6 +53,7 @@ pub mod text;
 pub mod vae;
 pub mod wan;
 pub mod weights;
+pub mod work;
 
 pub use error::{Error, Result};
 pub use generate::Pipeline;

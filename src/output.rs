@@ -1,6 +1,7 @@
 //! Where frames go: a film that is written while it is decoded, or memory.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::audio::{Waveform, check};
 use crate::error::Result;
@@ -9,7 +10,7 @@ use crate::latents;
 use crate::media::{self, FilmSpec, Format, Rgb, Sheet};
 use crate::part;
 use crate::plan::Plan;
-use crate::progress::{Event, Progress};
+use crate::progress::{Chore, Event, Progress};
 
 /// A film that is whole.
 #[derive(Debug, Clone)]
@@ -120,7 +121,7 @@ impl<'a> Output<'a> {
     /// # Errors
     /// Frames that are missing, a full disk.
     pub fn finish(self, progress: &mut Progress<'_>) -> Result<Film> {
-        let fps = self.plan.fps;
+        let (fps, start) = (self.plan.fps, Instant::now());
         let elsewhere = self.elsewhere();
         let contact_sheet = self.plan.request.contact_sheet.clone();
         // Before the film: if there is no room for it, the run is not over, and can be resumed.
@@ -149,6 +150,7 @@ impl<'a> Output<'a> {
                 Film { path: None, frames, count, fps, seconds, codec: None, contact_sheet, waveform }
             }
         };
+        let _ = progress.spent(Chore::Write, start.elapsed());
         if let Some(path) = film.path.clone() {
             let contact_sheet = film.contact_sheet.clone();
             let _ = progress.emit(&Event::Done { path, frames: film.count, seconds: film.seconds, contact_sheet });

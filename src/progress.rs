@@ -42,6 +42,16 @@ impl Stage {
     }
 }
 
+/// What takes time in a run and is not a network's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chore {
+    /// Loading weights.
+    Load,
+    /// Writing frames and sound: all that is done with them after they were made.
+    Write,
+}
+
 /// Something that happened in a run.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -77,6 +87,13 @@ pub enum Event {
     End {
         /// The stage.
         stage: Stage,
+        /// Wall-clock seconds that it took.
+        seconds: f64,
+    },
+    /// So much of the time of the stage at hand, or of none, went into something else than its network's work.
+    Spent {
+        /// What it was.
+        on: Chore,
         /// Wall-clock seconds that it took.
         seconds: f64,
     },
@@ -223,6 +240,14 @@ impl<'a> Progress<'a> {
                 }
             }
         })
+    }
+
+    /// Reports time that went into a chore.
+    ///
+    /// # Errors
+    /// As [`Progress::emit`].
+    pub fn spent(&mut self, on: Chore, time: Duration) -> Result<()> {
+        self.emit(&Event::Spent { on, seconds: time.as_secs_f64() })
     }
 
     /// Reports how far a stage got.

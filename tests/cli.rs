@@ -26,8 +26,8 @@ fn line<'a>(lines: &[&'a str], first: &str) -> &'a str {
 #[test]
 fn every_command_says_what_it_takes() {
     let bench = Bench::new("wan21-t2v");
-    let commands: [(&[&str], &[&str]); 9] = [
-        (&[], &["generate", "decode", "resume", "models", "inspect", "doctor"]),
+    let commands: [(&[&str], &[&str]); 10] = [
+        (&[], &["generate", "decode", "resume", "models", "inspect", "bench", "doctor"]),
         (
             &["generate"],
             &[
@@ -50,6 +50,7 @@ fn every_command_says_what_it_takes() {
         (&["models", "show"], &["<NAME>"]),
         (&["models", "pull"], &["<NAME>"]),
         (&["inspect"], &["<FILM>", "--json"]),
+        (&["bench"], &["[PROMPT]", "--model", "--repeat", "--json"]),
         (&["doctor"], &["--json"]),
     ];
     for (command, words) in commands {

@@ -45,3 +45,4 @@ mod sampling;
 mod single_file;
 mod step_cache;
 mod toybox;
+mod work;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use candle_core::{DType, Tensor};
 use serde_json::Value;
 use talkie::denoise::Denoise;
-use talkie::family::{Compute, Denoiser, Embedding, Family, FrameSink, Pass, Point};
+use talkie::family::{Compute, Denoiser, Embedding, Family, FrameSink, Job, Pass, Point};
 use talkie::guidance::Conditioning;
 use talkie::latents::{self, Latents};
 use talkie::media::Rgb;
@@ -58,6 +58,14 @@ impl Family for Formula {
 
     fn memory(&self, _: &Plan, _: &Shape) -> Vec<StageMemory> {
         Vec::new()
+    }
+
+    fn tokens(&self, _: &[&str], _: &Plan, _: &mut Progress<'_>) -> Result<Vec<Vec<u32>>> {
+        unreachable!("nothing is read")
+    }
+
+    fn work(&self, _: &Plan, _: Job<'_>) -> f64 {
+        unreachable!("nothing is counted")
     }
 
     fn encode_text(&self, _: &[&str], _: &Plan, _: &Compute, _: &mut Progress<'_>) -> Result<Vec<Embedding>> {

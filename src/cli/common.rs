@@ -1,4 +1,4 @@
-//! Flags that `generate` and `decode` share.
+//! Flags that several commands share.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use talkie::error::{Error, Result};
 use talkie::fps::Fps;
 
+/// How a film is computed: `generate`, `decode` and `bench`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Common {
     /// Other weights for the autoencoder
@@ -17,9 +18,6 @@ pub(super) struct Common {
     /// A parameter that has no flag of its own, such as tile=256; `generate --plan` lists them
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
-    /// A picture of the film's frames side by side, with its sound beneath them
-    #[arg(long, value_name = "FILE.png")]
-    pub contact_sheet: Option<PathBuf>,
     /// Memory that may be used, such as 8GB [default: what is free]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = super::bytes)]
     pub memory: Option<u64>,
@@ -29,6 +27,14 @@ pub(super) struct Common {
     /// f32, bf16 or f16 [default: f32 on a CPU, bf16 elsewhere]
     #[arg(long)]
     pub dtype: Option<String>,
+}
+
+/// What is shown of a film: `generate` and `decode`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Shown {
+    /// A picture of the film's frames side by side, with its sound beneath them
+    #[arg(long, value_name = "FILE.png")]
+    pub contact_sheet: Option<PathBuf>,
     /// Events on stdout, one JSON object a line
     #[arg(long, display_order = 100)]
     pub json: bool,

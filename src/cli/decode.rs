@@ -6,7 +6,7 @@ use talkie::error::Result;
 use talkie::generate::Pipeline;
 use talkie::request::Request;
 
-use super::common::Common;
+use super::common::{Common, Shown};
 use super::show::Show;
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,9 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
-    pub common: Common,
+    common: Common,
+    #[command(flatten)]
+    pub shown: Shown,
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
@@ -29,7 +31,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let request = Request {
         model: args.model.clone(),
         output: Some(args.output.clone()),
-        contact_sheet: common.contact_sheet.clone(),
+        contact_sheet: args.shown.contact_sheet.clone(),
         fps: common.fps,
         vae: common.vae.clone(),
         set: common.set()?,
@@ -38,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         dtype: common.dtype.clone(),
         ..Request::default()
     };
-    let mut show = Show::new(common.json, None)?;
+    let mut show = Show::new(args.shown.json, None)?;
     let mut on_event = |event: &talkie::progress::Event| show.event(event);
     let film = Pipeline::open(&request, &mut on_event)
         .and_then(|pipeline| pipeline.decode(&args.latents, &request, &mut on_event));

@@ -2,9 +2,11 @@
 //!
 //! stdout carries results only; bars and words go to stderr.
 
+mod bench;
 mod common;
 mod decode;
 mod doctor;
+mod film;
 mod generate;
 mod inspect;
 mod models;
@@ -42,6 +44,8 @@ enum Command {
     Quantize(quantize::Args),
     /// Print the recipe that a film carries
     Inspect(inspect::Args),
+    /// Measure where the time of a film goes, against what this machine can do
+    Bench(Box<bench::Args>),
     /// Say what works on this machine and what does not
     Doctor(doctor::Args),
 }
@@ -50,12 +54,13 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let (result, json) = match cli.command {
-        Command::Generate(args) => (generate::run(&args), args.common.json),
-        Command::Decode(args) => (decode::run(&args), args.common.json),
+        Command::Generate(args) => (generate::run(&args), args.shown.json),
+        Command::Decode(args) => (decode::run(&args), args.shown.json),
         Command::Resume(args) => (resume::run(&args), args.json),
         Command::Models(args) => (models::run(&args), false),
         Command::Quantize(args) => (quantize::run(&args), false),
         Command::Inspect(args) => (inspect::run(&args), args.json),
+        Command::Bench(args) => (bench::run(&args), args.json),
         Command::Doctor(args) => (doctor::run(&args), args.json),
     };
     match result {

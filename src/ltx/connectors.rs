@@ -4,6 +4,7 @@
 mod config;
 mod pack;
 mod transformer;
+mod work;
 
 use candle_core::Tensor;
 

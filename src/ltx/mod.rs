@@ -18,6 +18,7 @@ pub mod transformer;
 pub mod upsampler;
 pub mod vae;
 pub mod vocoder;
+mod work;
 
 use crate::catalogue::{self, Entry, Task};
 use crate::error::{Error, Result};

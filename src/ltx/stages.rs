@@ -10,7 +10,7 @@ use super::vocoder::Vocoder;
 use super::{Ltx, audio_vae, vae};
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
-use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink, Made};
+use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink, Job, Made};
 use crate::media::{Filter, Rgb};
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
 use crate::progress::{Progress, Stage};
@@ -29,6 +29,15 @@ impl Family for Ltx {
         super::memory::stages(self, plan, shape)
     }
 
+    fn tokens(&self, prompts: &[&str], plan: &Plan, progress: &mut Progress<'_>) -> Result<Vec<Vec<u32>>> {
+        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::Gemma)?;
+        tokenizer.encode_all(prompts.iter().map(|prompt| strip(prompt)), plan.text_length, progress)
+    }
+
+    fn work(&self, plan: &Plan, job: Job<'_>) -> f64 {
+        super::work::of(self, plan, job)
+    }
+
     fn encode_text(
         &self,
         prompts: &[&str],
@@ -37,7 +46,9 @@ impl Family for Ltx {
         progress: &mut Progress<'_>,
     ) -> Result<Vec<Embedding>> {
         let packed = self.read(prompts, plan, compute, progress)?;
-        let connectors = Connectors::load(&self.weights("connectors", false, compute)?, &self.connectors)?;
+        let weights = self.weights("connectors", false, compute)?;
+        let load = |weights: &Weights| Connectors::load(weights, &self.connectors);
+        let connectors = family::load("connectors", &weights, progress, load)?;
         let embed = |packed: &Tensor| {
             let made = connectors.embed(packed, plan.text_length)?;
             Ok(Embedding { video: made.video, audio: Some(made.audio) })
@@ -45,10 +56,10 @@ impl Family for Ltx {
         packed.iter().map(embed).collect()
     }
 
-    fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, _: &mut Progress<'_>) -> Result<Tensor> {
+    fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
         let weights = self.weights("vae", false, compute)?;
         let statistics = vae::Statistics::load(&self.vae, &weights)?;
-        let encoder = vae::Encoder::load(&self.vae, &weights)?;
+        let encoder = family::load("vae", &weights, progress, |weights| vae::Encoder::load(&self.vae, weights))?;
         let frame = family::frame(image, &compute.device)?;
         let latents = encoder.encode(&frame, plan.tiling)?;
         statistics.normalise(&latents.to_dtype(DType::F32)?)
@@ -95,6 +106,7 @@ impl Family for Ltx {
         let weights = self.weights("vae", false, compute)?;
         let statistics = vae::Statistics::load(&self.vae, &weights)?;
         let decoder = vae::Decoder::load(&self.vae, &weights)?;
+        frames(Made::Loaded)?;
         for latents in latents {
             let mut stream = decoder.stream(tiling);
             for frame in 0..latents.dim(2)? {
@@ -135,9 +147,7 @@ impl Ltx {
         compute: &Compute,
         progress: &mut Progress<'_>,
     ) -> Result<Vec<Tensor>> {
-        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::Gemma)?;
-        let texts = prompts.iter().map(|prompt| strip(prompt));
-        let tokens = tokenizer.encode_all(texts, plan.text_length, progress)?;
+        let tokens = self.tokens(prompts, plan, progress)?;
         let weights = self.weights("text_encoder", plan.streams.text, compute)?;
         let config = self.text.as_ref().ok_or_else(|| Error::failed("the model has no text encoder"))?;
         let encoder = family::load("text_encoder", &weights, progress, |weights| Gemma3::load(weights, config))?;

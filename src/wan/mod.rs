@@ -6,6 +6,7 @@ mod memory;
 mod stages;
 pub mod transformer;
 pub mod vae;
+mod work;
 
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use super::transformer::Transformer;
 use super::{Wan, vae};
 use crate::error::{Error, Result};
-use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink, Pass, Point};
+use crate::family::{self, Compute, Denoiser, Embedding, Family, FrameSink, Job, Made, Pass, Point};
 use crate::latents::Latents;
 use crate::media::Rgb;
 use crate::plan::{Geometry, Plan, Shape, StageMemory};
@@ -26,6 +26,15 @@ impl Family for Wan {
         super::memory::stages(self, plan, shape)
     }
 
+    fn tokens(&self, prompts: &[&str], plan: &Plan, progress: &mut Progress<'_>) -> Result<Vec<Vec<u32>>> {
+        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::T5)?;
+        tokenizer.encode_all(prompts.iter().map(|prompt| clean(prompt)), plan.text_length, progress)
+    }
+
+    fn work(&self, plan: &Plan, job: Job<'_>) -> f64 {
+        super::work::of(self, plan, job)
+    }
+
     fn encode_text(
         &self,
         prompts: &[&str],
@@ -33,9 +42,7 @@ impl Family for Wan {
         compute: &Compute,
         progress: &mut Progress<'_>,
     ) -> Result<Vec<Embedding>> {
-        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::T5)?;
-        let texts = prompts.iter().map(|prompt| clean(prompt));
-        let tokens = tokenizer.encode_all(texts, plan.text_length, progress)?;
+        let tokens = self.tokens(prompts, plan, progress)?;
         let weights = self.weights("text_encoder", plan.streams.text, compute)?;
         let encoder = family::load("text_encoder", &weights, progress, |weights| Umt5::load(weights, &self.text))?;
         let mut tell = |done, total| progress.advance(Stage::Text, done as u64, total as u64);
@@ -44,7 +51,8 @@ impl Family for Wan {
     }
 
     fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
-        let encoder = vae::Encoder::load(&self.vae, &self.weights("vae", false, compute)?)?;
+        let weights = self.weights("vae", false, compute)?;
+        let encoder = family::load("vae", &weights, progress, |weights| vae::Encoder::load(&self.vae, weights))?;
         let first = family::frame(image, &compute.device)?;
         // The film after the picture is grey, as in training: a black would be a picture too.
         let grey = first.zeros_like()?;
@@ -85,6 +93,7 @@ impl Family for Wan {
         frames: FrameSink<'_>,
     ) -> Result<()> {
         let decoder = vae::Decoder::load(&self.vae, &self.weights("vae", false, compute)?)?;
+        frames(Made::Loaded)?;
         let scratch = run::home()?;
         for latents in latents {
             let channels = latents.dim(1)?;

@@ -86,7 +86,7 @@ const MOST_LAYERS: usize = 1 << 10;
 
 /// The shape of one connector.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Connector {
+pub(in crate::ltx) struct Connector {
     pub heads: usize,
     pub head_dim: usize,
     pub layers: usize,
@@ -103,7 +103,7 @@ impl Connector {
 }
 
 impl Config {
-    pub(super) fn video(&self) -> Connector {
+    pub(in crate::ltx) fn video(&self) -> Connector {
         self.connector(
             [
                 self.video_connector_num_attention_heads,
@@ -115,7 +115,7 @@ impl Config {
         )
     }
 
-    pub(super) fn audio(&self) -> Connector {
+    pub(in crate::ltx) fn audio(&self) -> Connector {
         self.connector(
             [
                 self.audio_connector_num_attention_heads,

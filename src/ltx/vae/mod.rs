@@ -12,6 +12,7 @@ mod encoder;
 mod network;
 mod resample;
 mod statistics;
+mod work;
 
 pub use config::{Config, Each, Scaling};
 pub use decoder::{DecodeStream, Decoder};
