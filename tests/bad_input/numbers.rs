@@ -147,16 +147,16 @@ fn a_film_that_does_not_fit_is_refused_with_one_that_does() {
     nothing_left(&bench, bench.generate(&["--memory", "10MB"]).refused(1, &["10.0 MB", "no film of this model fits"]));
     let huge = bench.generate(&["--size", "16384x16384", "--frames", "4093"]);
     nothing_left(&bench, huge.refused(1, &["memory", "--size", "would fit"]));
-    let large = ["--memory", "260MB", "--size", "256x256", "--frames", "81"];
+    let large = ["--memory", "55MB", "--size", "256x256", "--frames", "81"];
     let done = bench.generate(&large);
-    nothing_left(&bench, done.refused(1, &["260 MB", "would fit"]));
+    nothing_left(&bench, done.refused(1, &["55.0 MB", "would fit"]));
     // What the error proposes is taken at its word.
     let proposed = |flag: &str| {
         let rest = done.stderr.split_once(&format!("{flag} ")).expect("a proposal").1;
         rest.split([' ', '`']).next().expect("a value").to_owned()
     };
     let (size, frames) = (proposed("--size"), proposed("--frames"));
-    let plan = bench.generate(&["--memory", "260MB", "--size", &size, "--frames", &frames, "--plan", "--json"]);
+    let plan = bench.generate(&["--memory", "55MB", "--size", &size, "--frames", &frames, "--plan", "--json"]);
     let plan: Value = serde_json::from_str(&plan.worked(&[]).stdout).expect("a plan");
     assert_eq!(
         plan["notes"].as_array().map_or(0, |notes| notes.iter().filter(|n| n.to_string().contains('→')).count()),
