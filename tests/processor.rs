@@ -64,11 +64,14 @@ fn numbers() -> Vec<f32> {
     ordinary.chain(powers).chain(edges).collect()
 }
 
+/// What an activation is by its definition.
+type Defined = fn(f64) -> f64;
+
 #[test]
 fn activations_are_what_they_are_defined_to_be() {
     let xs = numbers();
     let tensor = Tensor::new(xs.as_slice(), &device()).expect("numbers");
-    let wanted: [(&str, Tensor, fn(f64) -> f64); 3] = [
+    let wanted: [(&str, Tensor, Defined); 3] = [
         ("silu", silu(&tensor).expect("silu"), |x| x / (1.0 + (-x).exp())),
         ("gelu", gelu_tanh(&tensor).expect("gelu"), |x| {
             x / (1.0 + (-2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).exp())
@@ -162,11 +165,11 @@ fn every_number_of_sixteen_bits_is_widened_exactly() {
     let folder = tempfile::tempdir().expect("a folder");
     let bits: Vec<u16> = (0..=u16::MAX).collect();
     let bytes: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
-    let wide: [(Dtype, fn(u16) -> f32); 2] = [
-        (Dtype::F16, |bits| half::f16::from_bits(bits).to_f32()),
-        (Dtype::BF16, |bits| half::bf16::from_bits(bits).to_f32()),
-    ];
-    for (dtype, wanted) in wide {
+    for dtype in [Dtype::F16, Dtype::BF16] {
+        let wanted = |bits| match dtype {
+            Dtype::F16 => half::f16::from_bits(bits).to_f32(),
+            _ => half::bf16::from_bits(bits).to_f32(),
+        };
         let path = folder.path().join("weights.safetensors");
         write_tensors(&path, &[("weight".to_owned(), (dtype, vec![256, 256], bytes.clone()))].into());
         let weights = Weights::open(&[path], &device(), DType::F32).expect("weights");

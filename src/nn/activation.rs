@@ -48,7 +48,7 @@ wide! {
     /// `x/2·(1 + tanh u)` is `x·sigmoid 2u`.
     fn gelu_of(xs: &[f32], ys: &mut [f32]) {
         // √(8/π), of which half is in the paper: u is doubled.
-        const SCALE: f32 = 1.595_769_1;
+        const SCALE: f32 = 1.595_769;
         ys.iter_mut().zip(xs).for_each(|(y, &x)| *y = x / (1.0 + exp(-SCALE * x * (1.0 + 0.044_715 * x * x))));
     }
 }

@@ -173,11 +173,11 @@ pub(crate) use wide;
 pub(super) fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     // ln 2 in two parts, of which the first times a whole number is exact.
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     // Added, it leaves a whole number in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     // Below it the power of two would not be a normal number.
-    let low = x.max(-87.336_54).min(88.722_83);
+    let low = x.clamp(-87.336_54, 88.722_83);
     let rounded = low * LOG2_E + ROUND;
     let (whole, power) = (rounded - ROUND, rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32);
     let rest = (low - whole * LN_2[0]) - whole * LN_2[1];
@@ -199,6 +199,10 @@ pub(super) fn exp(x: f32) -> f32 {
 const LANES: usize = 32;
 
 /// The sum of `f` of each number, in the same order on every processor.
+#[expect(
+    clippy::inline_always,
+    reason = "within a function of `wide!` it is to be compiled for that function's registers"
+)]
 #[inline(always)]
 pub(super) fn sum(xs: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut sums = [0f32; LANES];
@@ -213,6 +217,10 @@ pub(super) fn sum(xs: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 }
 
 /// The largest number; -∞ of none.
+#[expect(
+    clippy::inline_always,
+    reason = "within a function of `wide!` it is to be compiled for that function's registers"
+)]
 #[inline(always)]
 pub(super) fn largest(xs: &[f32]) -> f32 {
     let mut most = [f32::NEG_INFINITY; LANES];
