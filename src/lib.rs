@@ -13,7 +13,7 @@
 //! | 3 | [`text`], [`family`], [`media`], [`provenance`] |
 //! | 4 | [`wan`], [`ltx`] |
 //! | 5 | [`families`], [`guidance`], [`condition`], [`denoise`], [`decode`], [`preview`], [`output`], [`quantize`] |
-//! | 6 | [`generate`], [`bench`] |
+//! | 6 | [`generate`], [`mod@bench`] |
 //!
 //! A module uses its own level and those above it in this table, never one below.
 
