@@ -62,11 +62,13 @@ impl House {
         house
     }
 
-    /// A row such as ``| 3 | [`text`], [`family`] |``; the heading has no number.
+    /// A row such as ``| 3 | [`text`], [`mod@family`] |``, where `mod@` tells rustdoc a module from a macro of its name; the heading
+    /// has no number.
     fn row(&mut self, row: &str) {
         let Some((level, modules)) = row.split_once('|') else { return };
         let Ok(level) = level.trim().parse() else { return };
         for name in modules.split('`').skip(1).step_by(2) {
+            let name = name.trim_start_matches("mod@");
             let before = self.levels.insert(name.to_owned(), level);
             assert_eq!(before, None, "`{name}` is twice in the table of src/lib.rs");
         }

@@ -186,6 +186,56 @@ fn every_number_of_sixteen_bits_is_widened_exactly() {
 }
 
 #[test]
+fn products_with_packed_weights_are_those_of_their_numbers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("weights.safetensors");
+    // Rows of x, their numbers, and rows of weights: less and more than a tile, a panel and a depth of each.
+    for (rows, inputs, outputs) in [(1, 1, 1), (3, 31, 33), (40, 1100, 70), (65, 64, 300)] {
+        for dtype in [Dtype::BF16, Dtype::F16, Dtype::F8_E4M3, Dtype::F8_E5M2] {
+            // Every number of its kind but infinities and NaN, whose exponent has all bits.
+            let size = usize::from(matches!(dtype, Dtype::BF16 | Dtype::F16)) + 1;
+            let bytes = (0..rows * 7 + inputs * outputs * size).map(|at| (at * 37 % 251) as u8).skip(rows * 7);
+            let bytes = bytes.enumerate().map(|(at, byte)| if at % size == size - 1 { byte & 0xb7 } else { byte });
+            write_tensors(&path, &[("weight".to_owned(), (dtype, vec![outputs, inputs], bytes.collect()))].into());
+            let weights = Weights::open(std::slice::from_ref(&path), &device(), DType::F32).expect("weights");
+            let Matrix::Packed(packed, _) = weights.matrix("weight", (outputs, inputs)).expect("a matrix") else {
+                panic!("{dtype:?} stays as it is")
+            };
+            let xs = (noise(&[rows, inputs]) * 100.0).expect("numbers");
+            let wide = |of: &Tensor| of.to_dtype(DType::F64).expect("f64");
+            let numbers = wide(&packed.widen(0..outputs, &device()).expect("numbers"));
+            let wanted = wide(&xs).matmul(&numbers.t().unwrap()).expect("products");
+            let error = relative_l2(&packed.multiply(&xs).expect("products"), &wanted);
+            assert!(error < 5e-7, "{rows} rows of {inputs} to {outputs} in {dtype:?}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_stays_none_in_products_with_packed_weights() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("weights.safetensors");
+    let ones = half::bf16::ONE.to_le_bytes().repeat(40 * 64);
+    write_tensors(&path, &[("weight".to_owned(), (Dtype::BF16, vec![40, 64], ones))].into());
+    let layer =
+        Weights::open(&[path], &device(), DType::F32).and_then(|weights| Linear::without_bias(&weights, 64, 40));
+    for none in [f32::NAN, f32::from_bits(0x7f80_0001), f32::INFINITY, f32::NEG_INFINITY] {
+        let mut xs = vec![1f32; 3 * 64];
+        xs[64 + 9] = none;
+        let xs = Tensor::from_vec(xs, (3, 64), &device()).expect("numbers");
+        let made =
+            layer.as_ref().expect("a layer").forward(&xs).and_then(|made| made.to_vec2::<f32>()).expect("products");
+        assert!(made[0].iter().chain(&made[2]).all(|y| *y == 64.0), "rows without {none}");
+        let kept = |y: &f32| if none.is_nan() { y.is_nan() } else { *y == none };
+        assert!(made[1].iter().all(kept), "a row with {none}: {:?}", made[1]);
+    }
+    let largest =
+        Tensor::full(f32::MAX, (1, 64), &device()).expect("numbers").affine(1.0 / 128.0, 0.0).expect("numbers");
+    let made = layer.expect("a layer").forward(&largest).and_then(|made| made.to_vec2::<f32>()).expect("products");
+    assert!(made[0].iter().all(|y| (y / f32::MAX - 0.5).abs() < 1e-6), "the largest numbers");
+}
+
+#[test]
 fn a_film_is_the_same_without_all_this() {
     for model in ["wan21-t2v", "ltx2"] {
         let mut bench = Bench::new(model);

@@ -15,5 +15,6 @@ pub(crate) mod product;
 pub mod rope;
 mod sine;
 pub mod snake;
+pub(crate) mod tiles;
 
 pub use linear::Linear;

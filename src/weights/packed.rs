@@ -14,6 +14,7 @@ use super::mapped::Mapped;
 use super::stored::Kind;
 use crate::nn::cpu::{self, wide};
 use crate::nn::product::{self, Matrix};
+use crate::nn::tiles;
 
 /// Numbers that a processor widens at a time: what it makes stays in its caches.
 const GRAIN: usize = 1 << 16;
@@ -180,6 +181,13 @@ impl Packed {
     pub(crate) fn add_products(&self, xs: &[f32], add: bool, ys: &mut [f32]) -> Result<()> {
         let Data::Mapped(mapped) = &self.data else { candle_core::bail!("this matrix is on another device") };
         let n = xs.len() / self.columns.max(1);
+        if n * self.columns != xs.len() || n * self.rows != ys.len() {
+            let (rows, columns) = self.dims();
+            candle_core::bail!("{} numbers times ({rows}, {columns}) into {} numbers", xs.len(), ys.len());
+        }
+        if self.add_on_tiles(mapped.bytes(), xs, add, ys) {
+            return Ok(());
+        }
         let panel = self.panel().min(self.rows);
         let mut wide = vec![0f32; panel * self.columns];
         for start in (0..self.rows).step_by(panel.max(1)) {
@@ -192,6 +200,31 @@ impl Packed {
             product::multiply(Matrix::plain(xs, n, self.columns), weight.t(), (place, self.rows), (add, 1.0), true)?;
         }
         Ok(())
+    }
+
+    /// The same where the processor has tiles and they take such numbers.
+    fn add_on_tiles(&self, bytes: &[u8], xs: &[f32], add: bool, ys: &mut [f32]) -> bool {
+        let dtype = match self.kind {
+            Kind::Plain(dtype @ (Dtype::BF16 | Dtype::F8_E4M3 | Dtype::F8_E5M2)) if tiles::are_there() => dtype,
+            _ => return false,
+        };
+        let (outs, depth, scale) = (self.rows, self.columns, self.scale.as_deref().unwrap_or_default());
+        let place = |row: usize, part: &Range<usize>| row * depth + part.start..row * depth + part.end;
+        if dtype == Dtype::BF16 {
+            let pairs = bytes.as_chunks().0;
+            let part = |row: usize, part: Range<usize>, to: &mut [u16]| {
+                to.iter_mut().zip(&pairs[place(row, &part)]).for_each(|(to, pair)| *to = u16::from_le_bytes(*pair));
+            };
+            tiles::multiply(xs, &tiles::Weights { outs, depth, part, scale }, add, ys);
+        } else {
+            // Each has fewer bits of exponent and fraction than bf16.
+            let values: [u16; 256] = std::array::from_fn(|byte| (eight_bits(byte as u8, dtype).to_bits() >> 16) as u16);
+            let part = |row: usize, part: Range<usize>, to: &mut [u16]| {
+                to.iter_mut().zip(&bytes[place(row, &part)]).for_each(|(to, byte)| *to = values[usize::from(*byte)]);
+            };
+            tiles::multiply(xs, &tiles::Weights { outs, depth, part, scale }, add, ys);
+        }
+        true
     }
 
     /// Rows that are widened at a time.

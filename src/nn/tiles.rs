@@ -1,0 +1,313 @@
+//! Products with weights of 16 bits and fewer on the matrix tiles (AMX) of Intel's server processors since 2023.
+//!
+//! A tile product multiplies bf16 and adds in f32. A weight in bf16 is exact in it, and an f32 is the sum of three bf16 of eight
+//! bits each: three such products round nothing but their sums, as products of f32 do, and are faster. Intel 64 and IA-32
+//! Architectures Software Developer's Manual, volume 1, chapter 18.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+
+/// Rows and columns of a tile of sums. A tile of factors has as many rows, of `STEP` bf16.
+const SIDE: usize = 16;
+/// What is multiplied at once along the depth.
+const STEP: usize = 32;
+/// Numbers in a tile of factors.
+const TILE: usize = SIDE * STEP;
+/// bf16 that make up an f32.
+const TERMS: usize = 3;
+/// Rows of weights, and of `x`, that are multiplied at once: two tiles of each.
+const PAIR: usize = 2 * SIDE;
+/// Rows of weights that are taken at a time: with their sums they stay in a core's own cache.
+const PANEL: usize = 4 * PAIR;
+/// Depth that is taken at a time.
+const DEPTH: usize = 32 * STEP;
+/// Numbers of the split `x` that are there at a time.
+const ROOM: usize = 1 << 23;
+
+/// Whether this processor has tiles, and the system lets this process use them. Asked once.
+pub(crate) fn are_there() -> bool {
+    static THERE: OnceLock<bool> = OnceLock::new();
+    *THERE.get_or_init(asked)
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn asked() -> bool {
+    false
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn asked() -> bool {
+    // Of <asm/prctl.h>: the registers are large, and threads have room for them only when a process asks.
+    const REQUEST_PERMISSION: libc::c_int = 0x1023;
+    const TILE_DATA: libc::c_int = 18;
+    let features = raw_cpuid::CpuId::new().get_extended_feature_info();
+    // SAFETY: it asks the kernel for registers, and changes nothing else.
+    #[expect(unsafe_code, reason = "a call of the system that has no other name")]
+    let permitted = || unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 };
+    features.is_some_and(|features| features.has_amx_tile() && features.has_amx_bf16()) && permitted()
+}
+
+/// How the registers are divided: each of the eight tiles has 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct Config([u8; 64]);
+
+static CONFIG: Config = {
+    let mut bytes = [0; 64];
+    bytes[0] = 1;
+    let mut tile = 0;
+    while tile < 8 {
+        bytes[16 + 2 * tile] = 64;
+        bytes[48 + tile] = SIDE as u8;
+        tile += 1;
+    }
+    Config(bytes)
+};
+
+/// Adds to `sums`, two by two tiles, the products of two tiles of weights a step, and of two tiles of `x` a step and term.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn add_products(weights: &[u16], xs: &[u16], sums: &mut [f32]) {
+    let steps = weights.len() / (2 * TILE);
+    let whole = weights.len() == steps * 2 * TILE && xs.len() == steps * 2 * TERMS * TILE;
+    assert!(steps > 0 && whole && sums.len() == PAIR * PAIR, "tiles that do not fit each other");
+    // SAFETY: it reads and writes these slices, whose lengths were just looked at, and registers that Rust does not use; only
+    // processors that have tiles come here.
+    #[expect(unsafe_code, reason = "instructions that Rust has no names for")]
+    unsafe {
+        std::arch::asm!(
+            "ldtilecfg [{config}]",
+            "tileloadd tmm0, [{sums} + {row}]",
+            "tileloadd tmm1, [{sums} + {row} + 1024]",
+            "tileloadd tmm2, [{sums} + {row} + 2048]",
+            "tileloadd tmm3, [{sums} + {row} + 3072]",
+            "2:",
+            "tileloadd tmm4, [{weights} + {row}]",
+            "tileloadd tmm6, [{xs} + {row}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{weights} + {row} + 1024]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm7, [{xs} + {row} + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm6, [{xs} + {row} + 2048]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm7, [{xs} + {row} + 3072]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm6, [{xs} + {row} + 4096]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm7, [{xs} + {row} + 5120]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {weights}, 2048",
+            "add {xs}, 6144",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{sums} + {row}], tmm0",
+            "tilestored [{sums} + {row} + 1024], tmm1",
+            "tilestored [{sums} + {row} + 2048], tmm2",
+            "tilestored [{sums} + {row} + 3072], tmm3",
+            "tilerelease",
+            config = in(reg) &raw const CONFIG,
+            sums = in(reg) sums.as_mut_ptr(),
+            row = in(reg) 64usize,
+            weights = inout(reg) weights.as_ptr() => _,
+            xs = inout(reg) xs.as_ptr() => _,
+            steps = inout(reg) steps => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn add_products(_: &[u16], _: &[u16], _: &mut [f32]) {
+    unreachable!("this processor has no tiles")
+}
+
+thread_local! {
+    // What a thread works in is kept from product to product: new pages cost as much as the work.
+    static SPLIT: Cell<Vec<u16>> = const { Cell::new(Vec::new()) };
+    static PANELS: Cell<(Vec<u16>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) };
+}
+
+/// A matrix (outs, depth) whose numbers are exact in bf16, but for a scale.
+pub(crate) struct Weights<'a, F> {
+    pub outs: usize,
+    pub depth: usize,
+    /// Writes a part of a row.
+    pub part: F,
+    /// What products are multiplied with: nothing, one for all, or one for each row.
+    pub scale: &'a [f32],
+}
+
+/// `ys = keep·ys + xs·Wᵀ`.
+///
+/// # Shapes
+/// - `xs`: (n, depth), `ys`: (n, outs)
+pub(crate) fn multiply<F>(xs: &[f32], weights: &Weights<'_, F>, keep: bool, ys: &mut [f32])
+where
+    F: Fn(usize, Range<usize>, &mut [u16]) + Sync,
+{
+    let &Weights { outs, depth, .. } = weights;
+    if outs == 0 || depth == 0 {
+        return;
+    }
+    let pair = depth.div_ceil(STEP) * 2 * TERMS * TILE;
+    let mut split = SPLIT.take();
+    let together = (ROOM / pair).max(1) * PAIR;
+    for (xs, ys) in xs.chunks(together * depth).zip(ys.chunks_mut(together * outs)) {
+        let size = (xs.len() / depth).div_ceil(PAIR) * pair;
+        if split.len() < size {
+            split.resize(size, 0);
+        }
+        let split = &mut split[..size];
+        split
+            .par_chunks_mut(pair)
+            .zip(xs.par_chunks(PAIR * depth))
+            .for_each(|(split, xs)| split_rows(xs, depth, split));
+        multiply_split(split, weights, keep, ys);
+    }
+    SPLIT.set(split);
+}
+
+/// The same with a split `x`, panels of weights on all cores.
+fn multiply_split<F>(xs: &[u16], weights: &Weights<'_, F>, keep: bool, ys: &mut [f32])
+where
+    F: Fn(usize, Range<usize>, &mut [u16]) + Sync,
+{
+    let &Weights { outs, depth, scale, .. } = weights;
+    let steps = depth.div_ceil(STEP);
+    let pairs = xs.len() / (steps * 2 * TERMS * TILE);
+    let columns = Columns { ys: ys.as_mut_ptr(), rows: ys.len() / outs, width: outs };
+    (0..outs.div_ceil(PANEL)).into_par_iter().for_each(|at| {
+        let rows = at * PANEL..((at + 1) * PANEL).min(outs);
+        let height = rows.len().div_ceil(PAIR);
+        let (mut panel, mut sums) = PANELS.take();
+        panel.resize(PANEL * DEPTH, 0);
+        sums.clear();
+        sums.resize(pairs * height * PAIR * PAIR, 0.0);
+        for from in (0..steps).step_by(DEPTH / STEP) {
+            let to = (from + DEPTH / STEP).min(steps);
+            let size = (to - from) * 2 * TILE;
+            let panel = &mut panel[..height * size];
+            lay_out(weights, rows.clone(), from * STEP..(to * STEP).min(depth), panel);
+            for (xs, sums) in xs.chunks(steps * 2 * TERMS * TILE).zip(sums.chunks_mut(height * PAIR * PAIR)) {
+                let xs = &xs[from * 2 * TERMS * TILE..to * 2 * TERMS * TILE];
+                for (weights, sums) in panel.chunks(size).zip(sums.chunks_mut(PAIR * PAIR)) {
+                    add_products(weights, xs, sums);
+                }
+            }
+        }
+        for row in 0..columns.rows {
+            let sums = &sums[row / PAIR * height * PAIR * PAIR..][..height * PAIR * PAIR];
+            // SAFETY: no other task has these columns.
+            #[expect(unsafe_code, reason = "tasks write into different columns of the same rows")]
+            let ys = unsafe { columns.of(row, rows.clone()) };
+            // Of the four tiles of a pair, those with this row of `x`, which is a column in them.
+            let (tile, column) = (row % PAIR / SIDE, row % SIDE);
+            let sum = |out: usize| {
+                let tile = out / PAIR * 4 + out % PAIR / SIDE * 2 + tile;
+                sums[tile * SIDE * SIDE + out % SIDE * SIDE + column]
+            };
+            for (out, y) in ys.iter_mut().enumerate() {
+                let scaled = match scale {
+                    [] => sum(out),
+                    [one] => one * sum(out),
+                    scale => scale[rows.start + out] * sum(out),
+                };
+                *y = if keep { *y + scaled } else { scaled };
+            }
+        }
+        PANELS.set((panel, sums));
+    });
+}
+
+/// Rows of a matrix that tasks share out by columns.
+#[derive(Clone, Copy)]
+struct Columns {
+    ys: *mut f32,
+    rows: usize,
+    width: usize,
+}
+
+// SAFETY: it is an address; who uses it sees to it that no two write to the same place.
+#[expect(unsafe_code, reason = "tasks write into different columns of the same rows")]
+unsafe impl Send for Columns {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "as above")]
+unsafe impl Sync for Columns {}
+
+impl Columns {
+    /// # Safety
+    /// Nobody else has these columns of this row.
+    #[expect(unsafe_code, reason = "as above")]
+    #[expect(clippy::mut_from_ref, reason = "callers have different columns")]
+    unsafe fn of(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
+        assert!(row < self.rows && columns.end <= self.width, "columns that are not there");
+        // SAFETY: the place is within the matrix.
+        unsafe { std::slice::from_raw_parts_mut(self.ys.add(row * self.width + columns.start), columns.len()) }
+    }
+}
+
+/// Lays rows of weights out in tiles: by 32 rows, of those by steps along the depth, of those two tiles of 16 rows of 32.
+fn lay_out<F>(weights: &Weights<'_, F>, rows: Range<usize>, depth: Range<usize>, panel: &mut [u16])
+where
+    F: Fn(usize, Range<usize>, &mut [u16]) + Sync,
+{
+    let steps = depth.len().div_ceil(STEP);
+    if !rows.len().is_multiple_of(PAIR) {
+        panel.fill(0);
+    }
+    let mut part = [0u16; DEPTH];
+    for (at, row) in rows.enumerate() {
+        (weights.part)(row, depth.clone(), &mut part[..depth.len()]);
+        let panel = &mut panel[at / PAIR * steps * 2 * TILE..][at % PAIR * STEP..];
+        for (to, from) in panel.chunks_mut(2 * TILE).zip(&part.as_chunks::<STEP>().0[..steps]) {
+            to[..STEP].copy_from_slice(from);
+        }
+    }
+}
+
+/// Splits up to 32 rows of `x` and lays them out in tiles: by steps along the depth, of those by terms, of those two tiles of 16
+/// rows of `x`, which are columns there, two numbers of each side by side.
+fn split_rows(xs: &[f32], depth: usize, split: &mut [u16]) {
+    for (step, split) in split.chunks_mut(2 * TERMS * TILE).enumerate() {
+        let from = step * STEP;
+        let length = STEP.min(depth - from);
+        for tile in 0..2 {
+            let mut here = [[0f32; STEP]; SIDE];
+            for (here, xs) in here.iter_mut().zip(xs.chunks(depth).skip(tile * SIDE)) {
+                here[..length].copy_from_slice(&xs[from..][..length]);
+            }
+            for two in 0..SIDE {
+                let mut rows = [[0u16; STEP]; TERMS];
+                for (at, here) in here.iter().enumerate() {
+                    for one in 0..2 {
+                        for (row, term) in rows.iter_mut().zip(terms(here[2 * two + one])) {
+                            row[2 * at + one] = term;
+                        }
+                    }
+                }
+                for (term, row) in rows.iter().enumerate() {
+                    split[(term * 2 + tile) * TILE + two * STEP..][..STEP].copy_from_slice(row);
+                }
+            }
+        }
+    }
+}
+
+/// Three bf16 that add up to `x` exactly: its upper bits, those of what is left, and what is left of that.
+fn terms(x: f32) -> [u16; TERMS] {
+    let upper = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+    // Infinity leaves NaN, and there are NaN whose upper bits are those of infinity.
+    let first = if x.is_nan() { f32::NAN } else { upper(x) };
+    let rest = if x.is_finite() { x - first } else { 0.0 };
+    let second = upper(rest);
+    [first, second, rest - second].map(|term| (term.to_bits() >> 16) as u16)
+}
