@@ -13,17 +13,22 @@ use safetensors::tensor::Dtype;
 use crate::error::{Error, Result};
 use crate::model::Component;
 use crate::part::Part;
-use crate::weights::keys::{Layout, UMT5_COMFY, UMT5_LLAMA, WAN_TRANSFORMER};
+use crate::weights::keys::{LTX_ALONE, Layout, UMT5_COMFY, UMT5_LLAMA, WAN_TRANSFORMER};
 use crate::weights::{Kind, Weights, e4m3, is_beside};
 
-/// What is never stored in fewer bits: it is small, and everything depends on it. By words in diffusers' names; the last
-/// layer has no other word before its own.
-const WIDE: [&str; 8] = [
-    "scale_shift_table",
+/// What is never stored in fewer bits: it is small beside the blocks, and everything depends on it. By words in diffusers' names.
+const WIDE: [&str; 14] = [
+    "scale_shift",
     "patch_embedding",
+    "proj_in",
+    "proj_out",
     "text_embedder",
+    "caption_projection",
     "time_proj",
-    "time_embedder",
+    "time_embed",
+    "adaln",
+    "a2v_gate",
+    "v2a_gate",
     "image_embedder",
     "relative_attention_bias",
     "norm",
@@ -108,10 +113,13 @@ pub fn quantize(part: &Component, target: Target, output: &Path, on_tensor: &mut
 fn names(part: &Component, target: Target) -> Result<(&'static Layout, &'static str)> {
     match (part.class.as_str(), target) {
         ("WanTransformer3DModel", _) => Ok((&WAN_TRANSFORMER, "wan")),
+        ("LTX2VideoTransformer3DModel", _) => Ok((&LTX_ALONE, "ltxv")),
         ("UMT5EncoderModel", Target::Blocks(_)) => Ok((&UMT5_LLAMA, "t5encoder")),
         ("UMT5EncoderModel", Target::E4m3) => Ok((&UMT5_COMFY, "")),
         (class, _) => Err(Error::usage(format!("talkie does not know how others name the tensors of a `{class}`"))
-            .hint("it quantizes the transformers of Wan, and UMT5: `--part transformer`, `--part text_encoder`")),
+            .hint(
+                "it quantizes the transformers of Wan and LTX-2, and UMT5: `--part transformer`, `--part text_encoder`",
+            )),
     }
 }
 
@@ -136,10 +144,7 @@ fn kind(name: &str, shape: &[usize], stored: Kind, target: Target) -> Kind {
         _ => Kind::Plain(Dtype::F32),
     };
     let inner = name.contains("block");
-    let wide = shape.len() != 2
-        || count <= SMALL
-        || WIDE.iter().any(|word| name.contains(word))
-        || name.starts_with("proj_out");
+    let wide = shape.len() != 2 || count <= SMALL || WIDE.iter().any(|word| name.contains(word));
     let columns = shape.last().copied().unwrap_or(1);
     match target {
         _ if wide => kept,

@@ -107,6 +107,24 @@ fn a_film_is_made_from_a_quantized_model() {
 }
 
 #[test]
+fn a_film_with_sound_is_made_from_a_quantized_model() {
+    let bench = Bench::new("ltx2");
+    let own = bench.path("model/transformer/diffusion_pytorch_model.safetensors");
+    let own = Weights::open(&[own], &Device::Cpu, DType::F32).expect("weights");
+    for (to, file) in [("q8_0", "out/transformer.gguf"), ("fp8", "out/transformer.safetensors")] {
+        bench.run(&["quantize", "model", "--to", to, "-o", file]).worked(&["matrices packed"]);
+        let made = open(&bench.path(file));
+        for (name, shape) in own.shapes() {
+            let tensor = |of: &Weights| of.f32(&name, shape.as_slice()).expect(&name);
+            let error = relative_l2(&tensor(&made), &tensor(&own));
+            assert!(error < 0.05, "{file}: {name}: {error:e}");
+        }
+        made.finish(&[]).expect("nothing is left over");
+        bench.generate(&["--transformer", file, "--size", "64x64", "-o", &format!("{file}-film/")]).worked(&[]);
+    }
+}
+
+#[test]
 fn a_quantization_that_cannot_be_is_refused_and_leaves_nothing() {
     let bench = Bench::new("layouts/diffusers");
     let refused = |arguments: &[&str], code: i32, words: &[&str]| {

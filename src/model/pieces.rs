@@ -100,6 +100,7 @@ impl Component {
             [one] if one.name == "transformer" => "WanTransformer3DModel",
             [one] if one.name == "text_encoder" && names.layout.title.contains("UMT5") => "UMT5EncoderModel",
             [one] if one.name == "vae" => "AutoencoderKLWan",
+            _ if *names.layout == keys::LTX_ALONE && part == "transformer" => "LTX2VideoTransformer3DModel",
             _ => return Ok(None),
         };
         let piece = Piece { paths: vec![path.to_owned()], names, shapes: BTreeMap::new() };
