@@ -66,6 +66,52 @@ static CONFIG: Config = {
     Config(bytes)
 };
 
+/// The products with one term of `x`.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+macro_rules! term {
+    ($term:literal) => {
+        concat!(
+            "tileloadd tmm6, [{xs} + {row} + 2048 * ",
+            $term,
+            "]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            ahead!($term, 0),
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            ahead!($term, 1),
+            "tileloadd tmm7, [{xs} + {row} + 2048 * ",
+            $term,
+            " + 1024]\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            ahead!($term, 2),
+            "tdpbf16ps tmm3, tmm5, tmm7\n",
+            ahead!($term, 3),
+        )
+    };
+}
+
+/// Calls a twelfth of the next step to the first cache: 8 lines of `x` and 3 of the weights.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+macro_rules! ahead {
+    ($term:literal, $part:literal) => {
+        concat!(
+            ".irp line, 0, 1, 2, 3, 4, 5, 6, 7\n",
+            "prefetcht0 [{xs} + 6144 + 2048 * ",
+            $term,
+            " + 512 * ",
+            $part,
+            " + 64 * \\line]\n",
+            ".endr\n",
+            ".irp line, 0, 1, 2\n",
+            "prefetcht0 [{weights} + 2048 + 768 * ",
+            $term,
+            " + 192 * ",
+            $part,
+            " + 64 * \\line]\n",
+            ".endr\n",
+        )
+    };
+}
+
 /// Adds to `sums`, two by two tiles, the products of two tiles of weights a step, and of two tiles of `x` a step and term.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn add_products(weights: &[u16], xs: &[u16], sums: &mut [f32]) {
@@ -84,25 +130,10 @@ fn add_products(weights: &[u16], xs: &[u16], sums: &mut [f32]) {
             "tileloadd tmm3, [{sums} + {row} + 3072]",
             "2:",
             "tileloadd tmm4, [{weights} + {row}]",
-            "tileloadd tmm6, [{xs} + {row}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm5, [{weights} + {row} + 1024]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tileloadd tmm7, [{xs} + {row} + 1024]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "tileloadd tmm6, [{xs} + {row} + 2048]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tileloadd tmm7, [{xs} + {row} + 3072]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "tileloadd tmm6, [{xs} + {row} + 4096]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tileloadd tmm7, [{xs} + {row} + 5120]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm3, tmm5, tmm7",
+            term!(0),
+            term!(1),
+            term!(2),
             "add {weights}, 2048",
             "add {xs}, 6144",
             "dec {steps}",
