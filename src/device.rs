@@ -32,6 +32,17 @@ pub fn best() -> &'static str {
     ["cuda", "metal"].into_iter().find(|name| open(name).is_ok()).unwrap_or("cpu")
 }
 
+/// Gives freed memory back to the system. An allocator keeps what was freed in pieces of some megabytes, such as a network's layers,
+/// and the next stage would have it beside its own.
+pub(crate) fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: it touches nothing that is in use.
+        #[expect(unsafe_code, reason = "a call of the C library that has no other name")]
+        let _ = unsafe { libc::malloc_trim(0) };
+    }
+}
+
 /// A number type by its name on the command line: `f32`, `bf16` or `f16`.
 ///
 /// # Errors

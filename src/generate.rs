@@ -135,10 +135,12 @@ impl Pipeline {
         });
         let family = self.family.as_ref();
         let conditioning = conditions(family, plan, run, compute, progress)?;
+        device::give_back();
         let preview = plan.request.preview.then(|| Projection::measure(family, plan, compute)).transpose()?;
         let denoise = Denoise { family, plan, compute, conditioning: &conditioning, preview: preview.as_ref() };
         let (latents, cached) =
             progress.stage(Stage::Denoise, plan.steps.len() as u64, |progress| denoise.run(run, progress))?;
+        device::give_back();
         if let Some(cached) = &cached {
             progress.note(cached.sentence(plan.steps.len()))?;
         }
@@ -163,6 +165,7 @@ impl Pipeline {
             Some(audio) => progress.stage(Stage::Sound, 0, |_| family.decode_sound(audio, compute))?,
             None => None,
         };
+        device::give_back();
         let mut output = Output::create(plan, recipe, sound, progress)?;
         let decode = Decode { family, compute, tiling: plan.tiling, frames };
         progress.stage(Stage::Decode, frames as u64, |progress| {
