@@ -108,19 +108,25 @@ fn a_film_is_made_from_a_quantized_model() {
 
 #[test]
 fn a_film_with_sound_is_made_from_a_quantized_model() {
+    // The small fixtures of LTX-2 have no rows that are long enough for blocks.
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/toybox");
     let bench = Bench::new("ltx2");
-    let own = bench.path("model/transformer/diffusion_pytorch_model.safetensors");
+    let own = model.join("transformer/diffusion_pytorch_model.safetensors");
     let own = Weights::open(&[own], &Device::Cpu, DType::F32).expect("weights");
     for (to, file) in [("q8_0", "out/transformer.gguf"), ("fp8", "out/transformer.safetensors")] {
-        bench.run(&["quantize", "model", "--to", to, "-o", file]).worked(&["matrices packed"]);
+        bench.run(&["quantize", model.to_str().expect("UTF-8"), "--to", to, "-o", file]).worked(&["matrices packed"]);
         let made = open(&bench.path(file));
+        let mut packed = 0;
         for (name, shape) in own.shapes() {
             let tensor = |of: &Weights| of.f32(&name, shape.as_slice()).expect(&name);
             let error = relative_l2(&tensor(&made), &tensor(&own));
             assert!(error < 0.05, "{file}: {name}: {error:e}");
+            packed += usize::from(error > 0.0);
         }
+        assert_eq!(packed, 168, "{file}");
         made.finish(&[]).expect("nothing is left over");
-        bench.generate(&["--transformer", file, "--size", "64x64", "-o", &format!("{file}-film/")]).worked(&[]);
+        let film = format!("{file}-film/");
+        bench.run(&["generate", "a red ball", "--transformer", file, "--steps", "2", "-o", &film]).worked(&[]);
     }
 }
 

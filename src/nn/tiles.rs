@@ -1,8 +1,8 @@
 //! Products with weights of 16 bits and fewer on the matrix tiles (AMX) of Intel's server processors since 2023.
 //!
 //! A tile product multiplies bf16 and adds in f32. A weight in bf16 is exact in it, and an f32 is the sum of three bf16 of eight
-//! bits each: three such products round nothing but their sums, as products of f32 do, and are faster. Intel 64 and IA-32
-//! Architectures Software Developer's Manual, volume 1, chapter 18.
+//! bits each: three such products round nothing but their sums, as products of f32 do, and are faster. What is
+//! smaller than 2⁻¹²⁶ counts as zero. Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -260,7 +260,6 @@ where
 }
 
 /// Rows of a matrix that tasks share out by columns.
-#[derive(Clone, Copy)]
 struct Columns {
     ys: *mut f32,
     rows: usize,
