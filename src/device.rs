@@ -1,5 +1,8 @@
 //! The device that computes, and the number types that it computes with.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use candle_core::{DType, Device};
 
 use crate::error::{Context, Error, Result};
@@ -15,12 +18,19 @@ pub fn open(name: &str) -> Result<Device> {
     };
     match kind {
         "cpu" if name == "cpu" => Ok(Device::Cpu),
-        "cuda" if cfg!(feature = "cuda") => Device::new_cuda(index).context(|| format!("opening device `{name}`")),
+        #[cfg(feature = "cuda")]
+        "cuda" => cuda::open(index).context(|| format!("opening device `{name}`")),
+        #[cfg(not(feature = "cuda"))]
+        "cuda" => Err(unbuilt(kind)),
         "metal" if cfg!(feature = "metal") => Device::new_metal(index).context(|| format!("opening device `{name}`")),
-        "cuda" | "metal" => Err(Error::usage(format!("this build of talkie knows no `{kind}` device"))
-            .hint(format!("build it with `cargo install talkie --features {kind}`, or use `--device cpu`"))),
+        "metal" => Err(unbuilt(kind)),
         _ => Err(unknown(name)),
     }
+}
+
+fn unbuilt(kind: &str) -> Error {
+    Error::usage(format!("this build of talkie knows no `{kind}` device"))
+        .hint(format!("build it with `cargo install talkie --features {kind}`, or use `--device cpu`"))
 }
 
 fn unknown(name: &str) -> Error {
@@ -41,6 +51,37 @@ pub(crate) fn give_back() {
         #[expect(unsafe_code, reason = "a call of the C library that has no other name")]
         let _ = unsafe { libc::malloc_trim(0) };
     }
+    #[cfg(feature = "cuda")]
+    cuda::give_back();
+}
+
+/// Bytes that a device could give, by its name on the command line. Unknown where the system does not say.
+pub fn free(name: &str) -> Option<u64> {
+    match name.split(':').next() {
+        Some("cpu") => {
+            let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+            let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+            let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+            kib.checked_mul(1024)
+        }
+        #[cfg(feature = "cuda")]
+        Some("cuda") => cuda::free(name.split_once(':').map_or(Ok(0), |(_, index)| index.parse()).ok()?).ok(),
+        _ => None,
+    }
+}
+
+/// The most bytes that tensors took on a device that counts them itself, since [`set_back`].
+pub(crate) fn largest() -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    return cuda::largest();
+    #[cfg(not(feature = "cuda"))]
+    None
+}
+
+/// Sets the count of [`largest`] back to what is in use now.
+pub(crate) fn set_back() {
+    #[cfg(feature = "cuda")]
+    cuda::set_back();
 }
 
 /// A number type by its name on the command line: `f32`, `bf16` or `f16`.

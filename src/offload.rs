@@ -84,6 +84,9 @@ impl<B: Send> Stream<B> {
     fn bring(&self, index: usize) -> Result<B> {
         let weights = self.weights.pp(index);
         weights.prefetch();
-        (self.load)(&weights)
+        let block = (self.load)(&weights)?;
+        // A device has an order of work for each thread: what was sent in this one's is there before another uses it.
+        weights.device().synchronize()?;
+        Ok(block)
     }
 }

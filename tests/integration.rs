@@ -9,6 +9,8 @@ mod support;
 mod bad_input;
 mod catalogue;
 mod cli;
+#[cfg(feature = "cudnn")]
+mod cuda;
 mod few_steps;
 mod foreign;
 mod foreign_ltx_audio;

@@ -83,6 +83,8 @@ pub struct Measured {
     pub other: f64,
     /// The largest resident set of the process in this run, or since its start where the kernel does not set that back.
     pub peak: Option<u64>,
+    /// The most bytes that tensors took on the device, where it counts them itself.
+    pub device_peak: Option<u64>,
 }
 
 /// A stage. `load`, `write` and `compute` add up to `seconds`.
@@ -103,6 +105,8 @@ pub struct StageFigures {
     pub rate: Rate,
     /// The largest resident set in this stage, where the kernel sets it back.
     pub peak: Option<u64>,
+    /// The most bytes that tensors took on the device in this stage, where it counts them itself.
+    pub device_peak: Option<u64>,
     /// The steps of the denoising.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepFigures>,
@@ -261,7 +265,8 @@ impl Work {
             other: (watch.seconds - told - watch.finish).max(0.0),
             seconds: watch.seconds,
             finish: watch.finish,
-            peak: watch.peak,
+            peak: watch.peak.process,
+            device_peak: watch.peak.device,
             stages,
         }
     }
@@ -275,6 +280,7 @@ impl Work {
             rate: Rate::of(flop, seconds, roofline),
         });
         let rate = Rate::of(self.of(stage), compute, roofline);
-        StageFigures { stage, seconds, load, write, compute, rate, peak, steps: steps.collect() }
+        let (peak, device_peak) = (peak.process, peak.device);
+        StageFigures { stage, seconds, load, write, compute, rate, peak, device_peak, steps: steps.collect() }
     }
 }

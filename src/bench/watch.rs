@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::memory;
+use super::memory::{self, Peak};
 use crate::progress::{Chore, Event, Stage};
 
 /// A stage that ended.
@@ -12,7 +12,7 @@ pub(super) struct Timed {
     pub seconds: f64,
     pub load: f64,
     pub write: f64,
-    pub peak: Option<u64>,
+    pub peak: Peak,
     pub steps: Vec<f64>,
 }
 
@@ -23,7 +23,7 @@ pub(super) struct Watch {
     pub seconds: f64,
     pub stages: Vec<Timed>,
     pub finish: f64,
-    pub peak: Option<u64>,
+    pub peak: Peak,
     pub run: Option<String>,
     at_hand: Option<AtHand>,
 }
@@ -45,7 +45,7 @@ impl Watch {
     pub(super) fn new() -> Self {
         memory::set_back();
         let start = Instant::now();
-        Self { start, seconds: 0.0, stages: Vec::new(), finish: 0.0, peak: None, run: None, at_hand: None }
+        Self { start, seconds: 0.0, stages: Vec::new(), finish: 0.0, peak: Peak::default(), run: None, at_hand: None }
     }
 
     /// Ends to measure.
@@ -65,11 +65,11 @@ impl Watch {
         }
     }
 
-    /// Takes the count of memory into the peak of the run.
-    fn look(&mut self) -> Option<u64> {
-        let largest = memory::largest();
-        self.peak = self.peak.max(largest);
-        largest
+    /// Takes the counts of memory into the peak of the run.
+    fn look(&mut self) -> Peak {
+        let now = Peak::now();
+        self.peak = self.peak.max(now);
+        now
     }
 
     fn begin(&mut self, stage: Stage) {
@@ -103,7 +103,8 @@ impl Watch {
 
     fn end(&mut self, seconds: f64) {
         let Some(AtHand { stage, load, write, steps, counted, .. }) = self.at_hand.take() else { return };
-        let peak = self.look().filter(|_| counted);
+        let peak = self.look();
+        let peak = Peak { process: peak.process.filter(|_| counted), ..peak };
         self.stages.push(Timed { stage, seconds, load, write, peak, steps });
     }
 }

@@ -1,10 +1,12 @@
 //! `talkie doctor`: devices, features, FFmpeg, cache: what works here and what does not.
 
+use std::error::Error as _;
+
 use serde_json::{Value, json};
 use talkie::catalogue::IN_THE_BOX;
 use talkie::error::{Error, Result};
 use talkie::model::boxed;
-use talkie::plan::{free_memory, human_bytes};
+use talkie::plan::human_bytes;
 use talkie::{device, media, run};
 
 #[derive(Debug, clap::Args)]
@@ -60,7 +62,7 @@ fn report() -> Value {
         "without": built(false),
         "devices": devices,
         "threads": std::thread::available_parallelism().map_or(1, usize::from),
-        "memory": free_memory().map_or_else(|| "unknown".into(), |free| format!("{} free", human_bytes(free))),
+        "memory": device::free("cpu").map_or_else(|| "unknown".into(), |free| format!("{} free", human_bytes(free))),
         "ffmpeg": ffmpeg,
         "encoders": encoders,
         "in the box": super::found(boxed::find(IN_THE_BOX)),
@@ -73,6 +75,9 @@ fn report() -> Value {
 fn works(name: &str) -> String {
     match device::open(name) {
         Ok(_) => format!("{name}: works"),
-        Err(error) => format!("{name}: {}", super::advised(&error)),
+        Err(error) => {
+            let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+            format!("{name}: {}{cause}", super::advised(&error))
+        }
     }
 }

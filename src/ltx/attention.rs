@@ -7,6 +7,7 @@ use crate::nn::Linear;
 use crate::nn::attention::attend;
 use crate::nn::cpu;
 use crate::nn::norm::RmsNorm;
+use crate::nn::rope::split_heads;
 use crate::weights::Weights;
 
 /// Epsilon of the norms of queries and keys.
@@ -70,13 +71,13 @@ impl Attention {
         bias: Option<&Tensor>,
     ) -> Result<Tensor> {
         // The norm spans all heads, so it comes before they are split.
-        let q = self.norm_q.forward(&self.to_q.forward(xs)?)?;
-        let k = self.norm_k.forward(&self.to_k.forward(context)?)?;
+        let (q, k) = (self.to_q.forward(xs)?, self.to_k.forward(context)?);
         let (q, k) = match ropes {
-            Some((queries, keys)) => (queries.turn(&q)?, keys.turn(&k)?),
-            None => (q, k),
+            Some((queries, keys)) => (queries.turn_norm(&q, &self.norm_q)?, keys.turn_norm(&k, &self.norm_k)?),
+            None => (self.norm_q.forward(&q)?, self.norm_k.forward(&k)?),
         };
-        let [q, k, v] = [self.split(&q)?, self.split(&k)?, self.split(&self.to_v.forward(context)?)?];
+        let heads = |xs: &Tensor| split_heads(xs, self.heads);
+        let [q, k, v] = [heads(&q)?, heads(&k)?, heads(&self.to_v.forward(context)?)?];
         let scale = 1.0 / (q.dim(3)? as f64).sqrt();
         let ys = attend(&q, &k, &v, scale, bias)?; // (1, heads, n, head)
         self.gate_out(xs, &ys.transpose(1, 2)?)
@@ -88,7 +89,7 @@ impl Attention {
     /// # Shapes
     /// - `xs` and output: (1, n, query)
     pub(super) fn values_only(&self, xs: &Tensor) -> Result<Tensor> {
-        self.gate_out(xs, &self.split(&self.to_v.forward(xs)?)?.transpose(1, 2)?)
+        self.gate_out(xs, &split_heads(&self.to_v.forward(xs)?, self.heads)?.transpose(1, 2)?)
     }
 
     /// The gates, `2·sigmoid` so that logits of zero leave everything as it is, and the last layer.
@@ -104,11 +105,5 @@ impl Attention {
             None => ys.clone(),
         };
         self.to_out.forward(&ys.flatten_from(2)?)
-    }
-
-    /// (1, n, width) → (1, heads, n, width / heads)
-    fn split(&self, xs: &Tensor) -> Result<Tensor> {
-        let (b, n, width) = xs.dims3()?;
-        xs.reshape((b, n, self.heads, width / self.heads))?.transpose(1, 2)
     }
 }

@@ -7,9 +7,8 @@ use super::config::{Config, Modality, Stream};
 use super::positions::Side;
 use super::time::Times;
 use crate::nn::Linear;
-use crate::nn::activation::gelu_tanh;
 use crate::nn::cpu;
-use crate::nn::norm::rms_norm;
+use crate::nn::norm::Plain;
 use crate::weights::Weights;
 
 /// What a stream is given besides its tokens.
@@ -74,9 +73,8 @@ impl Half {
     /// # Shapes
     /// - `xs` and output: (1, n, dim)
     fn attend(&self, xs: &Tensor, given: &Given, perturbed: bool) -> Result<Tensor> {
-        let dtype = xs.dtype();
         let time = given.times.block.with(&self.scale_shift_table)?;
-        let hs = time.shift_scale(&rms_norm(xs, self.eps)?, 0, 1)?.to_dtype(dtype)?;
+        let hs = time.shift_scale_norm(xs, Plain::Rms(self.eps), 0, 1)?;
         let rope = &given.positions.own;
         let hs = match perturbed {
             true => self.attn1.values_only(&hs)?,
@@ -84,10 +82,13 @@ impl Half {
         };
         let xs = time.add_gated(xs, &hs, 2)?;
 
-        let hs = rms_norm(&xs, self.eps)?;
-        let hs = if self.text_modulated { time.shift_scale(&hs, 6, 7)? } else { hs };
+        let norm = Plain::Rms(self.eps);
+        let hs = match self.text_modulated {
+            true => time.shift_scale_norm(&xs, norm, 6, 7)?,
+            false => norm.forward(&xs)?.to_dtype(xs.dtype())?,
+        };
         let text = self.modulate_text(given)?;
-        let hs = self.attn2.forward(&hs.to_dtype(dtype)?, &text, None, given.text_bias.as_ref())?;
+        let hs = self.attn2.forward(&hs, &text, None, given.text_bias.as_ref())?;
         if self.text_modulated { time.add_gated(&xs, &hs, 8) } else { cpu::sum_of(&xs, &hs) }
     }
 
@@ -101,8 +102,8 @@ impl Half {
     /// - `xs` and output: (1, n, dim)
     fn feed_forward(&self, xs: &Tensor, given: &Given) -> Result<Tensor> {
         let time = given.times.block.with(&self.scale_shift_table)?;
-        let hs = time.shift_scale(&rms_norm(xs, self.eps)?, 3, 4)?.to_dtype(xs.dtype())?;
-        let hs = self.ffn_out.forward(&gelu_tanh(&self.ffn_in.forward(&hs)?)?)?;
+        let hs = time.shift_scale_norm(xs, Plain::Rms(self.eps), 3, 4)?;
+        let hs = self.ffn_out.forward(&self.ffn_in.forward_gelu(&hs)?)?;
         time.add_gated(xs, &hs, 5)
     }
 }
@@ -152,20 +153,17 @@ impl Block {
     /// Attention of the video to the audio and of the audio to the video, on time alone. Both see the other as it was
     /// before either gathered anything.
     fn exchange(&self, [video, audio]: [Tensor; 2], given: &[Given; 2]) -> Result<[Tensor; 2]> {
-        let dtype = video.dtype();
         let ropes = [&given[0].positions.cross, &given[1].positions.cross];
-        let norms = [rms_norm(&video, self.video.eps)?, rms_norm(&audio, self.audio.eps)?];
+        let (norm, streams) = (Plain::Rms(self.video.eps), [&video, &audio]);
         let cross =
             [given[0].times.cross.with(&self.video.cross_table)?, given[1].times.cross.with(&self.audio.cross_table)?];
         // The tables have the scale before the shift.
-        let modulated =
-            |stream: usize, scale| cross[stream].shift_scale(&norms[stream], scale + 1, scale)?.to_dtype(dtype);
+        let modulated = |stream: usize, scale| cross[stream].shift_scale_norm(streams[stream], norm, scale + 1, scale);
+        let gate = |stream: usize, table, hs| given[stream].times.gate.with(table)?.add_gated(streams[stream], hs, 0);
 
         let hs = self.audio_to_video.forward(&modulated(0, 0)?, &modulated(1, 0)?, Some((ropes[0], ropes[1])), None)?;
-        let video = given[0].times.gate.with(&self.video.gate_table)?.add_gated(&video, &hs, 0)?;
-
+        let seen = gate(0, &self.video.gate_table, &hs)?;
         let hs = self.video_to_audio.forward(&modulated(1, 2)?, &modulated(0, 2)?, Some((ropes[1], ropes[0])), None)?;
-        let audio = given[1].times.gate.with(&self.audio.gate_table)?.add_gated(&audio, &hs, 0)?;
-        Ok([video, audio])
+        Ok([seen, gate(1, &self.audio.gate_table, &hs)?])
     }
 }

@@ -7,6 +7,9 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 use crate::nn::cpu;
+#[cfg(feature = "cuda")]
+use crate::nn::cuda::{self, kernels};
+use crate::nn::norm::RmsNorm;
 use crate::nn::rope::{turn_halves, turn_neighbours};
 
 /// Which two channels of a head turn together.
@@ -90,6 +93,23 @@ impl Rope {
     /// Those of candle.
     pub fn tokens(&self) -> Result<usize> {
         self.cos.dim(0)
+    }
+
+    /// Normalises the channels of every token, and turns them.
+    ///
+    /// # Shapes
+    /// - `xs` and output: (1, tokens, width), as in [`Rope::turn`]
+    ///
+    /// # Errors
+    /// Those of [`Rope::turn`].
+    pub fn turn_norm(&self, xs: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if cuda::takes(xs) {
+            let halves = self.kind == RopeType::Split;
+            let turns = kernels::Turns { cos: &self.cos, sin: &self.sin, halves };
+            return kernels::norm_rope(xs, norm.parameters(), self.cos.dim(1)?, turns);
+        }
+        self.turn(&norm.forward(xs)?)
     }
 
     /// Turns the channels of every token.

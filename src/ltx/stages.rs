@@ -80,7 +80,7 @@ impl Family for Ltx {
         compute: &Compute,
         progress: &mut Progress<'_>,
     ) -> Result<Box<dyn Denoiser>> {
-        let weights = self.weights("transformer", plan.streams.transformer, compute)?;
+        let weights = self.weights("transformer", plan.streams.transformer, compute)?.eight_bits(plan.fp8)?;
         let load = |weights: &Weights| Transformer::load(weights, &self.transformer);
         let transformer = family::load("transformer", &weights, progress, load)?;
         Ok(Box::new(Expert::new(transformer, plan, compute)))

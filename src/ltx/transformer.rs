@@ -8,7 +8,6 @@ use super::positions::{Positions, Side};
 use super::time::{Clock, TimeEmbedding, Times};
 use crate::error::{Error, Result};
 use crate::nn::Linear;
-use crate::nn::activation::gelu_tanh;
 use crate::nn::modulation::Runs;
 use crate::nn::norm::LayerNorm;
 use crate::offload::Blocks;
@@ -113,7 +112,7 @@ impl Ends {
     /// What the blocks need of this stream. `bias` is added to the scores of the text.
     fn given<'a>(&self, times: Times, text: &Tensor, bias: Option<&Tensor>, positions: &'a Side) -> Result<Given<'a>> {
         let text = match &self.caption_projection {
-            Some([first, second]) => second.forward(&gelu_tanh(&first.forward(text)?)?)?,
+            Some([first, second]) => second.forward(&first.forward_gelu(text)?)?,
             None => text.clone(),
         };
         Ok(Given { times, text, text_bias: bias.cloned(), positions })

@@ -4,7 +4,9 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 use rayon::prelude::*;
 
 use super::activation::silu;
-use super::cpu::{exp, wide};
+use super::cpu::{self, exp, wide};
+#[cfg(feature = "cuda")]
+use super::cuda::{self, kernels};
 use crate::weights::Weights;
 
 /// The shortest length that is divided by: the default of `torch.nn.functional.normalize`.
@@ -60,13 +62,16 @@ impl ChannelNorm {
     /// # Errors
     /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if !self.plain && cuda::takes(xs) {
+            return kernels::channel_norm(xs, &self.scale, (self.added, SHORTEST), false);
+        }
         let wide = xs.to_dtype(DType::F32)?;
         let length = (wide.sqr()?.sum_keepdim(1)? + self.added)?.sqrt()?.maximum(SHORTEST)?;
         wide.broadcast_div(&length)?.broadcast_mul(&self.scale)?.to_dtype(xs.dtype())
     }
 
-    /// The normalisation, and SiLU after it. On a CPU in one go: candle's operations would write seven images of the same
-    /// size, several of them on one core.
+    /// The normalisation, and SiLU after it, in one go: candle's operations would write seven images of the same size.
     ///
     /// # Shapes
     /// - `xs`: (1, dim, h, w)
@@ -75,7 +80,11 @@ impl ChannelNorm {
     /// # Errors
     /// Those of candle.
     pub fn forward_silu(&self, xs: &Tensor) -> Result<Tensor> {
-        if self.plain || !xs.device().is_cpu() || xs.dtype() != DType::F32 || xs.elem_count() == 0 {
+        #[cfg(feature = "cuda")]
+        if !self.plain && cuda::takes(xs) {
+            return kernels::channel_norm(xs, &self.scale, (self.added, SHORTEST), true);
+        }
+        if self.plain || !cpu::takes(xs) {
             return silu(&self.forward(xs)?);
         }
         let scale = self.scale.flatten_all()?.to_vec1()?;

@@ -2,8 +2,11 @@
 
 mod winograd;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
+use super::cpu;
+#[cfg(feature = "cudnn")]
+use super::cuda::{self, cudnn::convolution};
 use crate::weights::Weights;
 
 /// What a convolution sees beyond the edges of an image.
@@ -107,8 +110,7 @@ impl Conv2d {
             candle_core::bail!("an image of {:?} cannot be mirrored {} pixels deep", images[0].shape(), self.padding);
         }
         let kernel = (rows, columns, self.stride, self.padding);
-        let fast = !self.plain && self.weight.device().is_cpu() && self.weight.dtype() == DType::F32;
-        if kernel == (3, 3, 1, 1) && fast && images.iter().all(|image| image.elem_count() > 0) {
+        if kernel == (3, 3, 1, 1) && !self.plain && images.iter().chain([&self.weight]).all(cpu::takes) {
             let images = images.iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
             return winograd::convolve(&images, &self.weight, &self.bias, self.edges);
         }
@@ -117,11 +119,18 @@ impl Conv2d {
         if kernel == (1, 1, 1, 0) {
             return self.pointwise(&weight, &xs);
         }
-        let ys = match self.edges {
-            Edges::Zeros => self.in_bands(&weight, &xs, self.padding),
-            Edges::Reflect => self.in_bands(&weight, &mirrored(&mirrored(&xs, 2, self.padding)?, 3, self.padding)?, 0),
+        let (xs, padding) = match self.edges {
+            Edges::Zeros => (xs, self.padding),
+            Edges::Reflect => (mirrored(&mirrored(&xs, 2, self.padding)?, 3, self.padding)?, 0),
         };
-        ys?.broadcast_add(&self.bias)
+        #[cfg(feature = "cudnn")]
+        if !self.plain
+            && cuda::takes(&xs)
+            && let Some(ys) = convolution::convolve(&xs, &weight, &self.bias, self.stride, padding)?
+        {
+            return Ok(ys);
+        }
+        self.in_bands(&weight, &xs, padding)?.broadcast_add(&self.bias)
     }
 
     /// The convolution, some rows at a time where the image is large: on a GPU without cuDNN candle unrolls the image into

@@ -1,10 +1,8 @@
 //! What the ways that were written for processors have in common: when they are taken, and how loops over numbers get a
 //! processor's widest registers.
 //!
-//! candle's own operations are the plain way, taken on every other device and type, and everywhere where the environment
-//! variable `TALKIE_PLAIN` is set to something other than 0: most of them are of one core, and write a tensor for each.
-
-use std::sync::LazyLock;
+//! candle's own operations are the plain way, taken on every other device and type, and everywhere where [`plain`](super::plain) says
+//! so: most of them are of one core, and write a tensor for each.
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
@@ -17,9 +15,7 @@ const WORTH: usize = 8;
 
 /// Whether a tensor takes the way that was written for processors: it is f32, and on one.
 pub(crate) fn takes(xs: &Tensor) -> bool {
-    static PLAIN: LazyLock<bool> =
-        LazyLock::new(|| std::env::var_os("TALKIE_PLAIN").is_some_and(|value| !value.is_empty() && value != "0"));
-    xs.device().is_cpu() && xs.dtype() == DType::F32 && xs.elem_count() > 0 && !*PLAIN
+    xs.device().is_cpu() && xs.dtype() == DType::F32 && xs.elem_count() > 0 && !super::plain()
 }
 
 /// Calls `f` with the numbers of each tensor, which are contiguous f32 on a processor.

@@ -2,6 +2,9 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
+use super::activation::gelu_tanh;
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::{cpu, product};
 use crate::weights::{Matrix, Weights};
 
@@ -41,6 +44,18 @@ impl Linear {
     /// # Errors
     /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.with_epilogue(xs, false)
+    }
+
+    /// The layer, and GELU after it, by its tanh approximation: see [`gelu_tanh`].
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward_gelu(&self, xs: &Tensor) -> Result<Tensor> {
+        self.with_epilogue(xs, true)
+    }
+
+    fn with_epilogue(&self, xs: &Tensor, gelu: bool) -> Result<Tensor> {
         let (outputs, inputs) = match &self.weight {
             Matrix::Dense(weight) => weight.dims2()?,
             Matrix::Packed(weight, _) => weight.dims(),
@@ -49,22 +64,44 @@ impl Linear {
         dims[xs.rank() - 1] = outputs;
         let rows = xs.elem_count() / xs.dim(D::Minus1)?;
         let xs = xs.contiguous()?.reshape((rows, inputs))?;
-        if cpu::takes(&xs)
-            && let Some(ys) = self.on_cpu(&xs, (rows, inputs, outputs))?
+        #[cfg(feature = "cuda")]
+        if cuda::takes(&xs)
+            && let Some(ys) = self.on_cuda(&xs, gelu)?
         {
             return ys.reshape(dims);
         }
+        let ys = match cpu::takes(&xs).then(|| self.on_cpu(&xs, (rows, inputs, outputs))).transpose()?.flatten() {
+            Some(ys) => ys,
+            None => self.plain(&xs)?,
+        };
+        let ys = ys.reshape(dims)?;
+        if gelu { gelu_tanh(&ys) } else { Ok(ys) }
+    }
+
+    /// The layer by candle's operations: (n, in) to (n, out).
+    fn plain(&self, xs: &Tensor) -> Result<Tensor> {
         let ys = match &self.weight {
             Matrix::Dense(weight) => xs.matmul(&widen(weight, xs.dtype())?.t()?)?,
             Matrix::Packed(weight, changes) => {
-                changes.iter().try_fold(weight.multiply(&xs)?, |ys, change| ys + change.branch(&xs)?)?
+                changes.iter().try_fold(weight.multiply(xs)?, |ys, change| ys + change.branch(xs)?)?
             }
         };
-        let ys = match &self.bias {
-            Some(bias) => ys.broadcast_add(&widen(bias, xs.dtype())?)?,
-            None => ys,
-        };
-        ys.reshape(dims)
+        match &self.bias {
+            Some(bias) => ys.broadcast_add(&widen(bias, xs.dtype())?),
+            None => Ok(ys),
+        }
+    }
+
+    /// The same in one product with its bias and GELU, in half types, where no LoRA adds to it.
+    #[cfg(feature = "cuda")]
+    fn on_cuda(&self, xs: &Tensor, gelu: bool) -> Result<Option<Tensor>> {
+        let bias = self.bias.as_ref().map(|bias| widen(bias, xs.dtype())).transpose()?;
+        match &self.weight {
+            _ if xs.dtype() == DType::F32 => Ok(None),
+            Matrix::Dense(weight) => cuda::product::multiply(xs, &widen(weight, xs.dtype())?, bias.as_ref(), gelu),
+            Matrix::Packed(weight, changes) if changes.is_empty() => weight.multiply_on_cuda(xs, bias.as_ref(), gelu),
+            Matrix::Packed(..) => Ok(None),
+        }
     }
 
     /// The same on a processor, where the weight is there in f32 or packed: products are added to the bias.

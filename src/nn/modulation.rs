@@ -3,6 +3,9 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::cpu::{self, wide};
+#[cfg(feature = "cuda")]
+use super::cuda::{self, kernels};
+use super::norm::Plain;
 
 /// Runs of neighbouring tokens that share a timestep.
 ///
@@ -86,6 +89,23 @@ impl Modulation {
         })
     }
 
+    /// `norm(xs)·(1 + scale) + shift`, in f32 up to the end.
+    ///
+    /// # Shapes
+    /// - `xs` and output: (1, tokens, dim), the output in the type of `xs`
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn shift_scale_norm(&self, xs: &Tensor, norm: Plain<'_>, shift: usize, scale: usize) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if cuda::takes(xs) && self.fits(xs)? {
+            let (all, runs) = self.on_cuda()?;
+            let vectors = kernels::Vectors { all: &all, runs: runs.as_ref() };
+            return kernels::norm_modulate(xs, norm.kind(), vectors, [shift, scale]);
+        }
+        self.shift_scale(&norm.forward(xs)?, shift, scale)?.to_dtype(xs.dtype())
+    }
+
     /// `xs + hs·gate`, summed in f32.
     ///
     /// # Shapes
@@ -97,9 +117,35 @@ impl Modulation {
         if cpu::takes(xs) && cpu::takes(hs) && xs.dims() == hs.dims() {
             return self.each_row(xs, hs, |xs, hs, set, ys| gated(xs, hs, set.vector(gate), ys));
         }
+        #[cfg(feature = "cuda")]
+        if cuda::takes(xs) && xs.dims() == hs.dims() && xs.dtype() == hs.dtype() && self.fits(xs)? {
+            let (all, runs) = self.on_cuda()?;
+            let vectors = kernels::Vectors { all: &all, runs: runs.as_ref() };
+            return kernels::gate_add(xs, hs, vectors, gate);
+        }
         let gated =
             self.each_run(&hs.to_dtype(DType::F32)?, |hs, vectors| hs.broadcast_mul(&vectors.narrow(0, gate, 1)?))?;
         (xs.to_dtype(DType::F32)? + gated)?.to_dtype(xs.dtype())
+    }
+
+    /// Whether the vectors are those of such tokens.
+    fn fits(&self, xs: &Tensor) -> Result<bool> {
+        let dim = self.vectors.dim(2)?;
+        let tokens = xs.elem_count() / dim.max(1);
+        Ok(xs.dim(D::Minus1)? == dim && (self.runs.len() == 1 || tokens == self.runs.iter().sum::<usize>()))
+    }
+
+    /// The run of each token, where there are several.
+    fn run_of(&self) -> Vec<u32> {
+        let runs = self.runs.iter().enumerate();
+        runs.flat_map(|(run, &tokens)| std::iter::repeat_n(run as u32, tokens)).collect()
+    }
+
+    /// The vectors without gaps, and the run of each token where there are several.
+    #[cfg(feature = "cuda")]
+    fn on_cuda(&self) -> Result<(Tensor, Option<Tensor>)> {
+        let runs = (self.runs.len() > 1).then(|| Tensor::new(self.run_of(), self.vectors.device()));
+        Ok((self.vectors.contiguous()?, runs.transpose()?))
     }
 
     /// A tensor of the rows of two, (1, tokens, dim) each, which `f` makes with the vectors of the row's run.
@@ -110,17 +156,15 @@ impl Modulation {
         f: impl Fn(&[f32], &[f32], Set<'_>, &mut [f32]) + Sync,
     ) -> Result<Tensor> {
         let (_, places, dim) = self.vectors.dims3()?;
-        let tokens = xs.elem_count() / dim;
         let one = self.runs.len() == 1;
-        if xs.dims() != hs.dims() || xs.dim(D::Minus1)? != dim || !(one || tokens == self.runs.iter().sum::<usize>()) {
+        if xs.dims() != hs.dims() || !self.fits(xs)? {
             candle_core::bail!("{:?} and {:?} modulated with {:?}", xs.shape(), hs.shape(), self.vectors.shape());
         }
-        let run_of: Vec<usize> =
-            self.runs.iter().enumerate().flat_map(|(run, &tokens)| std::iter::repeat_n(run, tokens)).collect();
+        let run_of = self.run_of();
         cpu::with_values(&[&self.vectors.contiguous()?, &hs.contiguous()?], |values| {
             let (vectors, hs) = (values[0], values[1]);
             cpu::rows(xs, |row, xs, ys| {
-                let run = if one { 0 } else { run_of[row] };
+                let run = if one { 0 } else { run_of[row] as usize };
                 f(xs, &hs[row * dim..][..dim], Set { vectors: &vectors[run * places * dim..], dim }, ys);
             })
         })

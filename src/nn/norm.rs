@@ -3,6 +3,8 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::cpu::{self, sum, wide};
+#[cfg(feature = "cuda")]
+use super::cuda::{self, kernels};
 use crate::weights::Weights;
 
 /// Layer normalisation over the last dimension (Ba et al., 2016), with or without an affine part.
@@ -40,6 +42,53 @@ impl LayerNorm {
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         candle_nn::ops::layer_norm(&xs.to_dtype(DType::F32)?.contiguous()?, &self.weight, &self.bias, self.eps)
     }
+
+    /// # Shapes
+    /// - `xs`: (…, dim), of any float type
+    /// - output: (…, dim), in the type of `xs`
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward_same(&self, xs: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if cuda::takes(xs) && xs.dim(D::Minus1)? == self.weight.elem_count() {
+            return kernels::norm(xs, (f64::from(self.eps), true), &self.weight, Some(&self.bias));
+        }
+        self.forward(xs)?.to_dtype(xs.dtype())
+    }
+}
+
+/// A normalisation without learned parameters, such as comes before a modulation.
+#[derive(Debug, Clone, Copy)]
+pub enum Plain<'a> {
+    /// By mean and deviation: a layer that was made by [`LayerNorm::plain`].
+    Layer(&'a LayerNorm),
+    /// By the root mean square, with this epsilon.
+    Rms(f64),
+}
+
+impl Plain<'_> {
+    /// # Shapes
+    /// - `xs`: (…, dim), of any float type
+    /// - output: (…, dim), f32
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn forward(self, xs: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Layer(norm) => norm.forward(xs),
+            Self::Rms(eps) => rms_norm(xs, eps),
+        }
+    }
+
+    /// Its epsilon, and whether the mean is taken off.
+    #[cfg(feature = "cuda")]
+    pub(super) fn kind(self) -> (f64, bool) {
+        match self {
+            Self::Layer(norm) => (f64::from(norm.eps), true),
+            Self::Rms(eps) => (eps, false),
+        }
+    }
 }
 
 /// Root-mean-square normalisation over the last dimension (Zhang and Sennrich, 2019), with a learned scale.
@@ -66,6 +115,12 @@ impl RmsNorm {
         Ok(Self { weight: (weights.f32("weight", dim)? + 1.0)?, eps })
     }
 
+    /// The scale, (dim) in f32, and the epsilon.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn parameters(&self) -> (&Tensor, f64) {
+        (&self.weight, self.eps)
+    }
+
     /// # Shapes
     /// - `xs`: (…, dim)
     /// - output: (…, dim), in the type of `xs`
@@ -76,6 +131,10 @@ impl RmsNorm {
         if cpu::takes(xs) && xs.dim(D::Minus1)? == self.weight.elem_count() {
             let weight = self.weight.to_vec1::<f32>()?;
             return cpu::rows(xs, |_, xs, ys| scaled(xs, ys, self.eps as f32, &weight));
+        }
+        #[cfg(feature = "cuda")]
+        if cuda::takes(xs) && xs.dim(D::Minus1)? == self.weight.elem_count() {
+            return kernels::norm(xs, (self.eps, false), &self.weight, None);
         }
         rms_norm(xs, self.eps)?.broadcast_mul(&self.weight)?.to_dtype(xs.dtype())
     }

@@ -3,6 +3,9 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::cpu::{self, wide};
+#[cfg(feature = "cuda")]
+use super::cuda::{self, kernels};
+use super::norm::RmsNorm;
 
 /// Cosines and sines of every position, computed in f64 and kept in f32.
 #[derive(Debug, Clone)]
@@ -79,6 +82,34 @@ impl Rope {
         let wide = xs.to_dtype(DType::F32)?.contiguous()?;
         candle_nn::rotary_emb::rope(&wide, &self.cos, &self.sin)?.to_dtype(xs.dtype())
     }
+}
+
+impl Rope {
+    /// Queries or keys of all heads: normalised together, split, and their neighbouring pairs of channels turned.
+    ///
+    /// # Shapes
+    /// - `xs`: (1, tokens, heads · dim)
+    /// - output: (1, heads, tokens, dim), in the type of `xs`
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn interleaved_norm(&self, xs: &Tensor, norm: &RmsNorm, heads: usize) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if cuda::takes(xs) {
+            let turns = kernels::Turns { cos: &self.cos, sin: &self.sin, halves: false };
+            return split_heads(&kernels::norm_rope(xs, norm.parameters(), heads, turns)?, heads);
+        }
+        self.interleaved(&split_heads(&norm.forward(xs)?, heads)?)
+    }
+}
+
+/// The heads of tokens, which lie one after another in their width: (b, n, heads · dim) → (b, heads, n, dim).
+///
+/// # Errors
+/// A width that does not divide into heads.
+pub fn split_heads(xs: &Tensor, heads: usize) -> Result<Tensor> {
+    let (b, n, width) = xs.dims3()?;
+    xs.reshape((b, n, heads, width / heads.max(1)))?.transpose(1, 2)
 }
 
 type Turn = fn(&[f32], &[f32], &[f32], &mut [f32]);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Geometry, Plan, Shape, StageMemory};
+use crate::device;
 use crate::error::{Error, Result};
 use crate::plan::human_bytes;
 use crate::progress::Stage;
@@ -57,7 +58,7 @@ impl Plan {
     /// # Errors
     /// A film that does not fit into memory, with one that would.
     pub fn with_memory(mut self, geometry: &Geometry, estimate: Estimate<'_>) -> Result<Self> {
-        let limit = self.request.memory.or_else(|| if self.device == "cpu" { free() } else { None });
+        let limit = self.request.memory.or_else(|| device::free(&self.device));
         self.memory = limit;
         self.stages = estimate(&self, &self.shape);
         self.parameters.insert("stream".into(), self.streams.to_string().into());
@@ -126,12 +127,4 @@ fn smaller<'a>(shape: &Shape, geometry: &'a Geometry) -> impl Iterator<Item = Sh
         let lengths = lengths.filter(move |&length| length <= frames && (length >= 17.min(frames) || shrink == 11));
         lengths.map(move |length| Shape::new(width, height, length, geometry))
     })
-}
-
-/// Memory that this machine could give, in bytes. Unknown where the system does not say.
-pub fn free() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    kib.checked_mul(1024)
 }

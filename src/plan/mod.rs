@@ -29,7 +29,7 @@ pub use few_steps::check_weights;
 pub use geometry::{Geometry, Heard, ImageUse, Sound, SoundGeometry};
 pub use guidance::Scales;
 pub use inputs::{Input, Role};
-pub use memory::{BASE, Streams, free as free_memory};
+pub use memory::{BASE, Streams};
 pub use print::{human_bytes, one_line};
 pub use shape::Shape;
 pub use words::Vocabulary;
@@ -138,6 +138,9 @@ pub struct Plan {
     /// Networks that stay in their files.
     #[serde(default)]
     pub streams: Streams,
+    /// Whether the transformer's weights of eight bits are multiplied with numbers of eight bits.
+    #[serde(default)]
+    pub fp8: bool,
     /// The device that computes.
     pub device: String,
     /// The type that it computes in.
@@ -220,6 +223,7 @@ impl Plan {
             tiling: set.tiling,
             // On a processor each of the encoder's weights is read once, in its file: to hold it would save nothing.
             streams: set.streams.unwrap_or(Streams { text: device == "cpu", transformer: false }),
+            fp8: set.fp8,
             dtype: request.dtype.clone().unwrap_or_else(|| if device == "cpu" { "f32" } else { "bf16" }.to_owned()),
             device,
             files: Vec::new(),

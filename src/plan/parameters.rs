@@ -7,14 +7,16 @@ use serde_json::{Value, json};
 
 use super::{Geometry, Scales, Shape, Step, Streams, few_steps};
 use crate::catalogue::{self, AvSampling};
+use crate::device;
 use crate::error::{Error, Result, nearest};
 use crate::request::Request;
 use crate::schedule::{Sampler, Sampling, Schedule, TRAIN_TIMESTEPS, check_flow_shift};
 use crate::vae::Tiling;
 
 /// Every key, and what it is.
-const KEYS: [(&str, &str); 9] = [
+const KEYS: [(&str, &str); 10] = [
     ("boundary_ratio", "share of the noise above which the first of two transformers works, 0 to 1"),
+    ("fp8", "whether weights of eight bits are multiplied with numbers of eight bits, on CUDA: true or false"),
     ("guidance_2", "guidance of the second of two transformers"),
     ("sigmas", "the shares of noise of the steps, falling, separated by commas"),
     ("solver_order", "order of the multistep samplers"),
@@ -53,6 +55,7 @@ pub(super) struct Parameters {
     pub text_length: usize,
     pub tiling: Option<Tiling>,
     pub streams: Option<Streams>,
+    pub fp8: bool,
     pub stg_blocks: Vec<usize>,
     pub cross_timestep: bool,
     pub image_crf: u8,
@@ -105,6 +108,7 @@ impl Parameters {
             text_length,
             tiling: tiling(request, geometry)?,
             streams: value(request, "stream")?,
+            fp8: fp8(request)?,
             stg_blocks: list(request, "stg_blocks")?.unwrap_or(av.map_or_else(Vec::new, |av| av.stg_blocks.clone())),
             cross_timestep: value(request, "cross_timestep")?.unwrap_or(av.is_some_and(|av| av.cross_timestep)),
             image_crf: finite("image_crf", f64::from(image_crf), 0.0, 51.0)? as u8,
@@ -204,6 +208,9 @@ impl Parameters {
         ]);
         if self.sampling.sampler == Sampler::DpmPp2m {
             listed.insert("solver_type".into(), json!(if self.sampling.heun { "heun" } else { "midpoint" }));
+        }
+        if self.fp8 {
+            listed.insert("fp8".into(), json!(true));
         }
         if let Some(cache) = self.cache {
             listed.insert("cache".into(), json!(cache));
@@ -341,6 +348,22 @@ fn sampling(request: &Request, geometry: &Geometry, defaults: &catalogue::Sampli
         };
     }
     Ok(sampling)
+}
+
+/// Products of eight bits are cuBLASLt's.
+fn fp8(request: &Request) -> Result<bool> {
+    let on = value(request, "fp8")?.unwrap_or(false);
+    let device = request.device.as_deref().unwrap_or(device::best());
+    if on && !device.starts_with("cuda") {
+        return Err(Error::usage(format!(
+            "`--set fp8=true` multiplies in eight bits, which the device `{device}` does not"
+        ))
+        .hint("use `--device cuda` on a card of the Ada or Hopper generation or later, or leave it out"));
+    }
+    if on && request.dtype.as_deref() == Some("f32") {
+        return Err(Error::usage("`--set fp8=true` and `--dtype f32` exclude each other").hint("leave one of them out"));
+    }
+    Ok(on)
 }
 
 fn tiling(request: &Request, geometry: &Geometry) -> Result<Option<Tiling>> {

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
 use crate::nn::Linear;
-use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
 use crate::nn::cpu;
 use crate::nn::embed::Embedding;
@@ -235,7 +234,6 @@ fn bucket(query: usize, key: usize, buckets: usize, most: usize) -> u32 {
     (side + (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)) as u32
 }
 
-/// Attention and feed-forward, each with its norm before it and its input added after it.
 /// How far n tokens are from each other: each distance once, for there are many pairs of the same.
 struct Distances {
     /// The row of the relative positions for each distance, from 1 − n to n − 1.
@@ -244,6 +242,7 @@ struct Distances {
     pairs: Tensor,
 }
 
+/// Attention and feed-forward, each with its norm before it and its input added after it.
 #[derive(Debug, Clone)]
 struct Block {
     attention_norm: RmsNorm,
@@ -337,7 +336,7 @@ impl FeedForward {
     /// The output has a type that is [`wide`].
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let wide = wide(xs.dtype());
-        let gate = gelu_tanh(&self.wi_0.forward(xs)?)?.to_dtype(wide)?;
+        let gate = self.wi_0.forward_gelu(xs)?.to_dtype(wide)?;
         self.wo.forward(&cpu::product_of(&gate, &self.wi_1.forward(xs)?.to_dtype(wide)?)?)
     }
 }

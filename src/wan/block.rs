@@ -4,12 +4,11 @@ use candle_core::{Result, Tensor};
 
 use super::config::Config;
 use crate::nn::Linear;
-use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
 use crate::nn::cpu;
 use crate::nn::modulation::Modulation;
-use crate::nn::norm::{LayerNorm, RmsNorm};
-use crate::nn::rope::Rope;
+use crate::nn::norm::{LayerNorm, Plain, RmsNorm};
+use crate::nn::rope::{Rope, split_heads};
 use crate::weights::Weights;
 
 /// Attention of the tokens to themselves or to the text.
@@ -44,22 +43,17 @@ impl Attention {
     /// - output: (1, tokens, dim)
     fn forward(&self, xs: &Tensor, context: &Tensor, rope: Option<&Rope>) -> Result<Tensor> {
         // The norm spans all heads, so it comes before they are split.
-        let q = self.split(&self.norm_q.forward(&self.to_q.forward(xs)?)?)?;
-        let k = self.split(&self.norm_k.forward(&self.to_k.forward(context)?)?)?;
-        let v = self.split(&self.to_v.forward(context)?)?;
+        let (q, k, heads) = (self.to_q.forward(xs)?, self.to_k.forward(context)?, self.heads);
         let (q, k) = match rope {
-            Some(rope) => (rope.interleaved(&q)?, rope.interleaved(&k)?),
-            None => (q, k),
+            Some(rope) => {
+                (rope.interleaved_norm(&q, &self.norm_q, heads)?, rope.interleaved_norm(&k, &self.norm_k, heads)?)
+            }
+            None => (split_heads(&self.norm_q.forward(&q)?, heads)?, split_heads(&self.norm_k.forward(&k)?, heads)?),
         };
+        let v = split_heads(&self.to_v.forward(context)?, heads)?;
         let scale = 1.0 / (q.dim(3)? as f64).sqrt();
         let ys = attend(&q, &k, &v, scale, None)?; // (1, heads, tokens, head)
         self.to_out.forward(&ys.transpose(1, 2)?.flatten_from(2)?)
-    }
-
-    /// (1, n, dim) → (1, heads, n, dim / heads)
-    fn split(&self, xs: &Tensor) -> Result<Tensor> {
-        let (b, n, dim) = xs.dims3()?;
-        xs.reshape((b, n, self.heads, dim / self.heads))?.transpose(1, 2)
     }
 }
 
@@ -96,21 +90,20 @@ impl Block {
     /// - `text`: (1, m, dim)
     /// - `time`: k = 6 vectors: shift, scale, gate of the attention, then of the feed-forward
     pub(super) fn forward(&self, xs: &Tensor, text: &Tensor, time: &Modulation, rope: &Rope) -> Result<Tensor> {
-        let dtype = xs.dtype();
         let time = time.with(&self.scale_shift_table)?;
 
-        let hs = time.shift_scale(&self.norm1.forward(xs)?, 0, 1)?.to_dtype(dtype)?;
+        let hs = time.shift_scale_norm(xs, Plain::Layer(&self.norm1), 0, 1)?;
         let hs = self.attn1.forward(&hs, &hs, Some(rope))?;
         let xs = time.add_gated(xs, &hs, 2)?;
 
         let hs = match &self.norm2 {
-            Some(norm) => norm.forward(&xs)?.to_dtype(dtype)?,
+            Some(norm) => norm.forward_same(&xs)?,
             None => xs.clone(),
         };
         let xs = cpu::sum_of(&xs, &self.attn2.forward(&hs, text, None)?)?;
 
-        let hs = time.shift_scale(&self.norm3.forward(&xs)?, 3, 4)?.to_dtype(dtype)?;
-        let hs = self.ffn_out.forward(&gelu_tanh(&self.ffn_in.forward(&hs)?)?)?;
+        let hs = time.shift_scale_norm(&xs, Plain::Layer(&self.norm3), 3, 4)?;
+        let hs = self.ffn_out.forward(&self.ffn_in.forward_gelu(&hs)?)?;
         time.add_gated(&xs, &hs, 5)
     }
 }

@@ -79,7 +79,7 @@ impl Family for Wan {
         progress: &mut Progress<'_>,
     ) -> Result<Box<dyn Denoiser>> {
         let name = ["transformer", "transformer_2"][expert];
-        let weights = self.weights(name, plan.streams.transformer, compute)?;
+        let weights = self.weights(name, plan.streams.transformer, compute)?.eight_bits(plan.fp8)?;
         let load = |weights: &Weights| Transformer::load(weights, &self.transformer);
         let transformer = family::load(name, &weights, progress, load)?;
         Ok(Box::new(Expert { transformer, expand_timesteps: self.expand_timesteps }))

@@ -6,10 +6,10 @@ use super::block::Block;
 use super::config::Config;
 use crate::error::Error;
 use crate::nn::Linear;
-use crate::nn::activation::{gelu_tanh, silu};
+use crate::nn::activation::silu;
 use crate::nn::embed::sinusoid;
 use crate::nn::modulation::{Modulation, Runs};
-use crate::nn::norm::LayerNorm;
+use crate::nn::norm::{LayerNorm, Plain};
 use crate::nn::rope::Rope;
 use crate::offload::Blocks;
 use crate::weights::Weights;
@@ -86,8 +86,8 @@ impl Transformer {
         let grid = self.grid(latents, timesteps.len())?;
         let rope = Rope::grid3(grid, self.config.rope_dims(), ROPE_THETA, latents.device())?;
         let (temb, time) = self.embed_time(timesteps, grid.iter().product(), latents)?;
-        let text = self.text_embedder[0].forward(&text.to_dtype(self.dtype)?)?;
-        let text = self.text_embedder[1].forward(&gelu_tanh(&text)?)?;
+        let text = self.text_embedder[0].forward_gelu(&text.to_dtype(self.dtype)?)?;
+        let text = self.text_embedder[1].forward(&text)?;
 
         let mut xs = self.patch_embedding.forward(&self.patchify(latents, grid)?)?;
         self.blocks.each(|_, block| {
@@ -95,8 +95,8 @@ impl Transformer {
             Ok(())
         })?;
 
-        let out = temb.with(&self.scale_shift_table)?.shift_scale(&self.norm_out.forward(&xs)?, 0, 1)?;
-        let out = self.proj_out.forward(&out.to_dtype(self.dtype)?)?;
+        let out = temb.with(&self.scale_shift_table)?.shift_scale_norm(&xs, Plain::Layer(&self.norm_out), 0, 1)?;
+        let out = self.proj_out.forward(&out)?;
         Ok(self.unpatchify(&out.to_dtype(DType::F32)?, grid)?)
     }
 

@@ -102,9 +102,7 @@ impl File {
         let stored = self.checked(name, shape)?;
         let mapped = self.mapped(stored);
         let tensor = match stored.kind.number() {
-            Some(dtype) if dtype != DType::F32 || !device.is_cpu() => {
-                Tensor::from_raw_buffer(mapped.bytes(), dtype, shape.dims(), device)?
-            }
+            Some(dtype) if dtype != DType::F32 || !device.is_cpu() => mapped.to_device(dtype, shape, device)?,
             _ => {
                 let columns = shape.dims().last().copied().unwrap_or(1);
                 let rows = shape.elem_count() / columns.max(1);

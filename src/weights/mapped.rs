@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use candle_core::{DType, Device, Result, Shape, Tensor};
 use memmap2::{Advice, Mmap, UncheckedAdvice};
 
 /// Bytes of a file that stays mapped as long as they are needed.
@@ -20,6 +21,18 @@ impl Mapped {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         self.map.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// A tensor of the bytes on a device.
+    ///
+    /// # Errors
+    /// Bytes that are not those of such a tensor, and those of candle.
+    pub(super) fn to_device(&self, dtype: DType, shape: &Shape, device: &Device) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let (Device::Cuda(device), false) = (device, crate::nn::plain()) {
+            return crate::nn::cuda::upload::tensor(self.bytes(), dtype, shape, device);
+        }
+        Tensor::from_raw_buffer(self.bytes(), dtype, shape.dims(), device)
     }
 
     /// Asks the system to read the bytes, and does not wait for them.

@@ -68,6 +68,8 @@ struct Store {
     loras: Vec<Lora>,
     /// Whether matrices stay in their files.
     streamed: bool,
+    /// Whether matrices of eight bits are multiplied with numbers of eight bits.
+    eight_bits: bool,
     tally: Arc<Tally>,
     used: Mutex<BTreeSet<String>>,
 }
@@ -109,6 +111,7 @@ impl Weights {
             names,
             loras: Vec::new(),
             streamed: false,
+            eight_bits: false,
             tally: Arc::default(),
             used: Mutex::default(),
         };
@@ -216,9 +219,31 @@ impl Weights {
         }
         let scale = self.scale(name, shape.0)?;
         let packed = self.file(&key)?.packed(&key, shape, scale)?.to_device(self.device())?;
+        let packed = packed.eight_bits(self.store.eight_bits);
         let changes = self.changes(&key)?;
         self.note(key)?;
         Ok(Matrix::Packed(packed, changes))
+    }
+
+    /// Has matrices in e4m3 multiplied with numbers that are rounded to e4m3 as well, where a device can. This is faster, and less exact:
+    /// such a number has three bits of fraction.
+    ///
+    /// # Errors
+    /// Weights that are in use, and weights of which none is in e4m3.
+    pub fn eight_bits(self, on: bool) -> Result<Self> {
+        if !on {
+            return Ok(self);
+        }
+        if !self.tensors().any(|(_, stored)| stored.kind == Kind::Plain(Dtype::F8_E4M3)) {
+            return Err(Error::usage(format!(
+                "`--set fp8=true` needs weights in e4m3, and there are none in {}",
+                self.place()
+            ))
+            .hint("make them with `talkie quantize`, or leave it out"));
+        }
+        let mut store = Arc::try_unwrap(self.store).map_err(|_| Error::failed("weights in use cannot be changed"))?;
+        store.eight_bits = true;
+        Ok(Self { store: Arc::new(store), prefix: self.prefix })
     }
 
     /// The tensor in f32, for what must stay exact: norms, modulation, time.

@@ -13,6 +13,10 @@ use safetensors::tensor::Dtype;
 use super::mapped::Mapped;
 use super::stored::Kind;
 use crate::nn::cpu::{self, wide};
+#[cfg(feature = "cuda")]
+use crate::nn::cuda::{self, kernels};
+#[cfg(feature = "cuda")]
+use crate::nn::plain;
 use crate::nn::product::{self, Matrix};
 use crate::nn::tiles;
 
@@ -35,6 +39,9 @@ pub struct Packed {
     columns: usize,
     /// What its numbers are multiplied with: one for all, or one for each row.
     scale: Option<Vec<f32>>,
+    /// Whether it is multiplied with numbers of eight bits, where it is of eight bits itself.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "other devices cannot"))]
+    eight_bits: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -43,8 +50,11 @@ enum Data {
     Mapped(Mapped),
     /// On another device, in blocks.
     Blocks(Arc<QTensor>),
-    /// On another device: bytes (rows, columns), and what each byte stands for (256).
-    Bytes(Tensor, Tensor),
+    /// On a CUDA device: the bytes of all blocks, one after another.
+    #[cfg(feature = "cuda")]
+    Raw(Tensor, GgmlDType),
+    /// On another device: bytes (rows, columns), what each byte stands for (256), and the scale where there is one.
+    Bytes(Tensor, Tensor, Option<Tensor>),
 }
 
 impl Packed {
@@ -63,7 +73,14 @@ impl Packed {
         };
         let fits = kind.bytes(&[rows.checked_mul(columns)?]) == Some(mapped.bytes().len());
         let scaled = scale.as_ref().is_none_or(|scale| scale.len() == 1 || scale.len() == rows);
-        (readable && fits && scaled).then_some(Self { data: Data::Mapped(mapped), kind, rows, columns, scale })
+        (readable && fits && scaled).then_some(Self {
+            data: Data::Mapped(mapped),
+            kind,
+            rows,
+            columns,
+            scale,
+            eight_bits: false,
+        })
     }
 
     /// Rows and columns.
@@ -84,18 +101,29 @@ impl Packed {
         let Data::Mapped(mapped) = &self.data else { return Ok(self.clone()) };
         let data = match (device.is_cpu(), self.kind) {
             (true, _) => return Ok(self.clone()),
+            #[cfg(feature = "cuda")]
+            (false, Kind::Blocks(kind)) if device.is_cuda() && kernels::takes(kind) && !plain() => {
+                Data::Raw(mapped.to_device(DType::U8, &mapped.bytes().len().into(), device)?, kind)
+            }
             (false, Kind::Blocks(dtype)) => {
                 let storage = QStorage::from_data(Cow::Borrowed(mapped.bytes()), device, dtype)?;
                 Data::Blocks(Arc::new(QTensor::new(storage, (self.rows, self.columns))?))
             }
             (false, Kind::Plain(dtype)) => {
-                let bytes = Tensor::from_raw_buffer(mapped.bytes(), DType::U8, &[self.rows, self.columns], device)?;
+                let bytes = mapped.to_device(DType::U8, &(self.rows, self.columns).into(), device)?;
                 let values: Vec<f32> = (0..=u8::MAX).map(|byte| eight_bits(byte, dtype)).collect();
-                Data::Bytes(bytes, Tensor::new(values, device)?)
+                let scale = self.scale.as_ref().map(|scale| Tensor::new(scale.as_slice(), device)).transpose()?;
+                Data::Bytes(bytes, Tensor::new(values, device)?, scale)
             }
         };
         mapped.release();
         Ok(Self { data, ..self.clone() })
+    }
+
+    /// The same, multiplied with numbers of eight bits where the device can.
+    #[must_use]
+    pub(crate) fn eight_bits(self, on: bool) -> Self {
+        Self { eight_bits: on, ..self }
     }
 
     /// Some rows in f32: (rows, columns), on the device that it is on.
@@ -111,14 +139,22 @@ impl Packed {
                 Tensor::from_vec(wide, (count, self.columns), device)?
             }
             Data::Blocks(blocks) => blocks.dequantize(device)?.narrow(0, rows.start, count)?,
-            Data::Bytes(bytes, values) => {
+            #[cfg(feature = "cuda")]
+            Data::Raw(blocks, kind) => {
+                kernels::widen_blocks(blocks, self.dims(), *kind, DType::F32)?.narrow(0, rows.start, count)?
+            }
+            Data::Bytes(bytes, values, _) => {
                 let bytes = bytes.narrow(0, rows.start, count)?.flatten_all()?;
                 values.index_select(&bytes, 0)?.reshape((count, self.columns))?
             }
         };
-        let Some(scale) = &self.scale else { return Ok(wide) };
-        let scale = if scale.len() == 1 { &scale[..] } else { &scale[rows] };
-        wide.broadcast_mul(&Tensor::new(scale, device)?.unsqueeze(1)?)
+        let scale = match (&self.data, &self.scale) {
+            (_, None) => return Ok(wide),
+            (Data::Bytes(_, _, Some(scale)), _) => scale.clone(),
+            (_, Some(scale)) => Tensor::new(scale.as_slice(), device)?,
+        };
+        let scale = if scale.elem_count() == 1 { scale } else { scale.narrow(0, rows.start, count)? };
+        wide.broadcast_mul(&scale.unsqueeze(1)?)
     }
 
     /// Chosen rows in f32: (n, columns).
@@ -126,7 +162,7 @@ impl Packed {
     /// # Errors
     /// Those of candle, and a row past the last.
     pub fn rows(&self, chosen: &[u32], device: &Device) -> Result<Tensor> {
-        if let Data::Blocks(_) = &self.data {
+        if !matches!(self.data, Data::Mapped(_) | Data::Bytes(..)) {
             // Such a device widens all of them or none: once, and not for every row.
             return self.widen(0..self.rows, device)?.index_select(&Tensor::new(chosen, device)?, 0);
         }
@@ -169,6 +205,33 @@ impl Packed {
             [one] => Ok(one.clone()),
             several => Tensor::cat(several, 1),
         }
+    }
+
+    /// `xs · Wᵀ + bias`, and GELU of it where that is asked for, on a CUDA device: the matrix widens to the type of `xs` at once. None
+    /// where no kernel was written for how it is stored.
+    ///
+    /// # Shapes
+    /// - `xs`: (n, columns), `bias`: (rows), both of one type
+    /// - output: (n, rows)
+    ///
+    /// # Errors
+    /// Those of candle.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn multiply_on_cuda(&self, xs: &Tensor, bias: Option<&Tensor>, gelu: bool) -> Result<Option<Tensor>> {
+        if let (true, Data::Bytes(bytes, _, scale), Kind::Plain(Dtype::F8_E4M3)) =
+            (self.eight_bits, &self.data, self.kind)
+            && let Some(ys) = cuda::product::multiply_eight(xs, bytes, scale.as_ref(), bias, gelu)?
+        {
+            return Ok(Some(ys));
+        }
+        let wide = match (&self.data, self.kind) {
+            (Data::Raw(blocks, kind), _) => kernels::widen_blocks(blocks, self.dims(), *kind, xs.dtype())?,
+            (Data::Bytes(bytes, _, scale), Kind::Plain(dtype)) => {
+                kernels::widen_bytes(bytes, scale.as_ref(), dtype == Dtype::F8_E5M2, xs.dtype())?
+            }
+            _ => return Ok(None),
+        };
+        cuda::product::multiply(xs, &wide, bias, gelu)
     }
 
     /// Writes `xs · Wᵀ` into `ys`, or adds it to what is there, on a processor.

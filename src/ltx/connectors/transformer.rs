@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::ltx::attention::{Attention, AttentionShape};
 use crate::ltx::rope::Rope;
 use crate::nn::Linear;
-use crate::nn::activation::gelu_tanh;
 use crate::nn::norm::rms_norm;
 use crate::weights::Weights;
 
@@ -82,6 +81,6 @@ impl Block {
     fn forward(&self, xs: &Tensor, rope: &Rope) -> Result<Tensor> {
         let ys = norm(xs)?;
         let xs = (xs + self.attn1.forward(&ys, &ys, Some((rope, rope)), None)?)?;
-        &xs + self.ffn_out.forward(&gelu_tanh(&self.ffn_in.forward(&norm(&xs)?)?)?)?
+        &xs + self.ffn_out.forward(&self.ffn_in.forward_gelu(&norm(&xs)?)?)?
     }
 }

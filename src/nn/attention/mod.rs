@@ -7,6 +7,8 @@ use candle_core::DType;
 use candle_core::{D, Result, Tensor};
 
 use super::cpu;
+#[cfg(feature = "cudnn")]
+use super::cuda::{self, cudnn};
 
 /// The most scores that exist at one time: 64 Mi values, 256 MiB in f32. Beyond it, queries go through in blocks, so that
 /// memory grows with the number of tokens and not with its square.
@@ -31,6 +33,13 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tens
     #[cfg(feature = "flash-attn")]
     if bias.is_none() && q.device().is_cuda() && q.dtype() != DType::F32 {
         return flash(q, k, v, scale);
+    }
+    #[cfg(feature = "cudnn")]
+    if bias.is_none()
+        && cuda::takes(q)
+        && let Some(ys) = cudnn::attention::attend(q, k, v, scale)?
+    {
+        return Ok(ys);
     }
     let (b, heads, n, d) = q.dims4()?;
     let m = k.dim(2)?;

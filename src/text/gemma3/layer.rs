@@ -4,7 +4,6 @@ use candle_core::{D, Result, Tensor};
 
 use super::config::Config;
 use crate::nn::Linear;
-use crate::nn::activation::gelu_tanh;
 use crate::nn::attention::attend;
 use crate::nn::cpu;
 use crate::nn::norm::RmsNorm;
@@ -122,6 +121,6 @@ impl FeedForward {
     }
 
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.down_proj.forward(&cpu::product_of(&gelu_tanh(&self.gate_proj.forward(xs)?)?, &self.up_proj.forward(xs)?)?)
+        self.down_proj.forward(&cpu::product_of(&self.gate_proj.forward_gelu(xs)?, &self.up_proj.forward(xs)?)?)
     }
 }
