@@ -15,7 +15,7 @@ candle=$(cargo metadata --format-version 1 --locked --no-default-features --feat
     tr ',' '\n' | sed -nE 's/"manifest_path":"(.*candle-kernels-[^/]*)\/Cargo.toml"/\1/p')
 mkdir -p "$out"
 compile() {
-    "${CXX:-c++}" -std=c++17 -O2 -w -fPIC -I tests/kernels -isystem "$headers" -isystem "$headers/cccl" "$@"
+    "${CXX:-c++}" -std=c++17 -O2 -fno-strict-aliasing -w -fPIC -I tests/kernels -isystem "$headers" -isystem "$headers/cccl" "$@"
 }
 for source in affine binary cast conv fill indexing reduce ternary unary; do
     compile -c -x c++ -include candle.hpp "$candle/src/$source.cu" -o "$out/$source.o" &
@@ -25,9 +25,12 @@ done
 wait
 compile -c -x c++ -include own.hpp src/nn/cuda/kernels.cu -o "$out/own.o"
 compile -c tests/kernels/card.cpp -o "$out/card.o"
-# What candle defines once in each of its files is the same in all.
-"${CXX:-c++}" -shared -Wl,--allow-multiple-definition -Wl,-soname,libcuda.so.1 -o "$out/libcuda.so.1" "$out"/*.o -ldl
-rm "$out"/*.o
+# What candle defines once in each of its files is the same in all. Only names of C leave the library: those of C++ would be taken by
+# others that have the same.
+echo '{ global: [a-z]*; local: *; };' >"$out/names"
+"${CXX:-c++}" -shared -Wl,--allow-multiple-definition -Wl,--version-script="$out/names" -Wl,-soname,libcuda.so.1 \
+    -o "$out/libcuda.so.1" "$out"/*.o -ldl
+rm "$out"/*.o "$out/names"
 for library in libcublas.so.13 libcublasLt.so.13 libcurand.so.10 libcudnn.so.9; do
     ln -sf libcuda.so.1 "$out/$library"
 done

@@ -340,6 +340,8 @@ CALL int cuMemcpyPeerAsync(uint64_t, void *, uint64_t, void *, size_t, void *) {
 CALL int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void *) {
     return std::memset(reinterpret_cast<void *>(to), value, bytes), OK;
 }
+// What the compiler of kernels asks a driver for, which does without.
+CALL int cuGetExportTable(const void **, const void *) { return NOT_FOUND; }
 CALL int cuModuleLoad(void **, const char *) { return NOT_FOUND; }
 CALL int cuModuleLoadData(void **module, const void *image) {
     ONE_AT_A_TIME;

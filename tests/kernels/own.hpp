@@ -2,10 +2,12 @@
 
 #pragma once
 
+#include "threads.hpp"
+
 #define __device__
 #define __forceinline__ inline
-#define __global__ __attribute__((visibility("default")))
+#define __global__
 #define __restrict__
 #define __shared__ static
-
-#include "threads.hpp"
+// What is aliased is told by an option to all.
+#define __attribute__(what)

@@ -197,7 +197,7 @@ template <class V, class Join> __device__ V block_reduce(V value, Join join) {
 }
 
 // The mean of a function of the numbers of a row, by all threads of a block.
-template <class T, u32 N, class F> __device__ float row_mean(const T *xs, u32 width, F of) {
+template <u32 N, class T, class F> __device__ float row_mean(const T *xs, u32 width, F of) {
     float sum = 0.0f;
     for (u32 column = threadIdx.x * N; column < width; column += blockDim.x * N) {
         float x[N];
@@ -210,11 +210,11 @@ template <class T, u32 N, class F> __device__ float row_mean(const T *xs, u32 wi
 // ---- norm_modulate ----------------------------------------------------------------------------------------------------------
 
 // One row. It is read again for each sum and for the result: the second time it comes from the cache.
-template <class T, u32 N>
+template <u32 N, class T>
 __device__ void modulated_row(const T *xs, T *ys, const float *scale, const float *shift, u32 dim, float eps, float one,
                               u32 centred) {
-    const float mean = centred ? row_mean<T, N>(xs, dim, [](float x) { return x; }) : 0.0f;
-    const float variance = row_mean<T, N>(xs, dim, [mean](float x) { return (x - mean) * (x - mean); });
+    const float mean = centred ? row_mean<N>(xs, dim, [](float x) { return x; }) : 0.0f;
+    const float variance = row_mean<N>(xs, dim, [mean](float x) { return (x - mean) * (x - mean); });
     const float inverse = 1.0f / sqrtf(variance + eps);
     for (u32 column = threadIdx.x * N; column < dim; column += blockDim.x * N) {
         float x[N], scales[N], shifts[N];
@@ -237,17 +237,17 @@ __device__ void norm_modulate(const T *xs, T *ys, const float *scale, const floa
     if (scale) scale += vector;
     if (shift) shift += vector;
     if (dim % PACK<T> == 0 && aligned(xs, ys) && aligned(scale, shift))
-        modulated_row<T, PACK<T>>(xs, ys, scale, shift, dim, eps, one, centred);
+        modulated_row<PACK<T>>(xs, ys, scale, shift, dim, eps, one, centred);
     else
-        modulated_row<T, 1>(xs, ys, scale, shift, dim, eps, one, centred);
+        modulated_row<1>(xs, ys, scale, shift, dim, eps, one, centred);
 }
 
 // ---- norm_rope --------------------------------------------------------------------------------------------------------------
 
 // Loads N pairs of numbers: neighbours, or those that are `apart` from each other.
-template <class T, u32 N>
-__device__ void load_pairs(const T *from, bool neighbours, u32 apart, float (&first)[N], float (&second)[N]) {
-    if (N == 1 || !neighbours) {
+template <bool NEIGHBOURS, class T, u32 N>
+__device__ void load_pairs(const T *from, u32 apart, float (&first)[N], float (&second)[N]) {
+    if constexpr (N == 1 || !NEIGHBOURS) {
         load(from, first);
         load(from + apart, second);
     } else {
@@ -257,9 +257,9 @@ __device__ void load_pairs(const T *from, bool neighbours, u32 apart, float (&fi
     }
 }
 
-template <class T, u32 N>
-__device__ void store_pairs(T *to, bool neighbours, u32 apart, const float (&first)[N], const float (&second)[N]) {
-    if (N == 1 || !neighbours) {
+template <bool NEIGHBOURS, class T, u32 N>
+__device__ void store_pairs(T *to, u32 apart, const float (&first)[N], const float (&second)[N]) {
+    if constexpr (N == 1 || !NEIGHBOURS) {
         store(to, first);
         store(to + apart, second);
     } else {
@@ -269,32 +269,43 @@ __device__ void store_pairs(T *to, bool neighbours, u32 apart, const float (&fir
     }
 }
 
-// One token; the tables begin with its first head's.
-template <class T, u32 N>
-__device__ void turned_row(const T *xs, T *ys, const float *weight, const float *cos, const float *sin, u32 heads, u32 dim,
-                           bool one_table, bool neighbours, float eps) {
-    const u32 pairs = dim / 2, apart = neighbours ? 1 : pairs;
-    const float inverse =
-        weight ? 1.0f / sqrtf(row_mean<T, N>(xs, heads * dim, [](float x) { return x * x; }) + eps) : 1.0f;
+// Cosines and sines of a token: (table_heads, dim / 2).
+struct Turns {
+    const float *cos, *sin;
+    u32 table_heads;
+};
+
+// One token, its row over `1 / inverse`, where there is a weight.
+template <bool NEIGHBOURS, u32 N, class T>
+__device__ void turned_row(const T *xs, T *ys, const float *weight, Turns turns, u32 heads, u32 dim, float inverse) {
+    const u32 pairs = dim / 2, apart = NEIGHBOURS ? 1 : pairs;
     for (u32 at = threadIdx.x * N; at < heads * pairs; at += blockDim.x * N) {
-        const u32 head = at / pairs, pair = at % pairs, column = head * dim + (neighbours ? 2 * pair : pair);
-        const u32 place = one_table ? pair : at;
+        const u32 head = at / pairs, pair = at % pairs;
+        const u32 column = head * dim + (NEIGHBOURS ? 2 * pair : pair), place = turns.table_heads == 1 ? pair : at;
         float x0[N], x1[N], c[N], s[N];
-        load_pairs(xs + column, neighbours, apart, x0, x1);
+        load_pairs<NEIGHBOURS>(xs + column, apart, x0, x1);
         if (weight) {
             float w0[N], w1[N];
-            load_pairs(weight + column, neighbours, apart, w0, w1);
+            load_pairs<NEIGHBOURS>(weight + column, apart, w0, w1);
             for (u32 i = 0; i < N; ++i) x0[i] *= inverse * w0[i], x1[i] *= inverse * w1[i];
         }
-        load(cos + place, c);
-        load(sin + place, s);
-        for (u32 i = 0; i < N; ++i) {
-            const float turned = x0[i] * c[i] - x1[i] * s[i];
-            x1[i] = x1[i] * c[i] + x0[i] * s[i];
-            x0[i] = turned;
-        }
-        store_pairs(ys + column, neighbours, apart, x0, x1);
+        load(turns.cos + place, c);
+        load(turns.sin + place, s);
+        float y0[N], y1[N];
+        for (u32 i = 0; i < N; ++i) y0[i] = x0[i] * c[i] - x1[i] * s[i], y1[i] = x1[i] * c[i] + x0[i] * s[i];
+        store_pairs<NEIGHBOURS>(ys + column, apart, y0, y1);
     }
+}
+
+template <u32 N, class T>
+__device__ void normed_and_turned_row(const T *xs, T *ys, const float *weight, Turns turns, u32 heads, u32 dim, u32 halves,
+                                      float eps) {
+    float inverse = 1.0f;
+    if (weight) inverse /= sqrtf(row_mean<N>(xs, heads * dim, [](float x) { return x * x; }) + eps);
+    if (halves)
+        turned_row<false, N>(xs, ys, weight, turns, heads, dim, inverse);
+    else
+        turned_row<true, N>(xs, ys, weight, turns, heads, dim, inverse);
 }
 
 // A row over its root mean square, times a weight, where there is a weight; then each head's pairs of channels turned by the angles of
@@ -303,27 +314,26 @@ template <class T>
 __device__ void norm_rope(const T *xs, T *ys, const float *weight, const float *cos, const float *sin, u32 heads, u32 dim,
                           u32 table_heads, u32 halves, float eps) {
     const u64 token = blockIdx.x;
-    xs += token * heads * dim;
-    ys += token * heads * dim;
+    const u32 width = heads * dim;
+    xs += token * width;
+    ys += token * width;
     if (!cos) {
-        // Every layer has angles in talkie's models, so this way need not be fast.
-        const u32 width = heads * dim;
-        if (weight) return modulated_row<T, 1>(xs, ys, weight, nullptr, width, eps, 0.0f, false);
+        // Nothing in talkie's models has no angles and is long, so this way need not be fast.
+        if (weight) return modulated_row<1>(xs, ys, weight, nullptr, width, eps, 0.0f, false);
         for (u32 column = threadIdx.x; column < width; column += blockDim.x) ys[column] = xs[column];
         return;
     }
-    cos += token * table_heads * (dim / 2);
-    sin += token * table_heads * (dim / 2);
-    const bool one_table = table_heads == 1;
-    if (dim / 2 % PACK<T> == 0 && aligned(xs, ys) && aligned(weight, cos, sin))
-        turned_row<T, PACK<T>>(xs, ys, weight, cos, sin, heads, dim, one_table, !halves, eps);
+    const u64 table = token * table_heads * (dim / 2);
+    const Turns turns = {cos + table, sin + table, table_heads};
+    if (dim / 2 % PACK<T> == 0 && aligned(xs, ys) && aligned(weight, turns.cos, turns.sin))
+        normed_and_turned_row<PACK<T>>(xs, ys, weight, turns, heads, dim, halves, eps);
     else
-        turned_row<T, 1>(xs, ys, weight, cos, sin, heads, dim, one_table, !halves, eps);
+        normed_and_turned_row<1>(xs, ys, weight, turns, heads, dim, halves, eps);
 }
 
 // ---- gate_add ---------------------------------------------------------------------------------------------------------------
 
-template <class T, u32 N>
+template <u32 N, class T>
 __device__ void gated_sum(const T *xs, const T *hs, T *ys, const float *gate, const u32 *run_of, u32 dim, u32 stride,
                           u64 count) {
     for (u64 at = grid_thread() * N; at < count; at += grid_threads() * N) {
@@ -342,9 +352,9 @@ template <class T>
 __device__ void gate_add(const T *xs, const T *hs, T *ys, const float *gate, const u32 *run_of, u32 dim, u32 stride,
                          u64 count) {
     if (dim % PACK<T> == 0 && stride % PACK<float> == 0 && aligned(xs, hs, ys) && aligned(gate))
-        gated_sum<T, PACK<T>>(xs, hs, ys, gate, run_of, dim, stride, count);
+        gated_sum<PACK<T>>(xs, hs, ys, gate, run_of, dim, stride, count);
     else
-        gated_sum<T, 1>(xs, hs, ys, gate, run_of, dim, stride, count);
+        gated_sum<1>(xs, hs, ys, gate, run_of, dim, stride, count);
 }
 
 // ---- channel_norm -----------------------------------------------------------------------------------------------------------
@@ -378,7 +388,7 @@ __device__ void channel_norm(const T *xs, T *ys, const float *scale, u32 channel
 
 // ---- widen_bytes ------------------------------------------------------------------------------------------------------------
 
-template <class T, class Byte, u32 N>
+template <class Byte, u32 N, class T>
 __device__ void widened_bytes(const u8 *bytes, T *ys, const float *scale, u32 by_row, u64 columns, u64 count) {
     for (u64 at = grid_thread() * N; at < count; at += grid_threads() * N) {
         const float factor = scale ? scale[by_row ? at / columns : 0] : 1.0f;
@@ -389,21 +399,21 @@ __device__ void widened_bytes(const u8 *bytes, T *ys, const float *scale, u32 by
     }
 }
 
-template <class T, class Byte>
+template <class Byte, class T>
 __device__ void widened_bytes(const u8 *bytes, T *ys, const float *scale, u32 by_row, u64 columns, u64 count) {
     if (columns % PACK<T> == 0 && count % PACK<T> == 0 && aligned(bytes) && aligned(ys))
-        widened_bytes<T, Byte, PACK<T>>(bytes, ys, scale, by_row, columns, count);
+        widened_bytes<Byte, PACK<T>>(bytes, ys, scale, by_row, columns, count);
     else
-        widened_bytes<T, Byte, 1>(bytes, ys, scale, by_row, columns, count);
+        widened_bytes<Byte, 1>(bytes, ys, scale, by_row, columns, count);
 }
 
 // Numbers of eight bits, times one scale for all of them or one for each row.
 template <class T>
 __device__ void widen_bytes(const u8 *bytes, T *ys, const float *scale, u32 by_row, u64 columns, u64 count, u32 is_e5m2) {
     if (is_e5m2)
-        widened_bytes<T, e5m2>(bytes, ys, scale, by_row, columns, count);
+        widened_bytes<e5m2>(bytes, ys, scale, by_row, columns, count);
     else
-        widened_bytes<T, e4m3>(bytes, ys, scale, by_row, columns, count);
+        widened_bytes<e4m3>(bytes, ys, scale, by_row, columns, count);
 }
 
 // ---- widen_blocks -----------------------------------------------------------------------------------------------------------
@@ -552,7 +562,7 @@ template <class T> __device__ void widen_blocks(const u8 *blocks, T *ys, u64 cou
 
 // ---- to_e4m3 ----------------------------------------------------------------------------------------------------------------
 
-template <class T, u32 N> __device__ u32 largest_bits(const T *xs, u64 count) {
+template <u32 N, class T> __device__ u32 largest_bits(const T *xs, u64 count) {
     u32 most = 0;
     for (u64 at = grid_thread() * N; at < count; at += grid_threads() * N) {
         float x[N];
@@ -569,12 +579,12 @@ template <class T, u32 N> __device__ u32 largest_bits(const T *xs, u64 count) {
 // hidden.
 template <class T> __device__ void largest(const T *xs, u32 *most, u64 count) {
     const bool whole = count % PACK<T> == 0 && aligned(xs);
-    const u32 mine = whole ? largest_bits<T, PACK<T>>(xs, count) : largest_bits<T, 1>(xs, count);
+    const u32 mine = whole ? largest_bits<PACK<T>>(xs, count) : largest_bits<1>(xs, count);
     const u32 of_block = block_reduce(mine, [](u32 a, u32 b) { return a > b ? a : b; });
     if (threadIdx.x == 0) atomicMax(most, of_block);
 }
 
-template <class T, u32 N> __device__ void rounded_bytes(const T *xs, u8 *ys, float scale, u64 count) {
+template <u32 N, class T> __device__ void rounded_bytes(const T *xs, u8 *ys, float scale, u64 count) {
     for (u64 at = grid_thread() * N; at < count; at += grid_threads() * N) {
         float x[N];
         load(xs + at, x);
@@ -591,9 +601,9 @@ template <class T> __device__ void to_e4m3(const T *xs, u8 *ys, const u32 *most,
     if (scale > LARGEST_F32) scale = LARGEST_F32;
     if (grid_thread() == 0) *inverse = 1.0f / scale;
     if (count % PACK<T> == 0 && aligned(xs) && aligned(ys))
-        rounded_bytes<T, PACK<T>>(xs, ys, scale, count);
+        rounded_bytes<PACK<T>>(xs, ys, scale, count);
     else
-        rounded_bytes<T, 1>(xs, ys, scale, count);
+        rounded_bytes<1>(xs, ys, scale, count);
 }
 
 // ---- entries ----------------------------------------------------------------------------------------------------------------
