@@ -9,7 +9,7 @@ mod support;
 mod bad_input;
 mod catalogue;
 mod cli;
-#[cfg(feature = "cudnn")]
+#[cfg(feature = "cuda")]
 mod cuda;
 mod few_steps;
 mod foreign;

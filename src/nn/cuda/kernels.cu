@@ -124,7 +124,7 @@ template <> inline __device__ e4m3 from_f32<e4m3>(float x) {
 template <class T> constexpr u32 PACK = 16 / sizeof(T);
 
 // Bytes that are moved by one instruction.
-template <u32 SIZE> struct alignas(SIZE) __attribute__((may_alias)) Piece {
+template <u32 SIZE> struct __attribute__((may_alias)) alignas(SIZE) Piece {
     u32 words[SIZE / 4];
 };
 
@@ -275,7 +275,7 @@ struct Turns {
     u32 table_heads;
 };
 
-// One token, its row over `1 / inverse`, where there is a weight.
+// One token, whose row is first multiplied with its weight, where there is one, and with `inverse`.
 template <bool NEIGHBOURS, u32 N, class T>
 __device__ void turned_row(const T *xs, T *ys, const float *weight, Turns turns, u32 heads, u32 dim, float inverse) {
     const u32 pairs = dim / 2, apart = NEIGHBOURS ? 1 : pairs;
@@ -318,7 +318,7 @@ __device__ void norm_rope(const T *xs, T *ys, const float *weight, const float *
     xs += token * width;
     ys += token * width;
     if (!cos) {
-        // Nothing in talkie's models has no angles and is long, so this way need not be fast.
+        // No model's long rows are without angles, so this way need not be fast.
         if (weight) return modulated_row<1>(xs, ys, weight, nullptr, width, eps, 0.0f, false);
         for (u32 column = threadIdx.x; column < width; column += blockDim.x) ys[column] = xs[column];
         return;
@@ -370,6 +370,8 @@ __device__ void channel_norm(const T *xs, T *ys, const float *scale, u32 channel
     float sum = 0.0f;
     // Threads past the last pixel have no channels, but meet the others.
     const u32 mine = pixel < pixels ? channels : 0;
+    // Narrow loads are too few bytes to keep memory busy, unless several are under way.
+#pragma unroll 4
     for (u32 channel = threadIdx.y; channel < mine; channel += GROUPS) {
         const float x = to_f32(xs[channel * pixels + pixel]);
         sum += x * x;
@@ -379,6 +381,7 @@ __device__ void channel_norm(const T *xs, T *ys, const float *scale, u32 channel
     sum = added;
     for (u32 group = 0; group < GROUPS; ++group) sum += sums[group][threadIdx.x];
     const float inverse = 1.0f / fmaxf(sqrtf(sum), shortest);
+#pragma unroll 4
     for (u32 channel = threadIdx.y; channel < mine; channel += GROUPS) {
         const u64 at = channel * pixels + pixel;
         const float y = to_f32(xs[at]) * inverse * scale[channel];
@@ -442,7 +445,7 @@ inline __device__ u32 block_numbers(u32 kind) { return kind < Q2_K ? 32 : 256; }
 constexpr u32 EIGHT = 8;
 
 // Two bytes, which is what blocks are aligned to.
-struct alignas(2) __attribute__((may_alias)) TwoBytes {
+struct __attribute__((may_alias)) alignas(2) TwoBytes {
     u8 bytes[2];
 };
 
