@@ -16,6 +16,7 @@ mod foreign;
 mod foreign_ltx_audio;
 mod gguf_tokenizer;
 mod hub;
+mod kernels;
 mod keys;
 mod layering;
 mod layers;

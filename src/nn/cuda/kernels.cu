@@ -124,7 +124,7 @@ template <> inline __device__ e4m3 from_f32<e4m3>(float x) {
 template <class T> constexpr u32 PACK = 16 / sizeof(T);
 
 // Bytes that are moved by one instruction.
-template <u32 SIZE> struct __attribute__((may_alias)) alignas(SIZE) Piece {
+template <u32 SIZE> struct alignas(SIZE) [[gnu::may_alias]] Piece {
     u32 words[SIZE / 4];
 };
 
@@ -445,7 +445,7 @@ inline __device__ u32 block_numbers(u32 kind) { return kind < Q2_K ? 32 : 256; }
 constexpr u32 EIGHT = 8;
 
 // Two bytes, which is what blocks are aligned to.
-struct __attribute__((may_alias)) alignas(2) TwoBytes {
+struct alignas(2) [[gnu::may_alias]] TwoBytes {
     u8 bytes[2];
 };
 

@@ -1,10 +1,10 @@
 // Checks talkie's kernels on a processor: each of them, in every type, against its definition in double.
 //
-//     kernels [KIND BLOCKS_FILE F32_FILE]...
+//     definitions [KIND BLOCKS_FILE F32_FILE]...
 //
 // KIND is GGML's number for a kind of blocks, and the files have blocks and the numbers that they stand for, as they are in memory.
 
-#include "emulator.hpp"
+#include "own.hpp"
 
 #include "../../src/nn/cuda/kernels.cu"
 
@@ -17,6 +17,9 @@
 #include <string>
 #include <type_traits>
 #include <vector>
+
+using std::isnan;
+using std::signbit;
 
 namespace {
 
@@ -81,8 +84,9 @@ template <class T> T nearest(double x) {
     const bool past = x > F.largest;
     if (past) x = F.largest;
     int exponent;
-    double fraction = frexp(x, &exponent);
-    exponent += F.bias - 1;
+    const double fraction = frexp(x, &exponent);
+    // Zero has no exponent of its own.
+    exponent = x == 0 ? 0 : exponent + F.bias - 1;
     // Subnormal numbers have no hidden bit.
     const uint32_t bits = exponent < 1 ? uint32_t(ldexp(fraction, F.mantissa + exponent))
                                        : uint32_t(exponent - 1) * (1u << F.mantissa) + uint32_t(ldexp(fraction, F.mantissa + 1));
@@ -200,7 +204,7 @@ template <class... V> std::string named(const char *format, V... values) {
     return text;
 }
 
-void run(unsigned blocks, const std::function<void()> &kernel) { emulator::launch(blocks, {256, 1, 1}, kernel); }
+void run(unsigned blocks, const std::function<void()> &kernel) { run_kernel({blocks, 1, 1}, {256, 1, 1}, kernel); }
 
 // The entries of each type, by one name.
 template <class T> struct Kernels;
@@ -357,7 +361,7 @@ template <class T> void channel_norms() {
             Buffer<T> xs(of.channels * of.pixels), ys(of.channels * of.pixels);
             Buffer<float> scale(of.channels);
             fill(xs, of.size), fill(scale, 5);
-            emulator::launch((of.pixels + 31) / 32, {32, 8, 1}, [&] {
+            run_kernel({unsigned((of.pixels + 31) / 32), 1, 1}, {32, 8, 1}, [&] {
                 Kernels<T>::channel_norm(xs.at(), ys.at(), scale.at(), of.channels, of.pixels, of.added, of.shortest, silu);
             });
             std::vector<double> wanted(xs.count);
