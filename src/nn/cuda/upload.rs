@@ -2,6 +2,7 @@
 //! all cores while the other is under way. From pages that may be moved, a driver would copy with one core first.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, PinnedHostSlice, result};
@@ -60,11 +61,10 @@ pub(crate) fn tensor(bytes: &[u8], dtype: DType, shape: impl Into<Shape>, device
     let made = place(shape, dtype, &Device::Cuda(device.clone()))?;
     let start = address(&made)?;
     let mut lanes = LANES.lock().unwrap_or_else(PoisonError::into_inner);
-    let lanes = lanes.get_or_insert_default();
-    if !lanes.contains_key(&device.id()) {
-        lanes.insert(device.id(), [Lane::new(device)?, Lane::new(device)?]);
-    }
-    let Some(lanes) = lanes.get_mut(&device.id()) else { candle_core::bail!("a device without buffers") };
+    let lanes = match lanes.get_or_insert_default().entry(device.id()) {
+        Entry::Occupied(lanes) => lanes.into_mut(),
+        Entry::Vacant(place) => place.insert([Lane::new(device)?, Lane::new(device)?]),
+    };
     for (index, part) in bytes.chunks(BUFFER).enumerate() {
         lanes[index % 2].send(part, start + (index * BUFFER) as u64, device)?;
     }

@@ -66,7 +66,7 @@ fn heads_last([_, heads, tokens, dim]: [i64; 4]) -> [i64; 4] {
 pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Option<Tensor>> {
     let (b, heads, n, dim) = q.dims4()?;
     let width = v.dim(3)?;
-    let fits = |dim: usize| dim % 8 == 0 && dim <= WIDEST;
+    let fits = |dim: usize| dim.is_multiple_of(8) && dim <= WIDEST;
     if q.dtype() == DType::F32 || [k, v].iter().any(|part| part.dtype() != q.dtype()) || !fits(dim) || !fits(width) {
         return Ok(None);
     }
