@@ -144,7 +144,8 @@ impl Packed {
                 kernels::widen_blocks(blocks, self.dims(), *kind, DType::F32)?.narrow(0, rows.start, count)?
             }
             Data::Bytes(bytes, values, _) => {
-                let bytes = bytes.narrow(0, rows.start, count)?.flatten_all()?;
+                // As an index of eight bits, 255 would be one of nothing, and its number zero.
+                let bytes = bytes.narrow(0, rows.start, count)?.flatten_all()?.to_dtype(DType::U32)?;
                 values.index_select(&bytes, 0)?.reshape((count, self.columns))?
             }
         };
@@ -162,14 +163,14 @@ impl Packed {
     /// # Errors
     /// Those of candle, and a row past the last.
     pub fn rows(&self, chosen: &[u32], device: &Device) -> Result<Tensor> {
+        if let Some(row) = chosen.iter().find(|&&row| row as usize >= self.rows) {
+            candle_core::bail!("there is no row {row} of {}", self.rows);
+        }
         if !matches!(self.data, Data::Mapped(_) | Data::Bytes(..)) {
             // Such a device widens all of them or none: once, and not for every row.
             return self.widen(0..self.rows, device)?.index_select(&Tensor::new(chosen, device)?, 0);
         }
-        let row = |&row: &u32| match row as usize {
-            row if row < self.rows => self.widen(row..row + 1, device),
-            row => Err(Error::Msg(format!("there is no row {row} of {}", self.rows))),
-        };
+        let row = |&row: &u32| self.widen(row as usize..row as usize + 1, device);
         Tensor::cat(&chosen.iter().map(row).collect::<Result<Vec<_>>>()?, 0)
     }
 

@@ -396,7 +396,15 @@ CALL int cublasGemmStridedBatchedEx(void *, int side_a, int side_b, int m, int n
 }
 CALL int curandCreateGenerator(void **generator, int) { return *generator = &pieces, OK; }
 CALL int curandDestroyGenerator(void *) { return OK; }
-CALL int curandGenerateNormal(void *, float *, size_t, float, float) { return RAND_REFUSES; }
+CALL int curandGenerateNormal(void *, float *to, size_t count, float mean, float deviation) {
+    static uint64_t state = 1;
+    auto uniform = [] { return ((state = state * 6364136223846793005u + 1442695040888963407u) >> 40) / 16777216.0 + 1e-9; };
+    for (size_t at = 0; at < count; ++at) {
+        const double length = std::sqrt(-2 * std::log(uniform()));
+        to[at] = static_cast<float>(mean + deviation * length * std::cos(2 * M_PI * uniform()));
+    }
+    return OK;
+}
 CALL int curandGenerateNormalDouble(void *, double *, size_t, double, double) { return RAND_REFUSES; }
 CALL int curandGenerateUniform(void *, float *, size_t) { return RAND_REFUSES; }
 CALL int curandGenerateUniformDouble(void *, double *, size_t) { return RAND_REFUSES; }

@@ -151,10 +151,6 @@ template <class T> void fail(const char *kernel, const std::string &what, const 
     passed = false;
 }
 
-template <class T> void check_fence(const char *kernel, const std::string &what, const Buffer<T> &made) {
-    if (!made.whole()) fail<float>(kernel, what, "wrote beyond its output");
-}
-
 // Compares what a kernel computed in f32 and rounded once. `tolerance` is that of f32.
 template <class T>
 void check(const char *kernel, const std::string &what, Buffer<T> &made, const std::vector<double> &wanted,

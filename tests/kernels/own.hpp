@@ -9,5 +9,3 @@
 #define __global__
 #define __restrict__
 #define __shared__ static
-// What is aliased is told by an option to all.
-#define __attribute__(what)

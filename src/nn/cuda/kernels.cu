@@ -123,8 +123,9 @@ template <> inline __device__ e4m3 from_f32<e4m3>(float x) {
 // Numbers of a type that a thread loads at once: 16 bytes.
 template <class T> constexpr u32 PACK = 16 / sizeof(T);
 
-// Bytes that are moved by one instruction.
-template <u32 SIZE> struct alignas(SIZE) [[gnu::may_alias]] Piece {
+// Bytes that are moved by one instruction, whatever they stand for. A compiler for processors has to be told that types share memory:
+// `-fno-strict-aliasing`.
+template <u32 SIZE> struct alignas(SIZE) Piece {
     u32 words[SIZE / 4];
 };
 
@@ -445,7 +446,7 @@ inline __device__ u32 block_numbers(u32 kind) { return kind < Q2_K ? 32 : 256; }
 constexpr u32 EIGHT = 8;
 
 // Two bytes, which is what blocks are aligned to.
-struct alignas(2) [[gnu::may_alias]] TwoBytes {
+struct alignas(2) TwoBytes {
     u8 bytes[2];
 };
 
@@ -615,33 +616,33 @@ template <class T> __device__ void to_e4m3(const T *xs, u8 *ys, const u32 *most,
 template <class T> using In = const T *__restrict__;
 template <class T> using Out = T *__restrict__;
 
-#define ENTRIES(T, name)                                                                                                      \
-    extern "C" __global__ void norm_modulate_##name(In<T> xs, Out<T> ys, In<float> scale, In<float> shift, In<u32> run_of,    \
-                                                    u32 dim, u32 stride, float eps, float one, u32 centred) {                 \
-        norm_modulate(xs, ys, scale, shift, run_of, dim, stride, eps, one, centred);                                          \
-    }                                                                                                                         \
-    extern "C" __global__ void norm_rope_##name(In<T> xs, Out<T> ys, In<float> weight, In<float> cos, In<float> sin, u32 heads,\
-                                                u32 dim, u32 table_heads, u32 halves, float eps) {                            \
-        norm_rope(xs, ys, weight, cos, sin, heads, dim, table_heads, halves, eps);                                            \
-    }                                                                                                                         \
-    extern "C" __global__ void gate_add_##name(In<T> xs, In<T> hs, Out<T> ys, In<float> gate, In<u32> run_of, u32 dim,        \
-                                               u32 stride, u64 count) {                                                       \
-        gate_add(xs, hs, ys, gate, run_of, dim, stride, count);                                                               \
-    }                                                                                                                         \
-    extern "C" __global__ void channel_norm_##name(In<T> xs, Out<T> ys, In<float> scale, u32 channels, u64 pixels, float added,\
-                                                   float shortest, u32 silu) {                                                \
-        channel_norm(xs, ys, scale, channels, pixels, added, shortest, silu);                                                 \
-    }                                                                                                                         \
-    extern "C" __global__ void widen_bytes_##name(In<u8> bytes, Out<T> ys, In<float> scale, u32 by_row, u64 columns, u64 count,\
-                                                  u32 is_e5m2) {                                                              \
-        widen_bytes(bytes, ys, scale, by_row, columns, count, is_e5m2);                                                       \
-    }                                                                                                                         \
-    extern "C" __global__ void widen_blocks_##name(In<u8> blocks, Out<T> ys, u64 count, u32 kind) {                           \
-        widen_blocks(blocks, ys, count, kind);                                                                                \
-    }                                                                                                                         \
-    extern "C" __global__ void largest_##name(In<T> xs, Out<u32> most, u64 count) { largest(xs, most, count); }               \
-    extern "C" __global__ void to_e4m3_##name(In<T> xs, Out<u8> ys, In<u32> most, Out<float> inverse, u64 count) {            \
-        to_e4m3(xs, ys, most, inverse, count);                                                                                \
+#define ENTRIES(T, name)                                                                                                        \
+    extern "C" __global__ void norm_modulate_##name(In<T> xs, Out<T> ys, In<float> scale, In<float> shift, In<u32> run_of,      \
+                                                    u32 dim, u32 stride, float eps, float one, u32 centred) {                   \
+        norm_modulate(xs, ys, scale, shift, run_of, dim, stride, eps, one, centred);                                            \
+    }                                                                                                                           \
+    extern "C" __global__ void norm_rope_##name(In<T> xs, Out<T> ys, In<float> weight, In<float> cos, In<float> sin, u32 heads, \
+                                                u32 dim, u32 table_heads, u32 halves, float eps) {                              \
+        norm_rope(xs, ys, weight, cos, sin, heads, dim, table_heads, halves, eps);                                              \
+    }                                                                                                                           \
+    extern "C" __global__ void gate_add_##name(In<T> xs, In<T> hs, Out<T> ys, In<float> gate, In<u32> run_of, u32 dim,          \
+                                               u32 stride, u64 count) {                                                         \
+        gate_add(xs, hs, ys, gate, run_of, dim, stride, count);                                                                 \
+    }                                                                                                                           \
+    extern "C" __global__ void channel_norm_##name(In<T> xs, Out<T> ys, In<float> scale, u32 channels, u64 pixels, float added, \
+                                                   float shortest, u32 silu) {                                                  \
+        channel_norm(xs, ys, scale, channels, pixels, added, shortest, silu);                                                   \
+    }                                                                                                                           \
+    extern "C" __global__ void widen_bytes_##name(In<u8> bytes, Out<T> ys, In<float> scale, u32 by_row, u64 columns, u64 count, \
+                                                  u32 is_e5m2) {                                                                \
+        widen_bytes(bytes, ys, scale, by_row, columns, count, is_e5m2);                                                         \
+    }                                                                                                                           \
+    extern "C" __global__ void widen_blocks_##name(In<u8> blocks, Out<T> ys, u64 count, u32 kind) {                             \
+        widen_blocks(blocks, ys, count, kind);                                                                                  \
+    }                                                                                                                           \
+    extern "C" __global__ void largest_##name(In<T> xs, Out<u32> most, u64 count) { largest(xs, most, count); }                 \
+    extern "C" __global__ void to_e4m3_##name(In<T> xs, Out<u8> ys, In<u32> most, Out<float> inverse, u64 count) {              \
+        to_e4m3(xs, ys, most, inverse, count);                                                                                  \
     }
 
 ENTRIES(float, f32)
