@@ -21,6 +21,11 @@ pub(super) fn open(number: usize) -> Result<Device> {
     }
     let opened = Device::new_cuda(number)?;
     if let Device::Cuda(device) = &opened {
+        // SAFETY: a tensor is used on the stream of the thread that made it, or after that thread waited for the device: see `offload`.
+        #[expect(unsafe_code, reason = "two events for each tensor would order streams of which there is one")]
+        unsafe {
+            device.disable_event_tracking();
+        }
         // Without this, a pool gives all that is free back whenever somebody waits for the device, and asks for it again after it.
         set(device, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)?;
         devices.insert(number, device.clone());

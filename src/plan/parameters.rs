@@ -16,7 +16,7 @@ use crate::vae::Tiling;
 /// Every key, and what it is.
 const KEYS: [(&str, &str); 10] = [
     ("boundary_ratio", "share of the noise above which the first of two transformers works, 0 to 1"),
-    ("fp8", "whether weights of eight bits are multiplied with numbers of eight bits, on CUDA: true or false"),
+    ("fp8_matmul", "whether weights of eight bits are multiplied with numbers of eight bits, on CUDA: true or false"),
     ("guidance_2", "guidance of the second of two transformers"),
     ("sigmas", "the shares of noise of the steps, falling, separated by commas"),
     ("solver_order", "order of the multistep samplers"),
@@ -210,7 +210,7 @@ impl Parameters {
             listed.insert("solver_type".into(), json!(if self.sampling.heun { "heun" } else { "midpoint" }));
         }
         if self.fp8 {
-            listed.insert("fp8".into(), json!(true));
+            listed.insert("fp8_matmul".into(), json!(true));
         }
         if let Some(cache) = self.cache {
             listed.insert("cache".into(), json!(cache));
@@ -352,16 +352,18 @@ fn sampling(request: &Request, geometry: &Geometry, defaults: &catalogue::Sampli
 
 /// Products of eight bits are cuBLASLt's.
 fn fp8(request: &Request) -> Result<bool> {
-    let on = value(request, "fp8")?.unwrap_or(false);
+    let on = value(request, "fp8_matmul")?.unwrap_or(false);
     let device = request.device.as_deref().unwrap_or(device::best());
     if on && !device.starts_with("cuda") {
         return Err(Error::usage(format!(
-            "`--set fp8=true` multiplies in eight bits, which the device `{device}` does not"
+            "`--set fp8_matmul=true` multiplies in eight bits, which the device `{device}` does not"
         ))
         .hint("use `--device cuda` on a card of the Ada or Hopper generation or later, or leave it out"));
     }
     if on && request.dtype.as_deref() == Some("f32") {
-        return Err(Error::usage("`--set fp8=true` and `--dtype f32` exclude each other").hint("leave one of them out"));
+        return Err(
+            Error::usage("`--set fp8_matmul=true` and `--dtype f32` exclude each other").hint("leave one of them out")
+        );
     }
     Ok(on)
 }

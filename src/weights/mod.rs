@@ -236,7 +236,7 @@ impl Weights {
         }
         if !self.tensors().any(|(_, stored)| stored.kind == Kind::Plain(Dtype::F8_E4M3)) {
             return Err(Error::usage(format!(
-                "`--set fp8=true` needs weights in e4m3, and there are none in {}",
+                "`--set fp8_matmul=true` needs weights in e4m3, and there are none in {}",
                 self.place()
             ))
             .hint("make them with `talkie quantize`, or leave it out"));

@@ -76,6 +76,8 @@ fn parameters_are_checked_by_name_and_value() {
         (&["tile=18446744073709551608"], &["18446744073709551608 pixels"]),
         (&["tile=64", "tile_stride=72"], &["every 72 pixels"]),
         (&["tile_stride=8"], &["tile_stride", "without `tile`"]),
+        (&["fp8_matmul=true"], &["fp8_matmul=true", "`cpu`"]),
+        (&["fp8_matmul=yes"], &["fp8_matmul=yes", "true or false"]),
         (&["solver_order=0"], &["solver_order", "1 to 3"]),
         (&["solver_order=4"], &["solver_order", "1 to 3"]),
         (&["solver_order=two"], &["solver_order=two"]),
