@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys};
+use candle_core::cuda_backend::{CudaDevice, WrapErr};
 use candle_core::{Device, Result};
 
 /// The devices that were opened, by their numbers: a second one of the same number would not mix with the first.
@@ -57,7 +57,7 @@ pub(super) fn free(number: usize) -> Result<u64> {
     give_back();
     let devices = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(device) = devices.get(&number) else { candle_core::bail!("the device is not open") };
-    Ok(device.cuda_stream().context().mem_get_info()?.0 as u64)
+    Ok(device.cuda_stream().context().mem_get_info().w()?.0 as u64)
 }
 
 /// The most bytes that tensors took on any device since [`set_back`]; none where no device was opened.
@@ -79,12 +79,12 @@ pub(super) fn set_back() {
 
 /// The pool that a device's memory comes from.
 fn pool(context: &CudaContext) -> Result<sys::CUmemoryPool> {
-    context.bind_to_thread()?;
+    context.bind_to_thread().w()?;
     let mut pool = std::ptr::null_mut();
     // SAFETY: the driver writes one handle.
     #[expect(unsafe_code, reason = "a call of the driver")]
     unsafe {
-        sys::cuDeviceGetDefaultMemPool(&raw mut pool, context.cu_device()).result()?;
+        sys::cuDeviceGetDefaultMemPool(&raw mut pool, context.cu_device()).result().w()?;
     }
     Ok(pool)
 }
@@ -94,7 +94,7 @@ fn set(device: &CudaDevice, attribute: sys::CUmemPool_attribute, mut value: u64)
     // SAFETY: this attribute is a number of 64 bits.
     #[expect(unsafe_code, reason = "a call of the driver")]
     unsafe {
-        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut value).cast()).result()?;
+        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut value).cast()).result().w()?;
     }
     Ok(())
 }
@@ -105,7 +105,7 @@ fn get(device: &CudaDevice, attribute: sys::CUmemPool_attribute) -> Result<u64> 
     // SAFETY: this attribute is a number of 64 bits.
     #[expect(unsafe_code, reason = "a call of the driver")]
     unsafe {
-        sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut value).cast()).result()?;
+        sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut value).cast()).result().w()?;
     }
     Ok(value)
 }

@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use candle_core::quantized::GgmlDType;
@@ -63,7 +64,7 @@ fn launch(on: &Tensor, name: &str, dtype: DType, blocks: [u32; 2], arguments: &[
     // SAFETY: the functions below hand over what the kernel of that name takes, and tensors that have the numbers it touches.
     #[expect(unsafe_code, reason = "a kernel takes addresses")]
     unsafe {
-        builder.launch(shape)?;
+        builder.launch(shape).w()?;
     }
     Ok(())
 }

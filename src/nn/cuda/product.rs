@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use candle_core::cuda_backend::cudarc::cublaslt::{result, sys};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
-use candle_core::cuda_backend::{CudaDevice, DeviceId};
+use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{DType, Error, Result, Tensor};
 use sys::cublasLtMatmulDescAttributes_t as Attribute;
 
@@ -47,7 +47,7 @@ impl Library {
         if let Some(library) = LIBRARIES.with_borrow(|libraries| libraries.get(&device.id()).cloned()) {
             return Ok(library);
         }
-        device.cuda_stream().context().bind_to_thread()?;
+        device.cuda_stream().context().bind_to_thread().w()?;
         // SAFETY: the library writes what it reads of it.
         #[expect(unsafe_code, reason = "zeros would be a pass over memory for nothing")]
         let scratch = unsafe { device.alloc::<u8>(SCRATCH)? };

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, PinnedHostSlice, result};
-use candle_core::cuda_backend::{CudaDevice, DeviceId};
+use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -28,23 +28,22 @@ impl Lane {
         let stream = device.cuda_stream();
         // SAFETY: it is written before it is read.
         #[expect(unsafe_code, reason = "zeros would be a pass over memory for nothing")]
-        let buffer = unsafe { stream.context().alloc_pinned::<u8>(BUFFER)? };
-        Ok(Self { buffer, sent: stream.context().new_event(None)? })
+        let buffer = unsafe { stream.context().alloc_pinned::<u8>(BUFFER).w()? };
+        Ok(Self { buffer, sent: stream.context().new_event(None).w()? })
     }
 
     /// Sends at most a buffer's bytes to an address, in the order of the stream.
     fn send(&mut self, bytes: &[u8], to: u64, device: &CudaDevice) -> Result<()> {
-        self.sent.synchronize()?;
-        let buffer = &mut self.buffer.as_mut_slice()?[..bytes.len()];
+        self.sent.synchronize().w()?;
+        let buffer = &mut self.buffer.as_mut_slice().w()?[..bytes.len()];
         buffer.par_chunks_mut(GRAIN).zip(bytes.par_chunks(GRAIN)).for_each(|(to, from)| to.copy_from_slice(from));
         let stream = device.cuda_stream();
         // SAFETY: the tensor at this address has room for the bytes, and the buffer is not written again before they were sent.
         #[expect(unsafe_code, reason = "a call of the driver")]
         unsafe {
-            result::memcpy_htod_async(to, buffer, stream.cu_stream())?;
+            result::memcpy_htod_async(to, buffer, stream.cu_stream()).w()?;
         }
-        self.sent.record(&stream)?;
-        Ok(())
+        self.sent.record(&stream).w()
     }
 }
 
