@@ -238,14 +238,15 @@ pub(crate) fn gate_add(xs: &Tensor, hs: &Tensor, vectors: Vectors<'_>, gate: usi
 pub(crate) fn channel_norm(xs: &Tensor, scale: &Tensor, (added, shortest): (f64, f32), silu: bool) -> Result<Tensor> {
     /// Groups of channels that a block sums side by side.
     const GROUPS: u32 = 8;
-    let xs = xs.contiguous()?;
+    // Both have to stay until the kernel was begun.
+    let (xs, scale) = (xs.contiguous()?, scale.contiguous()?);
     let channels = xs.dim(1)?;
     let pixels = (xs.elem_count() / channels) as u64;
     let ys = place(xs.shape(), xs.dtype(), xs.device())?;
     let arguments = [
         Argument::Address(address(&xs)?),
         Argument::Address(address(&ys)?),
-        Argument::Address(address(&scale.contiguous()?)?),
+        Argument::Address(address(&scale)?),
         Argument::Whole(channels as u32),
         Argument::Count(pixels),
         Argument::Real(added as f32),
