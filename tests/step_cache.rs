@@ -94,7 +94,7 @@ fn plan(model: &str, steps: usize, cache: Option<f64>) -> Plan {
     let request = Request {
         prompt: "a red fox walks".into(),
         model: Some(fixture(model).to_string_lossy().into_owned()),
-        size: Some("32x32".parse().expect("a size")),
+        size: Some("64x64".parse().expect("a size")),
         frames: Some(9),
         steps: Some(steps),
         guidance: Some(1.0),

@@ -126,6 +126,7 @@ impl Ltx {
             temporal: self.vae.temporal_factor(),
             patch: [1, 1, 1],
             longest: usize::MAX,
+            least: self.vae.decoder_spatial_padding_mode.least_side(),
             channels: self.vae.latent_channels,
             text_length: TEXT_LENGTH,
             image: if own.tasks.contains(&Task::I2v) { ImageUse::Optional } else { ImageUse::None },

@@ -20,6 +20,13 @@ pub enum Edges {
     Reflect,
 }
 
+impl Edges {
+    /// The fewest rows, or columns, that a convolution of three can work on: a mirror needs two.
+    pub fn least_side(self) -> usize {
+        if self == Self::Reflect { 2 } else { 1 }
+    }
+}
+
 /// A convolution over rows and columns.
 #[derive(Debug, Clone)]
 pub struct Conv2d {

@@ -44,6 +44,8 @@ pub struct Geometry {
     pub patch: [usize; 3],
     /// The longest side in tokens, the number of frames included, that the transformer has positions for.
     pub longest: usize,
+    /// The fewest rows, or columns, of latents that become pictures.
+    pub least: usize,
     /// Channels of the latents.
     pub channels: usize,
     /// Tokens that a prompt may have.

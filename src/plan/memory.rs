@@ -120,7 +120,8 @@ fn of_blocks(network: &str) -> String {
 fn smaller<'a>(shape: &Shape, geometry: &'a Geometry) -> impl Iterator<Item = Shape> + 'a {
     let Shape { width, height, frames, .. } = *shape;
     let unit = geometry.spatial * geometry.patch[1].max(geometry.patch[2]);
-    let smaller = move |side: usize, shrink| ((side as f64 * 0.85f64.powi(shrink)) as usize / unit * unit).max(unit);
+    let least = unit.max(geometry.least * geometry.spatial);
+    let smaller = move |side: usize, shrink| ((side as f64 * 0.85f64.powi(shrink)) as usize / unit * unit).max(least);
     (0..12).flat_map(move |shrink| {
         let (width, height) = (smaller(width, shrink), smaller(height, shrink));
         let lengths = (0..=frames / geometry.temporal).rev().map(move |n| n * geometry.temporal + 1);

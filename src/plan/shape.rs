@@ -92,8 +92,16 @@ impl Shape {
         shape.check_sides(geometry).map(|()| shape)
     }
 
-    /// Whether the transformer has a position for every token.
+    /// Whether the transformer has a position for every token, and the autoencoder enough latents for its edges.
     fn check_sides(&self, geometry: &Geometry) -> Result<()> {
+        if self.latents[3..].iter().any(|&side| side < geometry.least) {
+            let least = geometry.least * geometry.spatial;
+            return Err(Error::usage(format!(
+                "{}x{} is too small for this model: its decoder mirrors pictures at their edges",
+                self.width, self.height
+            ))
+            .hint(format!("ask for a width and a height of {least} pixels at least")));
+        }
         let longest = self.latents[2..].iter().zip(geometry.patch).map(|(side, patch)| side / patch).max().unwrap_or(0);
         if longest <= geometry.longest {
             return Ok(());

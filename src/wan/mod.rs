@@ -132,6 +132,7 @@ impl Wan {
             temporal: self.vae.temporal_factor(),
             patch: self.transformer.patch_size,
             longest: self.transformer.rope_max_seq_len,
+            least: 1,
             channels: self.vae.z_dim,
             text_length: TEXT_LENGTH,
             image,

@@ -167,6 +167,14 @@ fn a_film_that_does_not_fit_is_refused_with_one_that_does() {
     assert_eq!(bench.runs(), [""; 0]);
     let long = bench.generate(&["--size", "16x16", "--frames", "99997"]);
     nothing_left(&bench, long.refused(2, &["positions", "4093 frames"]));
+    // A decoder that mirrors pictures at their edges needs two rows and columns of latents.
+    let bench = Bench::new("ltx2");
+    for size in ["32x64", "64x32"] {
+        let small = bench.generate(&["--size", size, "--frames", "9"]);
+        nothing_left(&bench, small.refused(2, &[size, "too small", "64 pixels at least"]));
+    }
+    let none = bench.generate(&["--size", "128x64", "--frames", "9", "--memory", "1MB"]);
+    nothing_left(&bench, none.refused(1, &["no film of this model fits"]));
 }
 
 #[test]

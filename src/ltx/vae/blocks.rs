@@ -25,13 +25,6 @@ pub(super) struct Surroundings {
     pub(super) edges: Edges,
 }
 
-impl Surroundings {
-    /// The fewest rows, or columns, that convolutions can work on: a mirror needs two.
-    pub(super) fn least_side(self) -> usize {
-        if self.edges == Edges::Reflect { 2 } else { 1 }
-    }
-}
-
 /// A convolution over frames, rows and columns; with `norm`, each pixel's normalisation and SiLU before it. Before the
 /// first frame stand copies of it, and after the last one a copy of that.
 #[derive(Debug)]

@@ -50,7 +50,7 @@ impl Decoder {
         network.then(Step::Unpatchify(config.patch_size));
         weights.finish(&["encoder.", "latents_mean", "latents_std"])?;
         let (dtype, device) = (weights.dtype(), weights.device().clone());
-        Ok(Self { config: config.clone(), dtype, device, network, least: around.least_side() })
+        Ok(Self { config: config.clone(), dtype, device, network, least: around.edges.least_side() })
     }
 
     /// What the decoder was built from.

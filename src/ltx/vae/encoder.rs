@@ -47,7 +47,7 @@ impl Encoder {
         network.norm_conv(&inner.pp("conv_out"), inputs, config.latent_channels + 1, around)?;
         weights.finish(&["decoder.", "latents_mean", "latents_std"])?;
         let (dtype, device) = (weights.dtype(), weights.device().clone());
-        Ok(Self { config: config.clone(), dtype, device, network, least: around.least_side() })
+        Ok(Self { config: config.clone(), dtype, device, network, least: around.edges.least_side() })
     }
 
     /// What the encoder was built from.
