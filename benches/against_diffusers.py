@@ -190,6 +190,7 @@ def film(torch, folder: Path) -> dict:
         audio_guidance_scale=values["audio_guidance"],
         stg_scale=values["stg_scale"],
         audio_stg_scale=values["audio_stg_scale"],
+        spatio_temporal_guidance_blocks=values["stg_blocks"] or None,
         modality_scale=values["modality_scale"],
         audio_modality_scale=values["audio_modality_scale"],
         guidance_rescale=values["rescale"],

@@ -34,12 +34,12 @@ def _film(index: int) -> tuple[world.Scene, list[str]]:
             return scene, [grammar.describe(scene, rng) for _ in range(WORDINGS)]
 
 
-def _render(job: tuple[Path, int]) -> None:
-    folder, chunk = job
+def _render(job: tuple[Path, int, int]) -> None:
+    folder, chunk, first = job
     frames, covers, corners, sounds = (_array(folder, name, "r+") for name in ("frames", "covers", "corners", "sounds"))
     prompts = []
     for index in range(chunk * CHUNK, (chunk + 1) * CHUNK):
-        scene, said = _film(index)
+        scene, said = _film(first + index)
         frames[index], covers[index], corners[index] = world.picture(scene)
         sounds[index] = world.sound(scene)
         prompts.append(said)
@@ -48,8 +48,8 @@ def _render(job: tuple[Path, int]) -> None:
     os.replace(part, part.with_suffix(".json"))
 
 
-def render(work: Path, films: int, processes: int) -> Path:
-    """Pictures, masks, sounds and prompts: 0.8 MB a film. Chunks that are there already are kept."""
+def render(work: Path, films: int, processes: int, first: int = 0) -> Path:
+    """Pictures, masks, sounds and prompts of films from `first` on: 0.8 MB a film. Chunks that are there already are kept."""
     folder = work / "films"
     if not folder.exists():
         part = work / "films.part"
@@ -60,7 +60,7 @@ def render(work: Path, films: int, processes: int) -> Path:
             _array(part, mask, "w+", dtype=np.uint8, shape=(films, world.FRAMES, size, size))
         _array(part, "sounds", "w+", dtype=np.float16, shape=(films, 2, round(world.SECONDS * world.RATE)))
         os.replace(part, folder)
-    jobs = [(folder, chunk) for chunk in range(films // CHUNK) if not (folder / f"{chunk:04}.json").exists()]
+    jobs = [(folder, chunk, first) for chunk in range(films // CHUNK) if not (folder / f"{chunk:04}.json").exists()]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for done, _ in enumerate(pool.imap_unordered(_render, jobs), 1):
             print(f"rendered {done}/{len(jobs)} chunks of {CHUNK} films", flush=True)

@@ -109,12 +109,13 @@ class Lesson:
         return [z for pair in zip(*out) for z in pair]
 
 
-def sigmas(batch: int, generator: torch.Generator) -> torch.Tensor:
-    """Mostly logit-normal (Esser et al. 2024), a little towards noise, where it is decided what happens; some even."""
+def sigmas(batch: int, generator: torch.Generator, even: float, shift: float) -> torch.Tensor:
+    """Mostly logit-normal (Esser et al. 2024), a little towards noise, where it is decided what happens; a share of `even`
+    as the steps of a film have them: even, but for the shift of the flow."""
     like = dict(generator=generator, device=generator.device)
     normal = torch.sigmoid(0.3 + 1.1 * torch.randn(batch, **like))
-    even, which = torch.rand(batch, **like), torch.rand(batch, **like)
-    return torch.where(which < 0.2, even, normal).clamp(0.002, 1)
+    steps, which = torch.rand(batch, **like), torch.rand(batch, **like)
+    return torch.where(which < even, shift * steps / (1 + (shift - 1) * steps), normal).clamp(0.002, 1)
 
 
 LOOKED_AT = 32  # films that are not trained on
@@ -135,9 +136,8 @@ def train(work: Path, latents: dict, reader: Reader, vae, device: str, plan: dic
     twin = copy.deepcopy(film.transformer).bfloat16()
     if device == "cpu":
         quick.use()
-    else:
-        for block in twin.transformer_blocks:
-            block.compile(dynamic=False)
+    for block in twin.transformer_blocks:
+        block.compile(dynamic=False)
     stages = plan["stages"]  # latent frames, batch, steps
 
     def stage(step: int) -> tuple[int, int]:
@@ -151,7 +151,7 @@ def train(work: Path, latents: dict, reader: Reader, vae, device: str, plan: dic
         generator = torch.Generator(device).manual_seed(step)
         frames, batch = stage(step)
         chosen, prompts = lesson.draw(batch, generator)
-        sigma = sigmas(batch, generator)
+        sigma = sigmas(batch, generator, plan["even"], plan["shift"])
         x, y, to_x, to_y = lesson.noised(chosen, frames, sigma, generator)
         seen, heard = film.velocity(twin, x, y, sigma, lesson.said(prompts))
         seen, heard = (seen.float() - to_x).square().mean(), (heard.float() - to_y).square().mean()
@@ -163,7 +163,8 @@ def train(work: Path, latents: dict, reader: Reader, vae, device: str, plan: dic
 
     models, twins = dict(transformer=film.transformer), dict(transformer=twin)
     name = "further" if transformer else "film"
-    Training(name, models, sum(s[2] for s in stages), work, plan["lr"], plan["decay"], twins).run(loss, report, every=500)
+    steps, rates = sum(s[2] for s in stages), (plan["lr"], plan["decay"])
+    Training(name, models, steps, work, *rates, twins, plan["fall"]).run(loss, report, every=500)
     return film
 
 

@@ -25,7 +25,7 @@ def write(out: Path, latents: dict, film, video, audio, vocoder) -> None:
         audio.latents_mean.copy_(latents["audio_mean"])
         audio.latents_std.copy_(latents["audio_std"])
     pipeline = LTX2Pipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=False, shift=3.0),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=False, shift=6.0),
         vae=video.half(),
         audio_vae=audio.half(),
         text_encoder=film.reader.encoder.half(),

@@ -117,6 +117,7 @@ TRANSFORMER = dict(
     caption_channels=TEXT_WIDTH,
     rope_theta=64.0,
     rope_type="split",
+    perturbed_attn=True,  # without it spatio-temporal guidance has no effect
 )
 
 

@@ -69,9 +69,9 @@ class Average:
                 value.copy_(other)
 
 
-def rate(step: int, steps: int, warm: int = 60) -> float:
-    """Up in `warm` steps, flat, and down to nothing over the last third."""
-    return min((step + 1) / warm, 1.0, max((steps - step) / (steps / 3), 0.0))
+def rate(step: int, steps: int, fall: float, warm: int = 60) -> float:
+    """Up in `warm` steps, flat, and down to nothing over the last share of `fall`."""
+    return min((step + 1) / warm, 1.0, max((steps - step) / (steps * fall), 0.0))
 
 
 class Training:
@@ -89,8 +89,10 @@ class Training:
         lr: float,
         decay: float = 0.998,
         twins: dict[str, torch.nn.Module] | None = None,
+        fall: float = 1 / 3,
     ):
         self.name, self.models, self.steps, self.file, self.lr = name, models, steps, work / f"{name}.pt", lr
+        self.fall = fall
         pairs = [(models[k].parameters(), twin.parameters()) for k, twin in (twins or {}).items()]
         self.twins = [pair for one in pairs for pair in zip(*one)]
         parameters = [p for model in models.values() for p in model.parameters() if p.requires_grad]
@@ -147,7 +149,7 @@ class Training:
             torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
-                    group["lr"] = self.lr * rate(self.step, self.steps)
+                    group["lr"] = self.lr * rate(self.step, self.steps, self.fall)
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
             self._follow()
