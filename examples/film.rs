@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 
 use talkie::Result;
-use talkie::generate::Pipeline;
+use talkie::pipeline::Pipeline;
 use talkie::progress::Event;
 use talkie::request::Request;
 

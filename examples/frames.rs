@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 
 use talkie::Result;
-use talkie::generate::Pipeline;
+use talkie::pipeline::Pipeline;
 use talkie::request::Request;
 
 fn main() -> Result<()> {

@@ -7,7 +7,7 @@
 #![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
 
 use talkie::Result;
-use talkie::generate::Pipeline;
+use talkie::pipeline::Pipeline;
 use talkie::plan::human_bytes;
 use talkie::request::Request;
 

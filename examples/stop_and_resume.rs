@@ -10,10 +10,10 @@ use std::ops::ControlFlow;
 
 use talkie::Result;
 use talkie::error::Kind;
-use talkie::generate::Pipeline;
+use talkie::pipeline::Pipeline;
+use talkie::pipeline::run::Run;
 use talkie::progress::{Event, Stage};
 use talkie::request::Request;
-use talkie::run::Run;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);

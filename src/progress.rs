@@ -59,7 +59,7 @@ pub enum Chore {
 pub enum Event {
     /// A run begins, or goes on.
     Run {
-        /// What [`crate::run::Run::open`] and `talkie resume` take for it.
+        /// What [`crate::pipeline::run::Run::open`] and `talkie resume` take for it.
         name: String,
     },
     /// A sentence that the user should read: what was rounded, cut, resized, left out.

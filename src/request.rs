@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::fps::Fps;
-use crate::schedule::Sampler;
+use crate::sampling::schedule::Sampler;
 
 /// The longest prompt, in bytes. The models read some 512 tokens of it: about 2 kB.
 pub const MAX_PROMPT: usize = 100_000;

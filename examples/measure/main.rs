@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use talkie::error::{Context, Error, Kind, Result};
-use talkie::generate::Pipeline;
+use talkie::pipeline::Pipeline;
 use talkie::request::Request;
 
 use crate::films::{Film, SIDE, Scene, choose, scenes};

@@ -1,8 +1,8 @@
 //! `talkie bench`: a film is made and thrown away, and what it took is told.
 
-use talkie::bench::{self, Figures, Measured, Rate, Setting, StageFigures};
 use talkie::error::{Error, Result};
 use talkie::plan::human_bytes;
+use talkie::tools::bench::{self, Figures, Measured, Rate, Setting, StageFigures};
 
 use super::film::Film;
 use super::show::Show;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use talkie::error::Result;
-use talkie::generate::Pipeline;
+use talkie::pipeline::Pipeline;
 use talkie::request::Request;
 
 use super::common::{Common, Shown};

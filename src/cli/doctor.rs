@@ -3,11 +3,13 @@
 use std::error::Error as _;
 
 use serde_json::{Value, json};
-use talkie::catalogue::IN_THE_BOX;
+use talkie::compute::device;
 use talkie::error::{Error, Result};
-use talkie::model::boxed;
+use talkie::model::bundled;
+use talkie::model::catalogue::IN_THE_BOX;
+use talkie::pipeline::run;
 use talkie::plan::human_bytes;
-use talkie::{device, media, run};
+use talkie::{files, media};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -65,9 +67,9 @@ fn report() -> Value {
         "memory": device::free("cpu").map_or_else(|| "unknown".into(), |free| format!("{} free", human_bytes(free))),
         "ffmpeg": ffmpeg,
         "encoders": encoders,
-        "in the box": super::found(boxed::find(IN_THE_BOX)),
+        "in the box": super::found(bundled::find(IN_THE_BOX)),
         "weights": super::found(talkie::hub::HubConfig::from_env().map(|config| config.cache)),
-        "runs": super::found(run::home().map(|home| home.join("runs"))),
+        "runs": super::found(files::home().map(|home| home.join("runs"))),
         "unfinished": run::unfinished(),
     })
 }

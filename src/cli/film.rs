@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use talkie::error::{Error, Result};
 use talkie::request::{Adapter, PromptFile, Request, Size};
-use talkie::schedule::Sampler;
+use talkie::sampling::schedule::Sampler;
 
 use super::common::Common;
 

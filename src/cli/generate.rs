@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use talkie::error::{Error, Result};
-use talkie::generate::Pipeline;
-use talkie::output;
+use talkie::pipeline::Pipeline;
+use talkie::pipeline::output;
 use talkie::request::Request;
 
 use super::common::Shown;

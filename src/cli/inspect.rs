@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use talkie::error::{Error, Result};
-use talkie::provenance;
+use talkie::pipeline::recipe;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -16,7 +16,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let recipe = provenance::inspect(&args.film)?;
+    let recipe = recipe::inspect(&args.film)?;
     if args.json {
         let json = serde_json::to_string_pretty(&recipe);
         return super::print(&json.map_err(|cause| Error::failed("packing the recipe").because(cause))?);

@@ -1,9 +1,9 @@
 //! `talkie models`: what can be run.
 
-use talkie::catalogue::{self, AvSampling, Entry, FewSteps, Place};
 use talkie::error::Result;
-use talkie::generate::Pipeline;
-use talkie::model::{Source, boxed};
+use talkie::model::catalogue::{self, AvSampling, Entry, FewSteps, Place};
+use talkie::model::{Source, bundled};
+use talkie::pipeline::Pipeline;
 use talkie::plan::human_bytes;
 use talkie::request::Request;
 
@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 fn list() -> Result<()> {
     super::print(&format!("{:<18} {:>10}  {:<11} {:<26} {}", "NAME", "PARAMETERS", "FROM", "LICENCE", "WHAT"))?;
     for entry in catalogue::entries()? {
-        let from = entry.tasks.iter().map(|task| task.words()).collect::<Vec<_>>().join(", ");
+        let from = entry.tasks.iter().map(|task| task.label()).collect::<Vec<_>>().join(", ");
         let (name, licence, title) = (&entry.name, &entry.licence.name, &entry.title);
         let count = count(transformers(&entry), 1);
         super::print(&format!("{name:<18} {count:>10}  {from:<11} {licence:<26} {title}"))?;
@@ -104,7 +104,7 @@ fn show(entry: &Entry) -> Result<()> {
 fn place(entry: &Entry) -> (&'static str, String) {
     match &entry.place {
         Place::Hub { repo, revision } => ("repository", format!("{repo} ({revision})")),
-        Place::Box { folder } => ("in the box", super::found(boxed::find(folder))),
+        Place::Box { folder } => ("in the box", super::found(bundled::find(folder))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use talkie::error::{Error, Result};
 use talkie::model::{Component, Source};
 use talkie::progress::{Event, Progress};
-use talkie::quantize::{Made, Target, quantize};
+use talkie::tools::quantize::{Made, Target, quantize};
 
 use super::show::Show;
 

@@ -1,9 +1,9 @@
 //! `talkie resume`: go on with a run that stopped.
 
 use talkie::error::Result;
-use talkie::generate::Pipeline;
+use talkie::pipeline::Pipeline;
+use talkie::pipeline::run::Run;
 use talkie::plan::one_line;
-use talkie::run::Run;
 
 use super::show::Show;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use talkie::error::{Error, Kind, Result};
 use talkie::media::{self, Rgb};
-use talkie::output::Film;
+use talkie::pipeline::output::Film;
 use talkie::progress::{Event, Stage};
 
 /// Shows the events of a run.

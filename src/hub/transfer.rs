@@ -13,7 +13,7 @@ use super::config::Patience;
 use super::listing::RemoteFile;
 use super::names::RepoName;
 use crate::error::{Context, Error, Result};
-use crate::part;
+use crate::files::atomic;
 use crate::progress::{Event, Progress, Stage};
 
 /// Between two events, and between two looks at whether to go on while waiting.
@@ -80,7 +80,7 @@ impl<'a> Job<'a> {
     }
 
     fn download(&self, blob: &Path, patience: &Patience, meter: &mut Meter<'_, '_>) -> Result<()> {
-        let mut part = Part::open(self.cache.part(&self.blob), self.size, meter)?;
+        let mut part = PartialFile::open(self.cache.part(&self.blob), self.size, meter)?;
         let mut tries = Tries::new(patience);
         loop {
             let before = part.length;
@@ -106,7 +106,7 @@ impl<'a> Job<'a> {
     }
 
     /// One connection's worth of the file.
-    fn attempt(&self, part: &mut Part, meter: &mut Meter<'_, '_>) -> Result<(), Failure> {
+    fn attempt(&self, part: &mut PartialFile, meter: &mut Meter<'_, '_>) -> Result<(), Failure> {
         if part.length == self.size {
             return Ok(());
         }
@@ -205,14 +205,14 @@ impl<'a> Tries<'a> {
 }
 
 /// The beginning of a file on disk, and its hash so far.
-struct Part {
+struct PartialFile {
     path: PathBuf,
     file: File,
     length: u64,
     hash: Sha256,
 }
 
-impl Part {
+impl PartialFile {
     /// Goes on with the part at `path`, if it is a part of a file of `size` bytes.
     fn open(path: PathBuf, size: u64, meter: &mut Meter<'_, '_>) -> Result<Self> {
         let opened = OpenOptions::new().read(true).append(true).create(true).open(&path);
@@ -275,7 +275,8 @@ impl Lock {
 
 /// Some systems have no locks. There the hash still tells when two programs wrote the same file.
 fn try_lock(file: &File) -> io::Result<bool> {
-    part::try_lock(file).or_else(|cause| if cause.kind() == io::ErrorKind::Unsupported { Ok(true) } else { Err(cause) })
+    atomic::try_lock(file)
+        .or_else(|cause| if cause.kind() == io::ErrorKind::Unsupported { Ok(true) } else { Err(cause) })
 }
 
 /// Turns the bytes of one file into events about it and about all.

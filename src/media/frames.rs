@@ -8,7 +8,7 @@ use super::image::encode_png;
 use super::wav;
 use crate::audio::Waveform;
 use crate::error::{Context, Error, Result};
-use crate::part::{DISK, Part, folder_of};
+use crate::files::atomic::{AtomicFile, DISK, folder_of};
 
 /// The name of the recipe in a folder of frames.
 pub(super) const RECIPE: &str = "recipe.json";
@@ -18,7 +18,7 @@ const SOUND: &str = "audio.wav";
 /// Writes `frame-00000.png`, … into a folder of its own, which becomes, or moves into, the user's when it is whole.
 #[derive(Debug)]
 pub(super) struct Folder {
-    part: Part,
+    part: AtomicFile,
     target: PathBuf,
     count: usize,
     sound: bool,
@@ -34,12 +34,12 @@ impl Folder {
     pub(super) fn create(target: &Path, recipe: &str, sound: Option<&Waveform>) -> Result<Self> {
         let part = if target.is_dir() {
             own_files(target)?;
-            Part::folder(target, Path::new("frames"))?
+            AtomicFile::folder(target, Path::new("frames"))?
         } else if target.exists() {
             let what = format!("the output is to be a folder of frames, but a file is there: {}", target.display());
             return Err(Error::usage(what).hint("choose another name, or one that ends in .mp4"));
         } else {
-            Part::folder(folder_of(target)?, target)?
+            AtomicFile::folder(folder_of(target)?, target)?
         };
         let path = part.path().join(RECIPE);
         fs::write(&path, recipe)

@@ -9,7 +9,7 @@ use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageRe
 
 use super::resize::{Filter, Span, resample};
 use crate::error::{Context, Error, Result};
-use crate::part::{DISK, Part};
+use crate::files::atomic::{AtomicFile, DISK};
 
 /// The most pixels that a picture may have, 8192 × 8192: far above any model's frame.
 const MAX_PIXELS: u64 = 1 << 26;
@@ -109,7 +109,7 @@ pub fn check_png(option: &str, path: &Path) -> Result<()> {
 /// # Errors
 /// When the folder is missing or cannot be written, or the disk is full: then nothing is left.
 pub fn write_png(path: &Path, image: &Rgb) -> Result<()> {
-    let part = Part::file(path)?;
+    let part = AtomicFile::file(path)?;
     File::create(part.path())
         .context(|| "cannot create the file")
         .and_then(|file| encode_png(BufWriter::new(file), &image.data, (image.width, image.height)))

@@ -12,7 +12,7 @@ use super::track::{Clock, Times, Track};
 use super::{FilmSpec, Format, gif, picture, webm};
 use crate::audio::Waveform;
 use crate::error::{Context, Error, Result};
-use crate::part::{DISK, Part};
+use crate::files::atomic::{AtomicFile, DISK};
 
 /// A file that is being written. The header, which needs every stream, is written by [`Mux::create`].
 pub(super) struct Mux {
@@ -21,7 +21,7 @@ pub(super) struct Mux {
     video: Track,
     clock: Clock,
     sound: Option<Soundtrack>,
-    part: Part,
+    part: AtomicFile,
     path: PathBuf,
     format: Format,
     spec: FilmSpec,
@@ -37,7 +37,7 @@ impl Mux {
     /// When the folder cannot be written or no encoder opens.
     pub(super) fn create(path: &Path, format: Format, spec: &FilmSpec, sound: Option<Waveform>) -> Result<Self> {
         encoder::prepare();
-        let part = Part::file(path)?;
+        let part = AtomicFile::file(path)?;
         let failed = || format!("cannot begin {}", path.display());
         // `file:` keeps a name with a colon from being taken for a protocol.
         let name = part.path().to_str().map(|name| format!("file:{name}")).ok_or_else(|| {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::catalogue::Entry;
 use crate::error::Result;
+use crate::files::home;
+use crate::model::catalogue::Entry;
 use crate::progress::Progress;
-use crate::run::home;
 
 /// Licences that ask for no more than to be given along with the weights.
 const FREE: [&str; 2] = ["Apache-2.0", "MIT"];

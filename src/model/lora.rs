@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 
-use super::{Component, Model};
+use super::component::{Component, Model};
 use crate::error::{Error, Result};
 use crate::request::Adapter;
 

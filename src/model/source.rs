@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{Component, Model, boxed, folder, licence, single};
-use crate::catalogue::{self, Described, Entry, IN_THE_BOX, Place};
+use super::component::{Component, Model, component};
+use super::{bundled, checkpoint, licence};
 use crate::error::{Error, Kind, Result};
 use crate::hub::{FileState, Hub};
-use crate::plan::PlannedFile;
+use crate::model::PlannedFile;
+use crate::model::catalogue::{self, Described, Entry, IN_THE_BOX, Place};
 use crate::progress::Progress;
 
 /// The files of a diffusers folder that talkie reads, for a repository that the catalogue does not know.
@@ -44,7 +45,7 @@ impl Source {
     /// None of them, with the names that look like it; a model that should have come with talkie and is not there.
     pub fn find(name: &str) -> Result<Self> {
         let folder = PathBuf::from(name);
-        if folder.exists() || name.starts_with(['.', '/', '~']) || name.ends_with(single::ENDING) {
+        if folder.exists() || name.starts_with(['.', '/', '~']) || name.ends_with(checkpoint::ENDING) {
             return Ok(Self::Folder(folder, None));
         }
         match catalogue::find(name) {
@@ -72,7 +73,7 @@ impl Source {
             Place::Hub { repo, revision } => {
                 Ok(Self::Hub(Repository { repo, revision, files: entry.files.clone(), entry: Some(entry) }))
             }
-            Place::Box { folder } => Ok(Self::Folder(boxed::find(&folder)?, Some(entry))),
+            Place::Box { folder } => Ok(Self::Folder(bundled::find(&folder)?, Some(entry))),
         }
     }
 
@@ -142,7 +143,7 @@ impl Repository {
             files.extend(planned(&states, &[&part.pattern()]));
             let config = hub.cached(part.repo, REVISION, &format!("{}/config.json", part.name));
             if let Some(folder) = config.as_ref().filter(|_| whole(&states)).and_then(|config| config.parent()) {
-                model.set(folder::component(folder, part.name, &part.described.class)?);
+                model.set(component(folder, part.name, &part.described.class)?);
             } else if let Some(guess) = self.entry.as_ref().and_then(|entry| Model::from_entry(entry).take(part.name)) {
                 model.set(guess);
             }
@@ -176,7 +177,7 @@ impl Apart<'_> {
 
     fn fetch(&self, hub: &Hub, progress: &mut Progress<'_>) -> Result<Component> {
         let folder = hub.fetch(self.repo, REVISION, &[&self.pattern()], progress)?;
-        folder::component(&folder.join(self.name), self.name, &self.described.class)
+        component(&folder.join(self.name), self.name, &self.described.class)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-use super::Component;
+use super::component::Component;
 use crate::error::{Error, Result};
 use crate::weights::Weights;
 

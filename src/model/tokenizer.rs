@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Component, Model, folder};
+use super::component::{Component, Model, component};
 use crate::error::{Error, Result};
 use crate::weights::gguf::Pieces;
 
@@ -23,7 +23,7 @@ pub(super) fn is_in(folder: &Path) -> bool {
 pub(super) fn find(folder: &Path, encoder: &[PathBuf]) -> Result<Option<Component>> {
     let places = ["tokenizer", "google/umt5-xxl", "umt5-xxl", ""].map(|place| folder.join(place));
     match places.iter().find(|place| is_in(place)) {
-        Some(place) => folder::component(place, "tokenizer", CLASS).map(Some),
+        Some(place) => component(place, "tokenizer", CLASS).map(Some),
         None => Ok(encoder.iter().map(|path| of_file(path)).collect::<Result<Vec<_>>>()?.into_iter().flatten().next()),
     }
 }

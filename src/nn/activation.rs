@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::cpu::{self, exp, wide};
+use crate::compute::kernels::cpu::{self, exp, wide};
 
 /// `x · sigmoid(x)` (Elfwing et al., 2017).
 ///

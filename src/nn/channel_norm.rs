@@ -4,9 +4,9 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 use rayon::prelude::*;
 
 use super::activation::silu;
-use super::cpu::{self, exp, wide};
+use crate::compute::kernels::cpu::{self, exp, wide};
 #[cfg(feature = "cuda")]
-use super::cuda::{self, kernels};
+use crate::compute::kernels::cuda::{self, kernels};
 use crate::weights::Weights;
 
 /// The shortest length that is divided by: the default of `torch.nn.functional.normalize`.
@@ -27,7 +27,7 @@ impl ChannelNorm {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, dim: usize, axes: usize) -> crate::Result<Self> {
+    pub fn load(weights: &Weights, dim: usize, axes: usize) -> crate::error::Result<Self> {
         let shape: Vec<usize> = std::iter::once(dim).chain(std::iter::repeat_n(1, axes)).collect();
         Ok(Self::new(&weights.f32("gamma", shape)?)?)
     }

@@ -4,9 +4,9 @@ mod winograd;
 
 use candle_core::{Result, Tensor};
 
-use super::cpu;
+use crate::compute::kernels::cpu;
 #[cfg(feature = "cudnn")]
-use super::cuda::{self, cudnn::convolution};
+use crate::compute::kernels::cuda::{self, cudnn::convolution};
 use crate::weights::Weights;
 
 /// What a convolution sees beyond the edges of an image.
@@ -55,7 +55,7 @@ impl Conv2d {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, inputs: usize, outputs: usize, kernel: usize) -> crate::Result<Self> {
+    pub fn load(weights: &Weights, inputs: usize, outputs: usize, kernel: usize) -> crate::error::Result<Self> {
         let weight = weights.compute("weight", (outputs, inputs, kernel, kernel))?;
         Self::new(weight, weights.compute("bias", outputs)?)
     }
@@ -64,7 +64,7 @@ impl Conv2d {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn new(weight: Tensor, bias: Tensor) -> crate::Result<Self> {
+    pub fn new(weight: Tensor, bias: Tensor) -> crate::error::Result<Self> {
         let bias = bias.reshape((1, (), 1, 1))?;
         let (weight, edges) = (weight.contiguous()?, Edges::Zeros);
         Ok(Self { weight, bias, stride: 1, padding: 0, edges, plain: false, unrolled: UNROLLED })
@@ -198,7 +198,7 @@ impl Conv3d {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, inputs: usize, outputs: usize, kernel: [usize; 3]) -> crate::Result<Self> {
+    pub fn load(weights: &Weights, inputs: usize, outputs: usize, kernel: [usize; 3]) -> crate::error::Result<Self> {
         let [frames, rows, columns] = kernel;
         let weight = weights.compute("weight", (outputs, inputs, frames, rows, columns))?;
         let weight = weight.transpose(1, 2)?.contiguous()?.reshape((outputs, frames * inputs, rows, columns))?;

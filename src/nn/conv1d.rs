@@ -32,7 +32,7 @@ impl Conv1d {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, inputs: usize, outputs: usize, kernel: usize) -> crate::Result<Self> {
+    pub fn load(weights: &Weights, inputs: usize, outputs: usize, kernel: usize) -> crate::error::Result<Self> {
         let bias = weights.compute("bias", outputs)?;
         Ok(Self { bias: Some(bias), ..Self::without_bias(weights, inputs, outputs, kernel)? })
     }
@@ -41,7 +41,7 @@ impl Conv1d {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn without_bias(weights: &Weights, inputs: usize, outputs: usize, kernel: usize) -> crate::Result<Self> {
+    pub fn without_bias(weights: &Weights, inputs: usize, outputs: usize, kernel: usize) -> crate::error::Result<Self> {
         Ok(Self::new(&weights.compute("weight", (outputs, inputs, kernel))?, None)?)
     }
 
@@ -221,7 +221,7 @@ impl ConvTranspose1d {
         kernel: usize,
         stride: usize,
         padding: usize,
-    ) -> crate::Result<Self> {
+    ) -> crate::error::Result<Self> {
         let weight = weights.compute("weight", (inputs, outputs, kernel))?;
         Ok(Self::new(&weight, &weights.compute("bias", outputs)?, stride, padding)?)
     }

@@ -36,7 +36,7 @@ impl Embedding {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, vocabulary: usize, dim: usize) -> crate::Result<Self> {
+    pub fn load(weights: &Weights, vocabulary: usize, dim: usize) -> crate::error::Result<Self> {
         Ok(Self { table: weights.matrix("weight", (vocabulary, dim))? })
     }
 

@@ -4,8 +4,8 @@ use candle_core::{D, DType, Result, Tensor};
 
 use super::activation::gelu_tanh;
 #[cfg(feature = "cuda")]
-use super::cuda;
-use super::{cpu, product};
+use crate::compute::kernels::cuda;
+use crate::compute::kernels::{cpu, product};
 use crate::weights::{Matrix, Weights};
 
 /// `y = x·Wᵀ + b`. The weight stays in memory as it is stored in its file, and widens to the type of `x` in use.
@@ -20,7 +20,7 @@ impl Linear {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, inputs: usize, outputs: usize) -> crate::Result<Self> {
+    pub fn load(weights: &Weights, inputs: usize, outputs: usize) -> crate::error::Result<Self> {
         Ok(Self { bias: Some(weights.stored("bias", outputs)?), ..Self::without_bias(weights, inputs, outputs)? })
     }
 
@@ -28,7 +28,7 @@ impl Linear {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn without_bias(weights: &Weights, inputs: usize, outputs: usize) -> crate::Result<Self> {
+    pub fn without_bias(weights: &Weights, inputs: usize, outputs: usize) -> crate::error::Result<Self> {
         Ok(Self { weight: weights.matrix("weight", (outputs, inputs))?, bias: None })
     }
 

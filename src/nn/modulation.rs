@@ -2,10 +2,10 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::cpu::{self, wide};
-#[cfg(feature = "cuda")]
-use super::cuda::{self, kernels};
 use super::norm::Plain;
+use crate::compute::kernels::cpu::{self, wide};
+#[cfg(feature = "cuda")]
+use crate::compute::kernels::cuda::{self, kernels};
 
 /// Runs of neighbouring tokens that share a timestep.
 ///

@@ -2,9 +2,9 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::cpu::{self, sum, wide};
+use crate::compute::kernels::cpu::{self, sum, wide};
 #[cfg(feature = "cuda")]
-use super::cuda::{self, kernels};
+use crate::compute::kernels::cuda::{self, kernels};
 use crate::weights::Weights;
 
 /// Layer normalisation over the last dimension (Ba et al., 2016), with or without an affine part.
@@ -20,7 +20,7 @@ impl LayerNorm {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, dim: usize, eps: f64) -> crate::Result<Self> {
+    pub fn load(weights: &Weights, dim: usize, eps: f64) -> crate::error::Result<Self> {
         Ok(Self { weight: weights.f32("weight", dim)?, bias: weights.f32("bias", dim)?, eps: eps as f32 })
     }
 
@@ -28,7 +28,7 @@ impl LayerNorm {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn plain(weights: &Weights, dim: usize, eps: f64) -> crate::Result<Self> {
+    pub fn plain(weights: &Weights, dim: usize, eps: f64) -> crate::error::Result<Self> {
         let weight = Tensor::ones(dim, DType::F32, weights.device())?;
         Ok(Self { bias: weight.zeros_like()?, weight, eps: eps as f32 })
     }
@@ -103,7 +103,7 @@ impl RmsNorm {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, dim: usize, eps: f64) -> crate::Result<Self> {
+    pub fn load(weights: &Weights, dim: usize, eps: f64) -> crate::error::Result<Self> {
         Ok(Self { weight: weights.f32("weight", dim)?, eps })
     }
 
@@ -111,7 +111,7 @@ impl RmsNorm {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn centred(weights: &Weights, dim: usize, eps: f64) -> crate::Result<Self> {
+    pub fn centred(weights: &Weights, dim: usize, eps: f64) -> crate::error::Result<Self> {
         Ok(Self { weight: (weights.f32("weight", dim)? + 1.0)?, eps })
     }
 
@@ -183,7 +183,7 @@ impl GroupNorm {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, groups: usize, dim: usize, eps: f64) -> crate::Result<Self> {
+    pub fn load(weights: &Weights, groups: usize, dim: usize, eps: f64) -> crate::error::Result<Self> {
         Ok(Self { weight: weights.f32("weight", dim)?, bias: weights.f32("bias", dim)?, groups, eps })
     }
 

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::cpu::{self, wide};
-#[cfg(feature = "cuda")]
-use super::cuda::{self, kernels};
 use super::norm::RmsNorm;
+use crate::compute::kernels::cpu::{self, wide};
+#[cfg(feature = "cuda")]
+use crate::compute::kernels::cuda::{self, kernels};
 
 /// Cosines and sines of every position, computed in f64 and kept in f32.
 #[derive(Debug, Clone)]

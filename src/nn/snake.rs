@@ -24,8 +24,8 @@ impl Snake {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, channels: usize, has_beta: bool) -> crate::Result<Self> {
-        let exp = |name| Ok::<_, crate::Error>(weights.f32(name, channels)?.exp()?.to_vec1::<f32>()?);
+    pub fn load(weights: &Weights, channels: usize, has_beta: bool) -> crate::error::Result<Self> {
+        let exp = |name| Ok::<_, crate::error::Error>(weights.f32(name, channels)?.exp()?.to_vec1::<f32>()?);
         let alpha = exp("alpha")?;
         let beta = if has_beta { exp("beta")? } else { alpha.clone() };
         Ok(Self::new(alpha, &beta))
@@ -81,9 +81,10 @@ impl AntiAliased {
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
-    pub fn load(weights: &Weights, shape: [usize; 3], has_beta: bool) -> crate::Result<Self> {
+    pub fn load(weights: &Weights, shape: [usize; 3], has_beta: bool) -> crate::error::Result<Self> {
         let [channels, ratio, kernel] = shape;
-        let filter = |name| Ok::<_, crate::Error>(weights.f32(name, (1, 1, kernel))?.flatten_all()?.to_vec1::<f32>()?);
+        let filter =
+            |name| Ok::<_, crate::error::Error>(weights.f32(name, (1, 1, kernel))?.flatten_all()?.to_vec1::<f32>()?);
         let snake = Snake::load(&weights.pp("act"), channels, has_beta)?;
         Ok(Self::new(snake, ratio, filter("upsample.filter")?, filter("downsample.filter")?))
     }

@@ -1,9 +1,9 @@
 //! Recipes of few steps: what goes with the weights that were distilled for one, and what does not.
 
-use crate::catalogue::{Entry, FewSteps};
 use crate::error::{Error, Result};
+use crate::model::catalogue::{Entry, FewSteps};
 use crate::request::Request;
-use crate::schedule::Schedule;
+use crate::sampling::schedule::Schedule;
 
 /// Refuses a recipe of few steps over a released model's own weights, which know nothing of it. That is known before
 /// anything is fetched.

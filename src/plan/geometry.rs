@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Shape, Vocabulary, few_steps};
-use crate::catalogue;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
+use crate::model::catalogue;
+use crate::plan::Tiling;
 use crate::request::Request;
-use crate::schedule::SchedulerConfig;
-use crate::vae::Tiling;
+use crate::sampling::schedule::SchedulerConfig;
 
 /// The soundtrack as latents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Geometry, Plan, Shape, StageMemory};
-use crate::device;
+use crate::compute::device;
 use crate::error::{Error, Result};
 use crate::plan::human_bytes;
 use crate::progress::Stage;

@@ -2,13 +2,13 @@
 
 mod few_steps;
 mod geometry;
-mod guidance;
 mod inputs;
 mod memory;
 mod parameters;
 mod print;
 mod shape;
-mod words;
+pub mod tiling;
+mod vocabulary;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -16,23 +16,23 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::catalogue;
 use crate::error::{Error, Result};
+use crate::files::atomic;
 use crate::fps::Fps;
-use crate::model::Model;
-use crate::part;
+use crate::model::catalogue;
+use crate::model::{Model, PlannedFile};
 use crate::progress::Stage;
 use crate::request::{MAX_PROMPT, Request, Size};
-use crate::schedule::{MAX_STEPS, Sampler, Sampling, Schedule};
-use crate::vae::Tiling;
+use crate::sampling::Scales;
+use crate::sampling::schedule::{MAX_STEPS, Sampler, Sampling, Schedule};
 pub use few_steps::check_weights;
 pub use geometry::{Geometry, Heard, ImageUse, Sound, SoundGeometry};
-pub use guidance::Scales;
 pub use inputs::{Input, Role};
 pub use memory::{BASE, Streams};
 pub use print::{human_bytes, one_line};
 pub use shape::Shape;
-pub use words::Vocabulary;
+pub use tiling::Tiling;
+pub use vocabulary::Vocabulary;
 
 /// One denoising step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,19 +53,6 @@ pub struct Step {
     pub audio_guidance: Option<Scales>,
 }
 
-/// A file that the run reads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedFile {
-    /// The part of the model that it belongs to.
-    pub component: String,
-    /// Where it is, or its name in the repository where it is not here yet.
-    pub path: PathBuf,
-    /// Its size, where it is known.
-    pub bytes: Option<u64>,
-    /// Whether it is on this machine.
-    pub present: bool,
-}
-
 /// The memory that a stage takes at its peak.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageMemory {
@@ -74,13 +61,14 @@ pub struct StageMemory {
     /// Bytes of weights.
     pub weights: u64,
     /// Bytes of everything else: activations, caches, widened weights.
-    pub work: u64,
+    #[serde(alias = "work")]
+    pub scratch: u64,
 }
 
 impl StageMemory {
     /// Bytes at the peak.
     pub fn peak(&self) -> u64 {
-        self.weights.saturating_add(self.work)
+        self.weights.saturating_add(self.scratch)
     }
 }
 
@@ -195,12 +183,13 @@ impl Plan {
         }
         let prompt = (geometry.render)(request);
         notes.extend(geometry.vocabulary.as_ref().and_then(|vocabulary| vocabulary.note(&prompt)));
-        let replaces = request.output.as_deref().is_some_and(part::is_taken);
-        for path in [&request.output, &request.contact_sheet].into_iter().flatten().filter(|path| part::is_taken(path))
+        let replaces = request.output.as_deref().is_some_and(atomic::is_taken);
+        for path in
+            [&request.output, &request.contact_sheet].into_iter().flatten().filter(|path| atomic::is_taken(path))
         {
             notes.push(format!("{} is there already, and is replaced when the new film is whole", path.display()));
         }
-        let device = request.device.clone().unwrap_or_else(|| crate::device::best().to_owned());
+        let device = request.device.clone().unwrap_or_else(|| crate::compute::device::best().to_owned());
         Ok(Self {
             model: geometry.title.clone(),
             folder: PathBuf::new(),
@@ -238,7 +227,7 @@ impl Plan {
 
     /// The plan of a film whose latents are there already: only the decode is left.
     ///
-    /// `words` are the latent file's; the rate in its recipe holds where the request names none.
+    /// `metadata` is the latent file's; the rate in its recipe holds where the request names none.
     ///
     /// # Errors
     /// Latents that this model did not make.
@@ -246,7 +235,7 @@ impl Plan {
         request: &Request,
         geometry: &Geometry,
         latents: &[usize],
-        words: &HashMap<String, String>,
+        metadata: &HashMap<String, String>,
     ) -> Result<Self> {
         let &[1, channels, frames, height, width] = latents else {
             return Err(Error::failed(format!("latents of shape {latents:?} are not one film's"))
@@ -259,7 +248,7 @@ impl Plan {
             ))
             .hint("decode latents with the model that made them: `-m MODEL`"));
         }
-        let recipe: Option<Value> = words.get("recipe").and_then(|recipe| serde_json::from_str(recipe).ok());
+        let recipe: Option<Value> = metadata.get("recipe").and_then(|recipe| serde_json::from_str(recipe).ok());
         let kept = |field: &str| recipe.as_ref().and_then(|recipe| recipe.get(field)).cloned();
         let mut request = request.clone();
         request.prompt =

@@ -5,13 +5,13 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::{Geometry, Scales, Shape, Step, Streams, few_steps};
-use crate::catalogue::{self, AvSampling};
-use crate::device;
+use super::{Geometry, Shape, Step, Streams, Tiling, few_steps};
+use crate::compute::device;
 use crate::error::{Error, Result, nearest};
+use crate::model::catalogue::{self, AvSampling};
 use crate::request::Request;
-use crate::schedule::{Sampler, Sampling, Schedule, TRAIN_TIMESTEPS, check_flow_shift};
-use crate::vae::Tiling;
+use crate::sampling::Scales;
+use crate::sampling::schedule::{Sampler, Sampling, Schedule, TRAIN_TIMESTEPS, check_flow_shift};
 
 /// Every key, and what it is.
 const KEYS: [(&str, &str); 10] = [

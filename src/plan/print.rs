@@ -122,10 +122,10 @@ impl Plan {
         let peak = self.stages.iter().map(super::StageMemory::peak).max().unwrap_or(0);
         writeln!(f, "memory    about {} at the peak{limit}", human_bytes(peak))?;
         for stage in &self.stages {
-            let (weights, work) = (human_bytes(stage.weights), human_bytes(stage.work));
+            let (weights, scratch) = (human_bytes(stage.weights), human_bytes(stage.scratch));
             writeln!(
                 f,
-                "  {:>9}  {:<8}  {weights} weights + {work} work",
+                "  {:>9}  {:<8}  {weights} weights + {scratch} scratch",
                 human_bytes(stage.peak()),
                 stage.stage.name()
             )?;

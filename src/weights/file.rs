@@ -10,7 +10,7 @@ use memmap2::Mmap;
 use super::mapped::Mapped;
 use super::packed::Packed;
 use super::stored::{Stored, Table};
-use super::{foreign, gguf, pth, safetensors};
+use super::{gguf, pth, safetensors, unsupported};
 use crate::error::{Context, Error, Result};
 
 /// One memory-mapped file.
@@ -18,7 +18,7 @@ pub(super) struct File {
     path: PathBuf,
     map: Arc<Mmap>,
     tensors: BTreeMap<String, Stored>,
-    words: HashMap<String, String>,
+    metadata: HashMap<String, String>,
 }
 
 impl File {
@@ -48,10 +48,10 @@ impl File {
             Error::failed(what).because(cause).hint(advice)
         })?;
         if format == "safetensors" {
-            foreign::check(&table, &map).context(|| format!("cannot use {}", path.display()))?;
+            unsupported::check(&table, &map).context(|| format!("cannot use {}", path.display()))?;
         }
-        let Table { tensors, words } = table;
-        Ok(Self { path: path.to_owned(), map: Arc::new(map), tensors, words })
+        let Table { tensors, metadata } = table;
+        Ok(Self { path: path.to_owned(), map: Arc::new(map), tensors, metadata })
     }
 
     /// What of the file has another name, under that name.
@@ -71,8 +71,8 @@ impl File {
         Ok(Self { tensors: renamed, ..self })
     }
 
-    pub(super) fn words(&self) -> &HashMap<String, String> {
-        &self.words
+    pub(super) fn metadata(&self) -> &HashMap<String, String> {
+        &self.metadata
     }
 
     /// All of the file.

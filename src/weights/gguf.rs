@@ -28,17 +28,17 @@ const SIDES: usize = 8;
 /// # Errors
 /// What is wrong with it. Nothing is allocated beyond a small multiple of the size of `bytes`.
 pub fn parse(bytes: &[u8]) -> Result<Table> {
-    let (mut read, tensors, Metadata { words, lists }) = begin(bytes)?;
+    let (mut read, tensors, Metadata { metadata, lists }) = begin(bytes)?;
     let shape = |(key, list): (&String, &List<'_>)| Some((key.strip_prefix(SHAPE)?.to_owned(), list.sides()?));
     let mut shapes: HashMap<String, Vec<usize>> = lists.iter().filter_map(shape).collect();
-    let alignment = match words.get("general.alignment") {
+    let alignment = match metadata.get("general.alignment") {
         Some(word) => word.parse().ok().filter(|&size: &usize| size % 8 == 0 && (8..=1 << 20).contains(&size)),
         None => Some(ALIGNMENT),
     };
     let alignment = alignment.ok_or_else(|| Error::failed("its alignment is not one that such files have"))?;
     let infos = (0..tensors).map(|_| Info::read(&mut read)).collect::<Result<Vec<_>>>()?;
     let start = read.at.checked_next_multiple_of(alignment).ok_or_else(short)?;
-    let mut table = Table { tensors: BTreeMap::new(), words };
+    let mut table = Table { tensors: BTreeMap::new(), metadata };
     for info in infos {
         let name = info.name.clone();
         let stored = info.place(shapes.remove(&name), start, alignment, bytes.len())?;

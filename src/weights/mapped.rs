@@ -29,8 +29,8 @@ impl Mapped {
     /// Bytes that are not those of such a tensor, and those of candle.
     pub(super) fn to_device(&self, dtype: DType, shape: &Shape, device: &Device) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if let (Device::Cuda(device), false) = (device, crate::nn::plain()) {
-            return crate::nn::cuda::upload::tensor(self.bytes(), dtype, shape, device);
+        if let (Device::Cuda(device), false) = (device, crate::compute::kernels::plain()) {
+            return crate::compute::kernels::cuda::upload::tensor(self.bytes(), dtype, shape, device);
         }
         Tensor::from_raw_buffer(self.bytes(), dtype, shape.dims(), device)
     }

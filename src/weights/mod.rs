@@ -1,16 +1,17 @@
 //! One view over a network's weights: strict, memory-mapped, and each tensor as it is stored.
 
+pub mod bundle;
 mod file;
-mod foreign;
 pub mod gguf;
 pub mod keys;
 mod lora;
 mod mapped;
 mod packed;
-mod pages;
 pub mod pth;
 mod safetensors;
 mod stored;
+mod streaming;
+mod unsupported;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -150,8 +151,8 @@ impl Weights {
     }
 
     /// The words that the files carry besides their tensors.
-    pub fn words(&self) -> HashMap<String, String> {
-        self.store.files.iter().flat_map(|file| file.words().clone()).collect()
+    pub fn metadata(&self) -> HashMap<String, String> {
+        self.store.files.iter().flat_map(|file| file.metadata().clone()).collect()
     }
 
     /// The bytes of tensors that were asked for, as they are stored.

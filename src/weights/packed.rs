@@ -12,13 +12,13 @@ use safetensors::tensor::Dtype;
 
 use super::mapped::Mapped;
 use super::stored::Kind;
-use crate::nn::cpu::{self, wide};
+use crate::compute::kernels::amx;
+use crate::compute::kernels::cpu::{self, wide};
 #[cfg(feature = "cuda")]
-use crate::nn::cuda::{self, kernels};
+use crate::compute::kernels::cuda::{self, kernels};
 #[cfg(feature = "cuda")]
-use crate::nn::plain;
-use crate::nn::product::{self, Matrix};
-use crate::nn::tiles;
+use crate::compute::kernels::plain;
+use crate::compute::kernels::product::{self, Matrix};
 
 /// Numbers that a processor widens at a time: what it makes stays in its caches.
 const GRAIN: usize = 1 << 16;
@@ -269,7 +269,7 @@ impl Packed {
     /// The same where the processor has tiles and they take such numbers.
     fn add_on_tiles(&self, bytes: &[u8], xs: &[f32], add: bool, ys: &mut [f32]) -> bool {
         let dtype = match self.kind {
-            Kind::Plain(dtype @ (Dtype::BF16 | Dtype::F8_E4M3 | Dtype::F8_E5M2)) if tiles::are_there() => dtype,
+            Kind::Plain(dtype @ (Dtype::BF16 | Dtype::F8_E4M3 | Dtype::F8_E5M2)) if amx::are_there() => dtype,
             _ => return false,
         };
         let (outs, depth, scale) = (self.rows, self.columns, self.scale.as_deref().unwrap_or_default());
@@ -279,14 +279,14 @@ impl Packed {
             let part = |row: usize, part: Range<usize>, to: &mut [u16]| {
                 to.iter_mut().zip(&pairs[place(row, &part)]).for_each(|(to, pair)| *to = u16::from_le_bytes(*pair));
             };
-            tiles::multiply(xs, &tiles::Weights { outs, depth, part, scale }, add, ys);
+            amx::multiply(xs, &amx::Weights { outs, depth, part, scale }, add, ys);
         } else {
             // Each has fewer bits of exponent and fraction than bf16.
             let values: [u16; 256] = std::array::from_fn(|byte| (eight_bits(byte as u8, dtype).to_bits() >> 16) as u16);
             let part = |row: usize, part: Range<usize>, to: &mut [u16]| {
                 to.iter_mut().zip(&bytes[place(row, &part)]).for_each(|(to, byte)| *to = values[usize::from(*byte)]);
             };
-            tiles::multiply(xs, &tiles::Weights { outs, depth, part, scale }, add, ys);
+            amx::multiply(xs, &amx::Weights { outs, depth, part, scale }, add, ys);
         }
         true
     }

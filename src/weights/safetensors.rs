@@ -36,7 +36,7 @@ impl Header {
     }
 
     /// The words that the file carries besides its tensors.
-    pub fn words(&self) -> HashMap<String, String> {
+    pub fn metadata(&self) -> HashMap<String, String> {
         self.metadata.metadata().clone().unwrap_or_default()
     }
 
@@ -66,7 +66,9 @@ impl Header {
 pub(super) fn parse(bytes: &[u8]) -> Result<Table> {
     let header = Header::parse(bytes)?;
     match header.total() {
-        Some(total) if total == bytes.len() => Ok(Table { tensors: header.tensors().collect(), words: header.words() }),
+        Some(total) if total == bytes.len() => {
+            Ok(Table { tensors: header.tensors().collect(), metadata: header.metadata() })
+        }
         total => Err(Error::failed(format!(
             "its header speaks of {} bytes, and it has {}",
             total.map_or_else(|| "countless".to_owned(), |total| total.to_string()),

@@ -32,7 +32,7 @@ pub struct Table {
     /// Every tensor, by name.
     pub tensors: BTreeMap<String, Stored>,
     /// The words that the file carries besides them.
-    pub words: HashMap<String, String>,
+    pub metadata: HashMap<String, String>,
 }
 
 impl Kind {

@@ -3,7 +3,7 @@
 #
 #     tests/kernels/build.sh FOLDER && LD_LIBRARY_PATH=FOLDER:$LD_LIBRARY_PATH TALKIE_TEST_DEVICE=cuda …
 #
-# Candle's kernels are taken from the sources that the program was built of, talkie's own from src/nn/cuda. CUDA's headers are those beside
+# Candle's kernels are taken from the sources that the program was built of, talkie's own from src/compute/kernels/cuda. CUDA's headers are those beside
 # nvcc.
 set -euo pipefail
 out=$(realpath -m "${1:?usage: build.sh FOLDER}")
@@ -23,7 +23,7 @@ for source in affine binary cast conv fill indexing reduce ternary unary; do
     [ "$(jobs -pr | wc -l)" -lt 2 ] || wait -n
 done
 wait
-compile -c -x c++ -include own.hpp src/nn/cuda/kernels.cu -o "$out/own.o"
+compile -c -x c++ -include own.hpp src/compute/kernels/cuda/kernels.cu -o "$out/own.o"
 compile -c tests/kernels/card.cpp -o "$out/card.o"
 # What candle defines once in each of its files is the same in all. Only names of C leave the library: those of C++ would be taken by
 # others that have the same.

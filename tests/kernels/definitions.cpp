@@ -6,7 +6,7 @@
 
 #include "own.hpp"
 
-#include "../../src/nn/cuda/kernels.cu"
+#include "../../src/compute/kernels/cuda/kernels.cu"
 
 #include <algorithm>
 #include <cstdint>

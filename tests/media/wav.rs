@@ -7,7 +7,7 @@ use std::path::Path;
 use talkie::audio::{Waveform, check};
 use talkie::error::Kind;
 use talkie::media::{Film, Format, check_sound};
-use talkie::output::Output;
+use talkie::pipeline::output::Output;
 use talkie::progress::{Event, Progress};
 use talkie::{Pipeline, Request};
 

@@ -23,7 +23,7 @@ pub fn fixture(path: &str) -> PathBuf {
 
 /// Where the arithmetic under test is done: on the processor, or where `TALKIE_TEST_DEVICE` says (`cuda`).
 pub fn device() -> Device {
-    talkie::device::open(&device_name()).expect("TALKIE_TEST_DEVICE")
+    talkie::compute::device::open(&device_name()).expect("TALKIE_TEST_DEVICE")
 }
 
 fn device_name() -> String {

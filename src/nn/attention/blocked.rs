@@ -4,8 +4,8 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use crate::nn::cpu::{self, exp, largest, sum, wide};
-use crate::nn::product::{self, Matrix};
+use crate::compute::kernels::cpu::{self, exp, largest, sum, wide};
+use crate::compute::kernels::product::{self, Matrix};
 
 /// Queries that a core takes at a time, at most.
 const QUERIES: usize = 192;

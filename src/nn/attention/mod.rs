@@ -6,9 +6,9 @@ mod blocked;
 use candle_core::DType;
 use candle_core::{D, Result, Tensor};
 
-use super::cpu;
+use crate::compute::kernels::cpu;
 #[cfg(feature = "cudnn")]
-use super::cuda::{self, cudnn};
+use crate::compute::kernels::cuda::{self, cudnn};
 
 /// The most scores that exist at one time: 64 Mi values, 256 MiB in f32. Beyond it, queries go through in blocks, so that
 /// memory grows with the number of tokens and not with its square.

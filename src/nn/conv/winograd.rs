@@ -13,8 +13,8 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::Edges;
-use crate::nn::cpu::{wide, with_values};
-use crate::nn::product::{self, Matrix};
+use crate::compute::kernels::cpu::{wide, with_values};
+use crate::compute::kernels::product::{self, Matrix};
 
 /// Numbers per square.
 const POINTS: usize = 16;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// What a file says besides its tensors.
 pub(super) struct Metadata<'a> {
     /// Single values, as text.
-    pub(super) words: HashMap<String, String>,
+    pub(super) metadata: HashMap<String, String>,
     /// Lists, as they are stored.
     pub(super) lists: HashMap<String, List<'a>>,
 }
@@ -25,13 +25,13 @@ pub(super) struct List<'a> {
 impl<'a> Metadata<'a> {
     /// Reads so many entries.
     pub(super) fn read(read: &mut Reader<'a>, entries: usize) -> Result<Self> {
-        let mut metadata = Self { words: HashMap::new(), lists: HashMap::new() };
+        let mut metadata = Self { metadata: HashMap::new(), lists: HashMap::new() };
         for _ in 0..entries {
             let (key, kind) = (read.string()?, read.u32()?);
             if kind == 9 {
                 metadata.lists.insert(key, read.list()?);
             } else {
-                metadata.words.insert(key, read.word(kind)?);
+                metadata.metadata.insert(key, read.word(kind)?);
             }
         }
         Ok(metadata)

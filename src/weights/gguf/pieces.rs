@@ -1,4 +1,4 @@
-//! The pieces of words that a text encoder reads, as llama.cpp puts them into its GGUF files.
+//! The pieces of metadata that a text encoder reads, as llama.cpp puts them into its GGUF files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub struct Pieces {
 /// What a piece is, by SentencePiece's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PieceType {
-    /// 1, a piece of words; or 6, which stands for a byte and is text like the others here.
+    /// 1, a piece of metadata; or 6, which stands for a byte and is text like the others here.
     Text,
     /// 2, 3 and 4: one that is in a text only where its name is written out.
     Special,
@@ -59,7 +59,7 @@ impl Pieces {
     /// opened. Nothing is allocated beyond a small multiple of what the lists take in the file.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let file = File::open(path)?;
-        if !file.bytes().starts_with(MAGIC) || !file.words().contains_key(&format!("{KEYS}model")) {
+        if !file.bytes().starts_with(MAGIC) || !file.metadata().contains_key(&format!("{KEYS}model")) {
             return Ok(None);
         }
         let (_, _, metadata) = super::begin(file.bytes())?;
@@ -69,8 +69,8 @@ impl Pieces {
         })
     }
 
-    fn of(Metadata { words, lists }: &Metadata<'_>) -> Result<Self> {
-        let word = |key: &str| words.get(&format!("{KEYS}{key}")).map(String::as_str);
+    fn of(Metadata { metadata, lists }: &Metadata<'_>) -> Result<Self> {
+        let word = |key: &str| metadata.get(&format!("{KEYS}{key}")).map(String::as_str);
         let list = |key: &str| lists.get(&format!("{KEYS}{key}"));
         match word("model") {
             Some("t5") => {}
@@ -89,8 +89,8 @@ impl Pieces {
         let pieces = Self {
             map,
             types: types.into_iter().map(PieceType::of).collect::<Result<_>>()?,
-            space_before: flag(words, "add_space_prefix")?,
-            one_space: flag(words, "remove_extra_whitespaces")?,
+            space_before: flag(metadata, "add_space_prefix")?,
+            one_space: flag(metadata, "remove_extra_whitespaces")?,
             unknown: id(word("unknown_token_id"), "unknown_token_id", tokens.len())?.unwrap_or(2),
             end: id(word("eos_token_id"), "eos_token_id", tokens.len())?,
             tokens,
@@ -139,8 +139,8 @@ fn values<'a, T>(list: Option<&List<'a>>, key: &str, read: impl Fn(&List<'a>) ->
 }
 
 /// A switch, which T5 has on.
-fn flag(words: &HashMap<String, String>, key: &str) -> Result<bool> {
-    match words.get(&format!("{KEYS}{key}")).map(String::as_str) {
+fn flag(metadata: &HashMap<String, String>, key: &str) -> Result<bool> {
+    match metadata.get(&format!("{KEYS}{key}")).map(String::as_str) {
         None | Some("true") => Ok(true),
         Some("false") => Ok(false),
         Some(other) => Err(Error::failed(format!("its `{key}` is `{other}`"))),

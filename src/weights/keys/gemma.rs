@@ -11,7 +11,7 @@ pub const GEMMA3_LLAMA: Layout = Layout {
     parts: &[Part {
         name: "text_encoder",
         prefixes: &[("token_embd.", "embed_tokens."), ("blk.", "layers."), ("output_norm.", "norm.")],
-        words: &[
+        renames: &[
             ("attn_norm", "input_layernorm"),
             ("attn_q", "self_attn.q_proj"),
             ("attn_k", "self_attn.k_proj"),
@@ -41,7 +41,7 @@ pub const GEMMA3: Layout = Layout {
     parts: &[Part {
         name: "text_encoder",
         prefixes: &[("embed_tokens.", "embed_tokens."), ("layers.", "layers."), ("norm.", "norm.")],
-        words: &[],
+        renames: &[],
     }],
     unused: &["lm_head", "vision_tower", "vision_model", "multi_modal_projector", "spiece_model", "scaled_fp8"],
     raised: &[],

@@ -8,7 +8,7 @@ pub const LTX: Layout = Layout {
     marks: &["model.diffusion_model.audio_patchify_proj.weight"],
     outer: &[],
     parts: &[
-        Part { name: "transformer", prefixes: &[("model.diffusion_model.", "")], words: LTX_TRANSFORMER },
+        Part { name: "transformer", prefixes: &[("model.diffusion_model.", "")], renames: LTX_TRANSFORMER },
         Part {
             name: "connectors",
             prefixes: &[
@@ -18,14 +18,14 @@ pub const LTX: Layout = Layout {
                 ("text_embedding_projection.video_aggregate_embed.", "video_text_proj_in."),
                 ("text_embedding_projection.audio_aggregate_embed.", "audio_text_proj_in."),
             ],
-            words: LTX_CONNECTORS,
+            renames: LTX_CONNECTORS,
         },
-        Part { name: "vae", prefixes: &[("vae.", "")], words: LTX_VAE },
-        Part { name: "audio_vae", prefixes: &[("audio_vae.", "")], words: STATISTICS },
+        Part { name: "vae", prefixes: &[("vae.", "")], renames: LTX_VAE },
+        Part { name: "audio_vae", prefixes: &[("audio_vae.", "")], renames: STATISTICS },
         Part {
             name: "vocoder",
             prefixes: &[("vocoder.", "")],
-            words: &[
+            renames: &[
                 ("ups", "upsamplers"),
                 ("resblocks", "resnets"),
                 ("conv_pre", "conv_in"),
@@ -50,14 +50,14 @@ pub const LTX_ALONE: Layout = Layout {
     marks: &["audio_patchify_proj.weight", "transformer_blocks.0.audio_to_video_attn.to_q.weight"],
     outer: &[],
     parts: &[
-        Part { name: "transformer", prefixes: &[("", "")], words: LTX_TRANSFORMER },
+        Part { name: "transformer", prefixes: &[("", "")], renames: LTX_TRANSFORMER },
         Part {
             name: "connectors",
             prefixes: &[
                 ("video_embeddings_connector.", "video_connector."),
                 ("audio_embeddings_connector.", "audio_connector."),
             ],
-            words: LTX_CONNECTORS,
+            renames: LTX_CONNECTORS,
         },
     ],
     unused: &["scaled_fp8"],

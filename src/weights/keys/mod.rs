@@ -54,7 +54,7 @@ pub struct Part {
     /// How names of the part begin in the file, and what stands in the place of that. The longest of all parts holds.
     pub prefixes: &'static [(&'static str, &'static str)],
     /// What else is renamed: one or several words between dots. Of several rules for a place the first holds.
-    pub words: &'static [(&'static str, &'static str)],
+    pub renames: &'static [(&'static str, &'static str)],
 }
 
 /// What a tensor of a file is.
@@ -99,7 +99,7 @@ impl Layout {
         let starts = |part: &'static Part| part.prefixes.iter().map(move |(from, to)| (part, *from, *to));
         let found = self.parts.iter().flat_map(starts).filter(|(_, from, _)| name.starts_with(from));
         let Some((part, from, to)) = found.max_by_key(|(_, from, _)| from.len()) else { return Place::Foreign };
-        Place::Of(part.name, format!("{to}{}", renamed(&name[from.len()..], part.words)))
+        Place::Of(part.name, format!("{to}{}", renamed(&name[from.len()..], part.renames)))
     }
 }
 
@@ -109,7 +109,7 @@ impl Layout {
         let ends = |part: &'static Part| part.prefixes.iter().map(move |(from, to)| (part, *from, *to));
         let possible = self.parts.iter().flat_map(ends).filter(|(.., to)| name.starts_with(to));
         let named = possible.map(|(part, from, to)| {
-            let back: Vec<(&str, &str)> = part.words.iter().map(|(from, to)| (*to, *from)).collect();
+            let back: Vec<(&str, &str)> = part.renames.iter().map(|(from, to)| (*to, *from)).collect();
             (part, format!("{from}{}", renamed(&name[to.len()..], &back)))
         });
         let same = |part: &Part, theirs: &str| self.place(theirs) == Place::Of(part.name, name.to_owned());

@@ -14,7 +14,7 @@ pub const UMT5_ORIGINAL: Layout = Layout {
             ("blocks.", "encoder.block."),
             ("norm.", "encoder.final_layer_norm."),
         ],
-        words: &[
+        renames: &[
             ("attn", "layer.0.SelfAttention"),
             ("pos_embedding.embedding", "layer.0.SelfAttention.relative_attention_bias"),
             ("norm1", "layer.0.layer_norm"),
@@ -40,7 +40,7 @@ pub const UMT5_LLAMA: Layout = Layout {
             ("enc.blk.", "encoder.block."),
             ("enc.output_norm.", "encoder.final_layer_norm."),
         ],
-        words: &[
+        renames: &[
             ("attn_q", "layer.0.SelfAttention.q"),
             ("attn_k", "layer.0.SelfAttention.k"),
             ("attn_v", "layer.0.SelfAttention.v"),
@@ -66,7 +66,11 @@ pub const UMT5_COMFY: Layout = Layout {
         "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
     ],
     outer: &[],
-    parts: &[Part { name: "text_encoder", prefixes: &[("shared.", "shared."), ("encoder.", "encoder.")], words: &[] }],
+    parts: &[Part {
+        name: "text_encoder",
+        prefixes: &[("shared.", "shared."), ("encoder.", "encoder.")],
+        renames: &[],
+    }],
     unused: &["spiece_model", "scaled_fp8", "decoder", "lm_head"],
     raised: &[],
 };

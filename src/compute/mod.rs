@@ -1,0 +1,5 @@
+//! What computes: devices, kernels, and how much arithmetic there is.
+
+pub mod device;
+pub mod flops;
+pub(crate) mod kernels;

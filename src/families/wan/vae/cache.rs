@@ -1,0 +1,74 @@
+//! Convolutions that remember the frames that went by.
+
+use candle_core::{Result, Tensor};
+
+use crate::families::vae::cache::{Cache, Slots};
+use crate::nn::conv::Conv3d;
+use crate::weights::Weights;
+
+/// A causal convolution with its place in the cache: it takes a frame at a time, and remembers as many as it looks back.
+#[derive(Debug)]
+pub(super) struct StreamedConv {
+    conv: Conv3d,
+    slot: usize,
+}
+
+impl StreamedConv {
+    /// Loads the convolution, with `kernel` (frames, rows, columns), and takes a slot for it.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of another shape.
+    pub(super) fn load(
+        weights: &Weights,
+        inputs: usize,
+        outputs: usize,
+        kernel: [usize; 3],
+        slots: &mut Slots,
+    ) -> crate::error::Result<Self> {
+        Ok(Self { conv: Conv3d::load(weights, inputs, outputs, kernel)?, slot: slots.take() })
+    }
+
+    /// Whether no frame has come by, nor a mark been left with [`StreamedConv::begin`].
+    pub(super) fn is_new(&self, cache: &mut Cache) -> bool {
+        cache.slot(self.slot).is_none()
+    }
+
+    /// Marks the stream as begun, with `frames` to look back on.
+    pub(super) fn begin(&self, cache: &mut Cache, frames: Vec<Tensor>) {
+        *cache.slot(self.slot) = Some(frames);
+    }
+
+    /// The output frame that belongs to this input frame.
+    ///
+    /// # Shapes
+    /// - `frame`: (1, in, h, w)
+    /// - output: (1, out, h, w)
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub(super) fn forward(&self, frame: Tensor, cache: &mut Cache) -> Result<Tensor> {
+        let window = cache.slot(self.slot).get_or_insert_default();
+        window.push(frame);
+        let ys = self.conv.forward(window);
+        if window.len() == self.conv.frames() {
+            window.remove(0);
+        }
+        ys
+    }
+
+    /// As [`StreamedConv::forward`], for a convolution that moves by two frames in time: an output frame for every second
+    /// input frame, once the window is full.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub(super) fn forward_halving(&self, frame: Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
+        let window = cache.slot(self.slot).get_or_insert_default();
+        window.push(frame);
+        if window.len() < self.conv.frames() {
+            return Ok(None);
+        }
+        let ys = self.conv.forward(window);
+        window.drain(..2);
+        ys.map(Some)
+    }
+}

@@ -1,0 +1,216 @@
+//! Frames to latents.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::blocks::{Head, MidBlock, ResidualBlock, pointwise};
+use super::cache::StreamedConv;
+use super::config::Config;
+use super::resample::{AverageDown, Downsample};
+use crate::error::{Error, Result};
+use crate::families::vae::Grid;
+use crate::families::vae::cache::{Cache, Slots};
+use crate::families::vae::patch::patchify;
+use crate::nn::conv::Conv2d;
+use crate::plan::Tiling;
+use crate::weights::Weights;
+
+/// A film to encode, that can be asked for any of its frames.
+pub struct Frames<'a> {
+    /// How many frames it has: at least one.
+    pub count: usize,
+    /// One of them: (1, 3, 1, H, W), in [−1, 1].
+    pub frame: &'a dyn Fn(usize) -> Result<Tensor>,
+}
+
+/// The half of the autoencoder that makes latents.
+#[derive(Debug)]
+pub struct Encoder {
+    config: Config,
+    dtype: DType,
+    device: Device,
+    conv_in: StreamedConv,
+    blocks: Vec<DownBlock>,
+    mid: MidBlock,
+    head: Head,
+    quant_conv: Conv2d,
+    slots: Slots,
+}
+
+impl Encoder {
+    /// Loads the encoder, and leaves the decoder's tensors in their file.
+    ///
+    /// # Errors
+    /// A missing tensor, one of another shape, or one that belongs to neither half.
+    pub fn load(config: &Config, weights: &Weights) -> Result<Self> {
+        config.check()?;
+        let mut slots = Slots::default();
+        let inner = weights.pp("encoder");
+        let dims: Vec<usize> = config.dim_mult.iter().map(|mult| mult * config.base_dim).collect();
+        let (last, moments) = (dims[dims.len() - 1], 2 * config.z_dim);
+        let conv_in =
+            StreamedConv::load(&inner.pp("conv_in"), config.in_channels, config.base_dim, [3; 3], &mut slots)?;
+        let down_blocks = inner.pp("down_blocks");
+        let mut blocks = Vec::with_capacity(dims.len());
+        for level in 0..dims.len() {
+            blocks.push(DownBlock::load(&down_blocks, config, level, &mut slots)?);
+        }
+        let encoder = Self {
+            dtype: weights.dtype(),
+            device: weights.device().clone(),
+            conv_in,
+            blocks,
+            mid: MidBlock::load(&inner.pp("mid_block"), last, &mut slots)?,
+            head: Head::load(&inner, last, moments, &mut slots)?,
+            quant_conv: pointwise(&weights.pp("quant_conv"), moments, moments)?,
+            config: config.clone(),
+            slots,
+        };
+        weights.finish(&["decoder.", "post_quant_conv."])?;
+        Ok(encoder)
+    }
+
+    /// What the encoder was built from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The latents of a whole film. Frames at the end that make no whole latent frame are left out.
+    ///
+    /// With `tiling`, frames that are larger than a tile are encoded in overlapping tiles and blended: a tile goes through
+    /// the whole film before the next begins, so that each frame is asked of the film once for every tile.
+    ///
+    /// # Shapes
+    /// - output: (1, z, 1 + (t − 1) / [`Config::temporal_factor`], h, w), un-normalised ([`super::normalise`])
+    ///
+    /// # Errors
+    /// Frames that cannot be encoded, tiles that do not fit the network, and what the film and `on_frame` answer.
+    pub fn encode(
+        &self,
+        film: &Frames<'_>,
+        tiling: Option<Tiling>,
+        on_frame: &mut dyn FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Tensor> {
+        let (config, patch) = (&self.config, self.config.patch());
+        let first = (film.frame)(0)?;
+        let (h, w) = self.check(&first)?;
+        let grid = |tiling: Tiling| tiling.encode_grid((h / patch, w / patch), config.spatial_factor(), patch);
+        let grid = tiling.map(grid).transpose()?.flatten();
+        let tiles = grid.as_ref().map_or(1, Grid::tiles);
+        let mut latents = Vec::with_capacity(tiles);
+        for tile in 0..tiles {
+            let (mut cache, mut made) = (self.slots.cache(), Vec::new());
+            for i in 0..film.count {
+                let frame = (film.frame)(i)?;
+                if frame.dims() != first.dims() {
+                    return Err(misshapen(&frame, config.frame_channels()));
+                }
+                let frame = self.patches(&frame)?;
+                let frame = if let Some(grid) = &grid { grid.tile(&frame, tile)? } else { frame };
+                made.extend(self.frame(frame, &mut cache)?);
+                on_frame(tile * film.count + i + 1, tiles * film.count)?;
+            }
+            latents.push(Tensor::stack(&made, 2)?);
+        }
+        if let Some(grid) = grid { grid.merge(latents) } else { Ok(latents.remove(0)) }
+    }
+
+    /// Rows and columns of a frame (1, 3, 1, H, W), if it is one that this network takes.
+    fn check(&self, frame: &Tensor) -> Result<(usize, usize)> {
+        let (factor, patch) = (self.config.spatial_factor(), self.config.patch());
+        let channels = self.config.frame_channels();
+        let (h, w) = match frame.dims() {
+            &[1, given, 1, h, w] if given == channels => (h, w),
+            _ => return Err(misshapen(frame, channels)),
+        };
+        // The shortcuts and the patches share pixels out evenly; convolutions alone would round down.
+        let whole = if self.config.is_residual { factor } else { patch };
+        if h < factor || w < factor || !h.is_multiple_of(whole) || !w.is_multiple_of(whole) {
+            return Err(Error::failed(format!("frames of {w}x{h} pixels cannot be encoded"))
+                .hint(format!("use a width and a height that are multiples of {factor}")));
+        }
+        Ok((h, w))
+    }
+
+    /// One frame (1, 3, 1, H, W) as the network takes it: (1, in_channels, h, w), patches in the channels.
+    fn patches(&self, frame: &Tensor) -> Result<Tensor> {
+        let frame = frame.squeeze(2)?.to_device(&self.device)?.to_dtype(self.dtype)?;
+        Ok(patchify(&frame, self.config.patch())?.force_contiguous()?)
+    }
+
+    /// The latent frame that this frame completes, of a film or of one of its tiles: the mode of its distribution.
+    ///
+    /// # Shapes
+    /// - `frame`: (1, in_channels, h, w), patches in the channels
+    /// - output: (1, z, h', w'), or nothing yet
+    fn frame(&self, frame: Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
+        let mut xs = self.conv_in.forward(frame, cache)?;
+        for block in &self.blocks {
+            match block.forward(xs, cache)? {
+                Some(ys) => xs = ys,
+                None => return Ok(None),
+            }
+        }
+        let xs = self.head.forward(&self.mid.forward(&xs, cache)?, cache)?;
+        // Means first, then logarithms of variances; the mode is the mean.
+        let mean = self.quant_conv.forward(&xs)?.narrow(1, 0, self.config.z_dim)?;
+        Ok(Some(mean.force_contiguous()?))
+    }
+}
+
+/// One level of the encoder, and the step down from it.
+#[derive(Debug)]
+struct DownBlock {
+    resnets: Vec<ResidualBlock>,
+    downsample: Option<Downsample>,
+    shortcut: Option<AverageDown>,
+}
+
+impl DownBlock {
+    /// `weights` are those of `down_blocks`: Wan 2.2 numbers levels there, Wan 2.1 every layer of every level.
+    fn load(weights: &Weights, config: &Config, level: usize, slots: &mut Slots) -> Result<Self> {
+        let channels = |level: usize| config.dim_mult[level] * config.base_dim;
+        let outputs = channels(level);
+        let inputs = if level == 0 { config.base_dim } else { channels(level - 1) };
+        let count = config.num_res_blocks;
+        let flat = level * (count + 1);
+        let mut resnets = Vec::with_capacity(count);
+        for i in 0..count {
+            let weights = if config.is_residual { weights.pp(level).pp("resnets").pp(i) } else { weights.pp(flat + i) };
+            resnets.push(ResidualBlock::load(&weights, if i == 0 { inputs } else { outputs }, outputs, slots)?);
+        }
+        let halves = config.temperal_downsample.get(level).copied();
+        let step = if config.is_residual { weights.pp(level).pp("downsampler") } else { weights.pp(flat + count) };
+        let downsample = halves.map(|halves| Downsample::load(&step, outputs, halves, slots)).transpose()?;
+        let space = if halves.is_some() { 2 } else { 1 };
+        let shortcut = (config.is_residual)
+            .then(|| AverageDown::new(inputs, outputs, space, halves.unwrap_or(false), slots))
+            .transpose()?;
+        Ok(Self { resnets, downsample, shortcut })
+    }
+
+    /// (1, inputs, h, w) to a frame of the next level, or nothing yet.
+    fn forward(&self, xs: Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
+        let shortcut = match &self.shortcut {
+            Some(shortcut) => shortcut.forward(&xs, cache)?,
+            None => None,
+        };
+        let mut xs = xs;
+        for resnet in &self.resnets {
+            xs = resnet.forward(&xs, cache)?;
+        }
+        let ys = match &self.downsample {
+            Some(downsample) => downsample.forward(&xs, cache)?,
+            None => Some(xs),
+        };
+        // Both ways wait for the same frames.
+        match (ys, shortcut) {
+            (Some(ys), Some(shortcut)) => Ok(Some((ys + shortcut)?)),
+            (ys, _) => Ok(ys),
+        }
+    }
+}
+
+fn misshapen(frame: &Tensor, channels: usize) -> Error {
+    let given = frame.dims();
+    Error::failed(format!("a frame has the shape {given:?}, where (1, {channels}, 1, rows, columns) belongs"))
+}

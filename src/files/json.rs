@@ -1,0 +1,28 @@
+//! JSON files of bounded size.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Context, Error, Result};
+
+/// The most that a configuration may weigh. Real ones weigh a few kilobytes, an index of shards under one megabyte.
+const JSON_LIMIT: u64 = 16 << 20;
+
+/// Reads a JSON file of bounded size.
+///
+/// # Errors
+/// A file that is missing, too large to be a configuration, or not JSON.
+pub fn read_json(path: &Path) -> Result<Value> {
+    let size = std::fs::metadata(path).context(|| format!("cannot open {}", path.display()))?.len();
+    if size > JSON_LIMIT {
+        return Err(Error::failed(format!("{size} bytes are too many for a configuration: {}", path.display()))
+            .hint("fetch the file again"));
+    }
+    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()));
+    let text = text.map_err(|error| error.hint("fetch the file again"))?;
+    // Python writes infinity in a way that is not JSON: in the settings of DPM-Solver, where it means none.
+    serde_json::from_str(&text.replace("-Infinity", "null")).map_err(|cause| {
+        Error::failed(format!("{} is not valid JSON", path.display())).because(cause).hint("fetch the file again")
+    })
+}

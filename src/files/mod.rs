@@ -1,0 +1,8 @@
+//! Files of talkie's own: written atomically, locked, under its home; and JSON of bounded size.
+
+pub mod atomic;
+mod home;
+mod json;
+
+pub use home::home;
+pub use json::read_json;

@@ -1,0 +1,4 @@
+//! What only the command uses.
+
+pub mod bench;
+pub mod quantize;

@@ -1,0 +1,5 @@
+//! The command, as a person and as a program meet it.
+
+mod bad_input;
+mod command;
+mod models;

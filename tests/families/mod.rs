@@ -1,0 +1,5 @@
+//! Each family against its reference.
+
+mod ltx;
+pub mod text;
+mod wan;

@@ -1,0 +1,5 @@
+//! Wan against diffusers.
+
+mod pipeline;
+mod transformer;
+mod vae;

@@ -1,0 +1,5 @@
+//! Layers that know no family.
+
+mod blocks;
+pub mod layers;
+mod sound;

@@ -1,0 +1,151 @@
+//! The library as a program uses it: frames in memory, events, a stop from the callback.
+
+use std::ops::ControlFlow;
+use std::process::Command;
+
+use talkie::error::Kind;
+use talkie::pipeline::run::{self, Run};
+use talkie::progress::{Stage, quiet};
+use talkie::{Event, Pipeline, Request, media};
+
+use crate::support::fixture;
+
+/// Runs `body` in a process of its own, with a folder of its own for talkie's data: the environment belongs to all tests.
+#[track_caller]
+pub fn at_home(test: &str, body: impl FnOnce()) {
+    const INNER: &str = "TALKIE_TEST_AT_HOME";
+    if std::env::var_os(INNER).is_some() {
+        return body();
+    }
+    let home = tempfile::tempdir().expect("a folder");
+    let mut inner = Command::new(std::env::current_exe().expect("this test"));
+    inner.args([test, "--exact", "--nocapture"]);
+    let output = inner.env(INNER, "1").env("TALKIE_HOME", home.path()).output().expect("this test");
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+fn request() -> Request {
+    Request {
+        prompt: "a red fox walks".into(),
+        model: Some(fixture("wan21-t2v").to_string_lossy().into_owned()),
+        size: Some("48x32".parse().expect("a size")),
+        frames: Some(9),
+        steps: Some(6),
+        seed: Some(1),
+        ..Request::default()
+    }
+}
+
+fn pixels(film: &talkie::Film) -> Vec<&[u8]> {
+    film.frames.iter().map(|frame| frame.data.as_slice()).collect()
+}
+
+#[test]
+fn frames_in_memory_are_those_of_the_files() {
+    at_home("pipeline::library::frames_in_memory_are_those_of_the_files", || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipeline = Pipeline::open(&request(), &mut quiet).expect("a model");
+        let film = pipeline.generate(&request(), &mut quiet).expect("a film");
+        assert_eq!((film.count, film.frames.len(), film.path.as_ref()), (9, 9, None));
+        assert!((film.seconds - 9.0 / 16.0).abs() < 1e-9);
+
+        let out = folder.path().join("film");
+        let written =
+            pipeline.generate(&Request { output: Some(out.clone()), ..request() }, &mut quiet).expect("a film");
+        assert_eq!((written.count, written.frames.len(), written.path.as_ref()), (9, 0, Some(&out)));
+        for (index, frame) in film.frames.iter().enumerate() {
+            let file = media::read_image(&out.join(format!("frame-{index:05}.png"))).expect("a frame");
+            assert!(file == *frame, "frame {index}");
+        }
+        assert!(run::unfinished().is_empty());
+    });
+}
+
+#[test]
+fn events_tell_every_stage_to_its_end() {
+    at_home("pipeline::library::events_tell_every_stage_to_its_end", || {
+        let mut events = Vec::new();
+        let mut on_event = |event: &Event| {
+            events.push(event.clone());
+            ControlFlow::Continue(())
+        };
+        let request = Request { preview: true, ..request() };
+        let pipeline = Pipeline::open(&request, &mut on_event).expect("a model");
+        pipeline.generate(&request, &mut on_event).expect("a film");
+
+        assert!(matches!(&events[0], Event::Run { name } if name.ends_with("-1")), "{:?}", events[0]);
+        let begun = events.iter().filter_map(|event| match event {
+            Event::Begin { stage, total } => Some((*stage, *total)),
+            _ => None,
+        });
+        assert_eq!(begun.map(|(stage, _)| stage).collect::<Vec<_>>(), [Stage::Text, Stage::Denoise, Stage::Decode]);
+        for (stage, units) in [(Stage::Denoise, 6), (Stage::Decode, 9)] {
+            let done = events.iter().filter_map(|event| match event {
+                Event::Advance { stage: of, done, total } if *of == stage => Some((*done, *total)),
+                _ => None,
+            });
+            let done: Vec<_> = done.collect();
+            assert!(done.is_sorted() && done.last() == Some(&(units, units)), "{stage:?}: {done:?}");
+            let ended = |event: &Event| matches!(event, Event::End { stage: of, .. } if *of == stage);
+            assert_eq!(events.iter().filter(|event| ended(event)).count(), 1, "{stage:?}");
+        }
+        let steps = events.iter().filter_map(|event| match event {
+            Event::Preview { step, width, height, rgb } => {
+                assert_eq!((*width, *height, rgb.len()), (48, 32, 48 * 32 * 3));
+                Some(*step)
+            }
+            _ => None,
+        });
+        assert_eq!(steps.collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    });
+}
+
+/// Where a callback says stop.
+type Stop = (&'static str, fn(&Event) -> bool);
+
+#[test]
+fn a_stop_in_any_stage_is_resumed_to_the_same_film() {
+    at_home("pipeline::library::a_stop_in_any_stage_is_resumed_to_the_same_film", || {
+        let pipeline = Pipeline::open(&request(), &mut quiet).expect("a model");
+        let whole = pipeline.generate(&request(), &mut quiet).expect("a film");
+        let stops: [Stop; 6] = [
+            ("the beginning", |event| matches!(event, Event::Run { .. })),
+            ("the text", |event| matches!(event, Event::Begin { stage: Stage::Text, .. })),
+            ("no step", |event| matches!(event, Event::Begin { stage: Stage::Denoise, .. })),
+            ("step 3", |event| matches!(event, Event::Advance { stage: Stage::Denoise, done: 3, .. })),
+            ("the last step", |event| matches!(event, Event::End { stage: Stage::Denoise, .. })),
+            ("the first frame", |event| matches!(event, Event::Advance { stage: Stage::Decode, done: 1, .. })),
+        ];
+        for (place, stop) in stops {
+            let mut steps = 0;
+            let mut on_event = |event: &Event| {
+                steps += u64::from(matches!(event, Event::Advance { stage: Stage::Denoise, done: 1.., .. }));
+                if stop(event) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let stopped = pipeline.generate(&request(), &mut on_event).expect_err(place);
+            assert_eq!(stopped.kind(), Kind::Stopped, "{place}: {stopped}");
+            let name = run::unfinished().pop().expect(place);
+            let run = Run::open(Some(&name)).expect(place);
+            let busy = Run::open(Some(&name)).expect_err("one process, but two at work");
+            assert!(busy.to_string().contains("at work"), "{place}: {busy}");
+            let film = pipeline.resume(run, &mut quiet).expect(place);
+            assert!(pixels(&film) == pixels(&whole), "{place}: another film");
+            assert!(run::unfinished().is_empty(), "{place}");
+        }
+    });
+}
+
+#[test]
+fn a_plan_says_what_will_be_without_a_run() {
+    at_home("pipeline::library::a_plan_says_what_will_be_without_a_run", || {
+        let plan =
+            Pipeline::look(&Request { size: Some("50x33".parse().expect("a size")), ..request() }).expect("a plan");
+        assert_eq!((plan.shape.width, plan.shape.height, plan.shape.frames, plan.steps.len()), (48, 32, 9, 6));
+        assert_eq!(plan.notes.len(), 2, "{:?}", plan.notes);
+        let json = serde_json::to_string(&plan).expect("JSON");
+        let again: talkie::plan::Plan = serde_json::from_str(&json).expect("a plan");
+        assert_eq!(again, plan);
+        assert!(!talkie::files::home().expect("a home").join("runs").exists());
+    });
+}

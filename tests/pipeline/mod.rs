@@ -1,0 +1,7 @@
+//! Sessions, runs and films.
+
+pub mod library;
+mod memory;
+mod resume;
+mod step_cache;
+mod toybox;

@@ -1,0 +1,3 @@
+//! What is settled before a tensor exists.
+
+mod few_steps;

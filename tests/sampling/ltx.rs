@@ -1,0 +1,106 @@
+//! LTX-2's noise levels and guidance against diffusers 0.42.1; `fixtures/ltx_sampling.py` made the numbers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Tensor};
+use talkie::families::family::{Conditioning, Denoiser, DenoiserInput, Embedding, Pass};
+use talkie::families::latents::Latents;
+use talkie::pipeline::guidance::velocity;
+use talkie::plan::Step;
+use talkie::sampling::Scales;
+use talkie::sampling::schedule::{Sampler, Schedule, SchedulerConfig};
+
+use crate::support::{device, fixture, relative_l2, tensors};
+
+fn numbers(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn near(made: &[f64], expected: &[f64], bar: f64, name: &str) {
+    assert_eq!(made.len(), expected.len(), "{name}");
+    let worst = made.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst <= bar, "{name}: {worst:e}");
+}
+
+#[test]
+fn ltx_noise_levels_are_those_of_diffusers() {
+    let texts = std::fs::read_to_string(fixture("ltx-sampling/configs.json")).unwrap();
+    let texts: BTreeMap<String, String> = serde_json::from_str(&texts).unwrap();
+    let config = SchedulerConfig::parse(&texts["dev"]).unwrap();
+    assert_eq!(config.even_sampling().unwrap().sampler, Sampler::Euler);
+    config.sampling().expect_err("a shift for the number of tokens is LTX's own");
+    let expected = tensors("ltx-sampling/schedules.safetensors");
+    let mut seen = 0;
+    for name in expected.keys().filter_map(|name| name.strip_suffix(".sigmas")) {
+        let schedule = match name.split('.').collect::<Vec<_>>()[..] {
+            ["dev", tokens, steps] => {
+                let shift = config.flow_shift_at(tokens.parse().unwrap()).unwrap();
+                Schedule::even(shift, config.shift_terminal.unwrap(), steps.parse().unwrap()).unwrap()
+            }
+            _ => Schedule::from_sigmas(Sampler::Euler, &numbers(&expected[&format!("{name}.sigmas")])).unwrap(),
+        };
+        near(&schedule.sigmas, &numbers(&expected[&format!("{name}.sigmas")]), 1e-6, name);
+        near(&schedule.timesteps, &numbers(&expected[&format!("{name}.timesteps")]), 1e-3, name);
+        seen += 1;
+    }
+    assert!(seen > 60, "{seen} schedules");
+}
+
+#[test]
+fn ltx_schedules_of_one_step_and_of_any_film_are_numbers() {
+    // With one step, nothing is left to be stretched: the reference divides by zero.
+    assert_eq!(Schedule::even(2.0, 0.1, 1).unwrap().sigmas, [1.0, 0.0]);
+    for (shift, terminal) in
+        [(0.0, 0.1), (f64::NAN, 0.1), (f64::INFINITY, 0.1), (2.0, 1.0), (2.0, -0.1), (2.0, f64::NAN)]
+    {
+        Schedule::even(shift, terminal, 4).expect_err("no schedule");
+    }
+    Schedule::even(1e30, 0.1, 4).expect_err("sigmas that are all one");
+}
+
+/// Answers with what the reference's transformer predicted.
+struct Recorded(HashMap<String, Tensor>);
+
+impl Denoiser for Recorded {
+    fn velocity(&self, _: DenoiserInput<'_>, text: &Embedding, pass: Pass) -> talkie::Result<Latents> {
+        let negative = text.video.to_vec1::<f32>().unwrap()[0] < 0.0;
+        let name = match pass {
+            Pass::Whole if negative => "uncond",
+            Pass::Whole => "cond",
+            Pass::Perturbed => "stg",
+            Pass::Isolated => "isolated",
+        };
+        let made = self.0[&format!("guidance.{name}")].clone();
+        Ok(Latents { video: made.clone(), audio: Some((made * 2.0).unwrap()) })
+    }
+}
+
+fn embedding(sign: f32) -> Embedding {
+    let text = Tensor::new(&[sign], &device()).unwrap();
+    Embedding { video: text.clone(), audio: Some(text) }
+}
+
+#[test]
+fn ltx_guidance_mixes_as_diffusers_does() {
+    let expected = tensors("ltx-sampling/schedules.safetensors");
+    let sigma = numbers(&expected["guidance.sigma"])[0];
+    let sample = &expected["guidance.sample"];
+    let on = Conditioning { text: embedding(1.0), negative: Some(embedding(-1.0)), image: None };
+    for (row, scales) in
+        expected["guidance.scales"].to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap().iter().enumerate()
+    {
+        let &[text, stg, modality, rescale] = scales.as_slice() else { panic!("four scales") };
+        let guidance = Scales { text, stg, modality, rescale };
+        let step =
+            Step { sigma, timestep: 1000.0 * sigma, expert: 0, stage: 0, guidance, audio_guidance: Some(guidance) };
+        // The sound of twice everything: its guidance is that of the pictures, doubled.
+        let latents = Latents { video: sample.clone(), audio: Some((sample * 2.0).unwrap()) };
+        let at = DenoiserInput { latents: &latents, timestep: step.timestep, image: None };
+        let made = velocity(&Recorded(expected.clone()), at, &step, &on).unwrap();
+        let wanted = &expected[&format!("guidance.velocity.{row}")];
+        let error = relative_l2(&made.video, wanted);
+        assert!(error < 1e-5, "row {row}: {error:e}");
+        let error = relative_l2(&made.audio.unwrap(), &(wanted * 2.0).unwrap());
+        assert!(error < 1e-5, "row {row}, sound: {error:e}");
+    }
+}

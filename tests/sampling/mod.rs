@@ -1,0 +1,4 @@
+//! Noise, schedules and steppers.
+
+mod ltx;
+mod schedules;

@@ -1,0 +1,3 @@
+//! What only the command uses.
+
+mod quantize;

@@ -1,0 +1,6 @@
+//! Files of weights, and what they hold.
+
+mod foreign;
+mod keys;
+mod packed;
+mod pth;
