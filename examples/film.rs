@@ -8,16 +8,13 @@
 
 use std::ops::ControlFlow;
 
-use talkie::Result;
-use talkie::pipeline::Pipeline;
-use talkie::progress::Event;
-use talkie::request::Request;
+use talkie::{Budget, Event, ModelChoice, Request, Result, Session};
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
+    let model = args.next().unwrap_or_else(|| "tests/fixtures/wan21-t2v".into());
     let request = Request {
         prompt: "a red fox walks through the snow".into(),
-        model: Some(args.next().unwrap_or_else(|| "tests/fixtures/wan21-t2v".into())),
         output: Some(args.next().unwrap_or_else(|| "film.mp4".into()).into()),
         size: Some("128x80".parse()?),
         frames: Some(17),
@@ -29,8 +26,9 @@ fn main() -> Result<()> {
         println!("{event:?}");
         ControlFlow::Continue(())
     };
-    let pipeline = Pipeline::open(&request, &mut on_event)?;
-    let film = pipeline.generate(&request, &mut on_event)?;
+    let choice = ModelChoice { model: Some(model), ..ModelChoice::default() };
+    let session = Session::open(&choice, Budget::Nothing, &mut on_event)?;
+    let film = session.generate(&request, &mut on_event)?;
     println!("{} frames, {:.2} s", film.count, film.seconds);
     Ok(())
 }

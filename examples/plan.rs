@@ -6,18 +6,14 @@
 
 #![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
 
-use talkie::Result;
-use talkie::pipeline::Pipeline;
 use talkie::plan::human_bytes;
-use talkie::request::Request;
+use talkie::{Machine, ModelChoice, Request, Result, Session};
 
 fn main() -> Result<()> {
-    let request = Request {
-        prompt: "a red fox walks through the snow".into(),
-        model: Some(std::env::args().nth(1).unwrap_or_else(|| "tests/fixtures/wan21-t2v".into())),
-        ..Request::default()
-    };
-    let plan = Pipeline::look(&request)?;
+    let model = std::env::args().nth(1).unwrap_or_else(|| "tests/fixtures/wan21-t2v".into());
+    let choice = ModelChoice { model: Some(model), ..ModelChoice::default() };
+    let request = Request { prompt: "a red fox walks through the snow".into(), ..Request::default() };
+    let plan = Session::look(&Machine::here(), &choice, &request)?;
     println!(
         "{}: {}x{}, {:.2} s, {} tokens",
         plan.model,
@@ -26,7 +22,6 @@ fn main() -> Result<()> {
         plan.seconds(),
         plan.shape.tokens
     );
-    println!("{} to fetch", human_bytes(plan.missing_bytes()));
     for stage in &plan.stages {
         println!("{:<8} about {}", stage.stage.name(), human_bytes(stage.peak()));
     }

@@ -24,10 +24,11 @@ pub mod tools;
 pub mod weights;
 
 pub use error::{Error, Result};
-pub use pipeline::Pipeline;
+pub use pipeline::Session;
 pub use pipeline::output::Film;
+pub use plan::{Budget, Machine, Plan};
 pub use progress::Event;
-pub use request::Request;
+pub use request::{Condition, ModelChoice, Request};
 
 /// The README's lines of library use, so that they compile and run.
 #[cfg(doctest)]

@@ -145,6 +145,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Bytes that were read so far.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// Counts bytes that were read.
     ///
     /// # Errors

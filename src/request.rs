@@ -14,10 +14,74 @@ use crate::sampling::schedule::Sampler;
 /// The longest prompt, in bytes. The models read some 512 tokens of it: about 2 kB.
 pub const MAX_PROMPT: usize = 100_000;
 
+/// Which weights a session loads, and where it computes. The model in the box, on the best device, where all is left out.
+///
+/// ```
+/// let choice = talkie::ModelChoice { model: Some("wan2.1-t2v-1.3b".into()), ..Default::default() };
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelChoice {
+    /// A catalogue name, a hub repository `org/name`, a folder or a file. The model in the box where it is left out.
+    pub model: Option<String>,
+    /// A file or folder that replaces the model's transformer.
+    pub transformer: Option<PathBuf>,
+    /// A file or folder that replaces the second transformer (low noise) of a model that has two.
+    pub transformer_2: Option<PathBuf>,
+    /// A file or folder that replaces the model's text encoder.
+    pub text_encoder: Option<PathBuf>,
+    /// A file or folder that replaces the model's video autoencoder.
+    pub vae: Option<PathBuf>,
+    /// LoRA files that are added to the transformers.
+    pub loras: Vec<Adapter>,
+    /// The device that computes: `cpu`, `cuda`, `cuda:1`, `metal`.
+    pub device: Option<String>,
+    /// The type that it computes in: `f32`, `bf16`, `f16`.
+    pub dtype: Option<String>,
+    /// Memory that may be used, in bytes: the weights that stay loaded included. Free memory where it is left out.
+    pub memory: Option<u64>,
+}
+
+impl ModelChoice {
+    /// The model as it was asked for, or the name of the model in the box.
+    pub fn name(&self) -> &str {
+        self.model.as_deref().unwrap_or(IN_THE_BOX)
+    }
+
+    /// Whether both load the same weights, whatever device, type and memory they are used with.
+    pub fn has_weights_of(&self, other: &Self) -> bool {
+        let parts = |choice: &Self| {
+            let Self { transformer, transformer_2, text_encoder, vae, .. } = choice.clone();
+            (choice.name().to_owned(), [transformer, transformer_2, text_encoder, vae], choice.loras.clone())
+        };
+        parts(self) == parts(other)
+    }
+}
+
+impl std::fmt::Display for ModelChoice {
+    /// The weights in a line: `wan2.1-t2v-1.3b, with transformer a.gguf, with LoRA style.safetensors:0.8`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())?;
+        let parts = [
+            ("transformer", &self.transformer),
+            ("transformer_2", &self.transformer_2),
+            ("text encoder", &self.text_encoder),
+            ("vae", &self.vae),
+        ];
+        for (part, path) in parts {
+            path.iter().try_for_each(|path| write!(f, ", with {part} {}", path.display()))?;
+        }
+        self.loras.iter().try_for_each(|lora| write!(f, ", with LoRA {}:{}", lora.path.display(), lora.strength))
+    }
+}
+
+/// The model that is run where none is named: it comes with talkie.
+pub const IN_THE_BOX: &str = "toybox";
+
 /// A request for a film. What is left out is decided by the model.
 ///
 /// ```
-/// let request = talkie::request::Request { prompt: "a cat on a roof".into(), steps: Some(20), ..Default::default() };
+/// let request = talkie::Request { prompt: "a cat on a roof".into(), steps: Some(20), ..Default::default() };
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -32,8 +96,6 @@ pub struct Request {
     pub music: Option<String>,
     /// What should not be seen. The model's own negative prompt where it is left out; empty for none.
     pub negative: Option<String>,
-    /// A catalogue name, a hub repository `org/name`, or a folder. The model in the box where it is left out.
-    pub model: Option<String>,
     /// Where the film goes. Its ending chooses the format. Without it, the library hands out the frames.
     pub output: Option<PathBuf>,
     /// Where a PNG goes that shows frames of the film side by side, with its sound beneath them.
@@ -62,30 +124,14 @@ pub struct Request {
     pub seconds: Option<f64>,
     /// Frames per second.
     pub fps: Option<Fps>,
-    /// A picture that the film begins with.
-    pub image: Option<PathBuf>,
+    /// What the film is conditioned on besides its prompts. The model's family says which kinds it takes.
+    pub conditions: Vec<Condition>,
     /// A safetensors file with the noise to begin with, as `video` (1, C, T, H, W) and `audio` (1, T, C), instead of a seed's.
     pub noise: Option<PathBuf>,
     /// Where the final latents are kept, besides the film.
     pub save_latents: Option<PathBuf>,
-    /// A file or folder that replaces the model's transformer.
-    pub transformer: Option<PathBuf>,
-    /// A file or folder that replaces the second transformer of a model that has two: the one for little noise.
-    pub transformer_2: Option<PathBuf>,
-    /// A file or folder that replaces the model's text encoder.
-    pub text_encoder: Option<PathBuf>,
-    /// A file or folder that replaces the model's autoencoder.
-    pub vae: Option<PathBuf>,
-    /// LoRA files that are added to the transformer.
-    pub loras: Vec<Adapter>,
     /// Sampling parameters without a field of their own, by name. A plan lists them all.
     pub set: BTreeMap<String, String>,
-    /// Memory that may be used, in bytes. What is free where it is left out.
-    pub memory: Option<u64>,
-    /// The device that computes: `cpu`, `cuda`, `cuda:1`, `metal`.
-    pub device: Option<String>,
-    /// The type that it computes in: `f32`, `bf16`, `f16`.
-    pub dtype: Option<String>,
     /// Whether the film is written without its soundtrack.
     pub no_sound: bool,
     /// Whether events carry a small picture of the latents every few steps.
@@ -94,7 +140,34 @@ pub struct Request {
     pub keep: bool,
 }
 
-/// A LoRA file, and how strongly it acts.
+impl Request {
+    /// The image that the film begins with.
+    pub fn first_image(&self) -> Option<&Path> {
+        self.conditions.iter().map(|Condition::Image { file }| file.as_path()).next()
+    }
+}
+
+/// What a film is conditioned on besides its prompts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Condition {
+    /// The film begins with this image.
+    Image {
+        /// A PNG, JPEG or WebP file.
+        file: PathBuf,
+    },
+}
+
+impl Condition {
+    /// The file that it is read from.
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::Image { file } => file,
+        }
+    }
+}
+
+/// A LoRA file, how strongly it acts, and on which of two transformers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adapter {
@@ -102,33 +175,77 @@ pub struct Adapter {
     pub path: PathBuf,
     /// What its changes are multiplied with: 1 as it was trained, 0 for none.
     pub strength: f64,
+    /// The transformer that it is for, of a model that has two. Its name says so where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expert: Option<Expert>,
+}
+
+/// One of the two transformers of a model that has a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expert {
+    /// The first, `transformer`: for high noise.
+    High,
+    /// The second, `transformer_2`: for low noise.
+    Low,
+}
+
+impl Expert {
+    /// The expert that a file or folder is for, by the words of its name: `high`, `low`, `hn` or `ln` between separators, or
+    /// `highnoise`, `lownoise`. None where it has no such word, or words for both.
+    pub fn named(path: &Path) -> Option<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let has = |words: [&str; 3]| name.split(|c: char| !c.is_alphanumeric()).any(|part| words.contains(&part));
+        match (has(["high", "hn", "highnoise"]), has(["low", "ln", "lownoise"])) {
+            (true, false) => Some(Self::High),
+            (false, true) => Some(Self::Low),
+            _ => None,
+        }
+    }
+
+    /// The name of its part in a model's folder.
+    pub fn part(self) -> &'static str {
+        match self {
+            Self::High => "transformer",
+            Self::Low => "transformer_2",
+        }
+    }
 }
 
 impl Adapter {
-    /// Whether it is for a transformer of a model that has two, by that part's name: a file with `high` or `low` in its name
-    /// is for one of them, and any other for both.
+    /// Whether it is for a transformer of a model that has two, by the part's name: the one that it was given for, or the one
+    /// that its file's name says, or both.
     pub fn is_for(&self, part: &str) -> bool {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        match part {
-            "transformer" => !name.contains("low") || name.contains("high"),
-            "transformer_2" => !name.contains("high") || name.contains("low"),
-            _ => false,
-        }
+        let expert = self.expert.or_else(|| Expert::named(&self.path));
+        expert.map_or_else(
+            || [Expert::High, Expert::Low].map(Expert::part).contains(&part),
+            |expert| expert.part() == part,
+        )
     }
 }
 
 impl std::str::FromStr for Adapter {
     type Err = Error;
 
-    /// `style.safetensors`, or `style.safetensors:0.8` with a strength.
+    /// `style.safetensors`, `style.safetensors:0.8` with a strength, `style.safetensors@high` or `style.safetensors:0.8@low`
+    /// for one of two transformers. A file that has the whole name is meant as it is.
     fn from_str(text: &str) -> Result<Self> {
-        let split = text.rsplit_once(':').and_then(|(path, strength)| Some((path, strength.parse::<f64>().ok()?)));
-        let (path, strength) = split.unwrap_or((text, 1.0));
+        let plain = |text: &str| Self { path: text.into(), strength: 1.0, expert: None };
+        if Path::new(text).is_file() {
+            return Ok(plain(text));
+        }
+        let experts = [("@high", Expert::High), ("@low", Expert::Low)];
+        let (rest, expert) = experts
+            .into_iter()
+            .find_map(|(end, expert)| Some((text.strip_suffix(end)?, Some(expert))))
+            .unwrap_or((text, None));
+        let split = rest.rsplit_once(':').and_then(|(path, strength)| Some((path, strength.parse::<f64>().ok()?)));
+        let (path, strength) = split.unwrap_or((rest, 1.0));
         if !strength.is_finite() || path.is_empty() {
-            return Err(Error::usage(format!("`{text}` is not FILE or FILE:STRENGTH"))
+            return Err(Error::usage(format!("`{text}` is not FILE, FILE:STRENGTH or FILE:STRENGTH@high"))
                 .hint("write it as `--lora style.safetensors:0.8`"));
         }
-        Ok(Self { path: path.into(), strength })
+        Ok(Self { strength, expert, ..plain(path) })
     }
 }
 

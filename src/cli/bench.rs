@@ -1,4 +1,4 @@
-//! `talkie bench`: a film is made and thrown away, and what it took is told.
+//! `talkie bench`: makes a film, discards it, prints timings.
 
 use talkie::error::{Error, Result};
 use talkie::plan::human_bytes;
@@ -20,9 +20,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let request = args.film.request()?;
+    let (choice, request) = (args.film.choice()?, args.film.request()?);
     let mut show = Show::new(false, None)?;
-    let figures = bench::measure(&request, usize::from(args.repeat), &mut |event| show.event(event));
+    let figures = bench::measure(&choice, &request, usize::from(args.repeat), &mut |event| show.event(event));
     show.clear();
     let figures = figures?;
     super::print(&if args.json { to_json(&figures)? } else { table(&figures) })

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use talkie::error::Result;
-use talkie::pipeline::Pipeline;
-use talkie::request::Request;
+use talkie::{Budget, ModelChoice, Request, Session};
 
 use super::common::{Common, Shown};
 use super::show::Show;
@@ -28,21 +27,24 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let common = &args.common;
-    let request = Request {
+    let choice = ModelChoice {
         model: args.model.clone(),
+        vae: common.vae.clone(),
+        device: common.device.clone(),
+        dtype: common.dtype.clone(),
+        memory: common.memory,
+        ..ModelChoice::default()
+    };
+    let request = Request {
         output: Some(args.output.clone()),
         contact_sheet: args.shown.contact_sheet.clone(),
         fps: common.fps,
-        vae: common.vae.clone(),
         set: common.set()?,
-        memory: common.memory,
-        device: common.device.clone(),
-        dtype: common.dtype.clone(),
         ..Request::default()
     };
     let mut show = Show::new(args.shown.json, None)?;
     let mut on_event = |event: &talkie::progress::Event| show.event(event);
-    let film = Pipeline::open(&request, &mut on_event)
-        .and_then(|pipeline| pipeline.decode(&args.latents, &request, &mut on_event));
+    let film = Session::open(&choice, Budget::Nothing, &mut on_event)
+        .and_then(|session| session.decode(&args.latents, &request, &mut on_event));
     show.finish(film)
 }

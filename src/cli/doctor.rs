@@ -70,7 +70,7 @@ fn report() -> Value {
         "in the box": super::found(bundled::find(IN_THE_BOX)),
         "weights": super::found(talkie::hub::HubConfig::from_env().map(|config| config.cache)),
         "runs": super::found(files::home().map(|home| home.join("runs"))),
-        "unfinished": run::unfinished(),
+        "unfinished": files::home().map(|home| run::unfinished(&home)).unwrap_or_default(),
     })
 }
 

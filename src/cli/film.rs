@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use talkie::error::{Error, Result};
-use talkie::request::{Adapter, PromptFile, Request, Size};
+use talkie::request::{Adapter, Condition, ModelChoice, PromptFile, Request, Size};
 use talkie::sampling::schedule::Sampler;
 
 use super::common::Common;
@@ -36,14 +36,14 @@ pub(super) struct Film {
     /// How closely the film follows the prompt; 1 switches guidance off and is twice as fast
     #[arg(long, value_name = "G", allow_hyphen_values = true)]
     guidance: Option<f64>,
-    /// How far the schedule leans towards noise
+    /// Flow shift: above 1 spends more steps at high noise
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     flow_shift: Option<f64>,
     /// unipc, euler, dpm++ or renoise
     #[arg(long, value_name = "NAME", value_parser = super::typed::<Sampler>)]
     sampler: Option<Sampler>,
     /// Skip steps that are expected to change the transformer's prediction by less than this share, such as 0.05: faster, and
-    /// another film; what it cost is measured and told [default: no step is skipped]
+    /// another film; what it cost is measured and reported [default: no step is skipped]
     #[arg(long, value_name = "SHARE", allow_hyphen_values = true)]
     cache: Option<f64>,
     /// Width and height in pixels, such as 832x480
@@ -55,7 +55,7 @@ pub(super) struct Film {
     /// Length of the film, instead of a number of frames
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     seconds: Option<f64>,
-    /// A picture that the film begins with
+    /// An image that the film begins with
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// Other weights for the transformer: a safetensors, GGUF or .pth file, or a folder like the model's own
@@ -67,8 +67,9 @@ pub(super) struct Film {
     /// Other weights for the text encoder; for a model in one file, the folder of Gemma 3 with its tokenizer
     #[arg(long, value_name = "FILE")]
     text_encoder: Option<PathBuf>,
-    /// A LoRA for the transformer, with its strength: style.safetensors:0.8; may be given several times
-    #[arg(long = "lora", value_name = "FILE[:SCALE]", value_parser = super::typed::<Adapter>)]
+    /// A LoRA for the transformer, with its strength: style.safetensors:0.8; @high or @low after it names one of two
+    /// transformers; may be given several times
+    #[arg(long = "lora", value_name = "FILE[:SCALE][@EXPERT]", value_parser = super::typed::<Adapter>)]
     loras: Vec<Adapter>,
     #[command(flatten)]
     common: Common,
@@ -81,13 +82,29 @@ pub(super) struct Film {
 }
 
 impl Film {
+    /// The weights that it is made with.
+    pub(super) fn choice(&self) -> Result<ModelChoice> {
+        let common = &self.common;
+        Ok(ModelChoice {
+            model: self.model.as_deref().map(absolute_model),
+            transformer: absolute(self.transformer.as_ref())?,
+            transformer_2: absolute(self.transformer_2.as_ref())?,
+            text_encoder: absolute(self.text_encoder.as_ref())?,
+            vae: absolute(common.vae.as_ref())?,
+            loras: self.loras.iter().map(whole_path).collect::<Result<_>>()?,
+            device: common.device.clone(),
+            dtype: common.dtype.clone(),
+            memory: common.memory,
+        })
+    }
+
     /// The request, but for where the film goes and what is shown of it.
     pub(super) fn request(&self) -> Result<Request> {
-        let common = &self.common;
         let written = match &self.prompt_file {
             Some(path) => PromptFile::read(path)?,
             None => PromptFile { prompt: self.prompt.clone().unwrap_or_default(), ..PromptFile::default() },
         };
+        let image = absolute(self.image.as_ref())?;
         Ok(Request {
             prompt: written.prompt,
             dialogue: written.dialogue,
@@ -96,7 +113,6 @@ impl Film {
             negative: self.negative.clone().or(written.negative),
             preset: self.preset.clone(),
             no_sound: self.no_sound,
-            model: self.model.as_deref().map(absolute_model),
             seed: self.seed,
             steps: self.steps,
             guidance: self.guidance,
@@ -106,18 +122,10 @@ impl Film {
             size: self.size,
             frames: self.frames,
             seconds: self.seconds,
-            fps: common.fps,
-            image: absolute(self.image.as_ref())?,
+            fps: self.common.fps,
+            conditions: image.into_iter().map(|file| Condition::Image { file }).collect(),
             noise: absolute(self.noise.as_ref())?,
-            transformer: absolute(self.transformer.as_ref())?,
-            transformer_2: absolute(self.transformer_2.as_ref())?,
-            text_encoder: absolute(self.text_encoder.as_ref())?,
-            vae: absolute(common.vae.as_ref())?,
-            loras: self.loras.iter().map(whole_path).collect::<Result<_>>()?,
-            set: common.set()?,
-            memory: common.memory,
-            device: common.device.clone(),
-            dtype: common.dtype.clone(),
+            set: self.common.set()?,
             ..Request::default()
         })
     }
@@ -130,7 +138,7 @@ pub(super) fn absolute(path: Option<&PathBuf>) -> Result<Option<PathBuf>> {
 
 fn whole_path(lora: &Adapter) -> Result<Adapter> {
     let path = absolute(Some(&lora.path))?.unwrap_or_default();
-    Ok(Adapter { path, strength: lora.strength })
+    Ok(Adapter { path, ..lora.clone() })
 }
 
 /// A folder's path must hold when the run is resumed from elsewhere; a name stays a name.

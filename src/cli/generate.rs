@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use talkie::error::{Error, Result};
-use talkie::pipeline::Pipeline;
 use talkie::pipeline::output;
-use talkie::request::Request;
+use talkie::{Budget, Machine, Request, Session};
 
 use super::common::Shown;
 use super::film::{Film, absolute};
@@ -35,14 +34,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let request = request(args)?;
+    let (choice, request) = (args.film.choice()?, request(args)?);
     if args.plan {
-        let plan = Pipeline::look(&request)?;
+        let plan = Session::look(&Machine::here(), &choice, &request)?;
         return super::print(&if args.shown.json { to_json(&plan)? } else { plan.to_string().trim_end().to_owned() });
     }
     let mut show = Show::new(args.shown.json, args.preview.clone())?;
     let mut on_event = |event: &talkie::progress::Event| show.event(event);
-    let film = Pipeline::open(&request, &mut on_event).and_then(|pipeline| pipeline.generate(&request, &mut on_event));
+    let film = Session::check(&choice, &request)
+        .and_then(|()| Session::open(&choice, Budget::Nothing, &mut on_event))
+        .and_then(|session| session.generate(&request, &mut on_event));
     show.finish(film)
 }
 

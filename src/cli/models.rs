@@ -3,9 +3,8 @@
 use talkie::error::Result;
 use talkie::model::catalogue::{self, AvSampling, Entry, FewSteps, Place};
 use talkie::model::{Source, bundled};
-use talkie::pipeline::Pipeline;
 use talkie::plan::human_bytes;
-use talkie::request::Request;
+use talkie::{Budget, ModelChoice, Session};
 
 use super::show::Show;
 
@@ -144,15 +143,16 @@ fn sound(av: &AvSampling) -> String {
 fn pull(name: &str) -> Result<()> {
     let mut show = Show::new(false, None)?;
     let mut on_event = |event: &talkie::progress::Event| show.event(event);
-    let request = Request { model: Some(name.to_owned()), ..Request::default() };
-    Pipeline::open(&request, &mut on_event)?;
+    let choice = ModelChoice { model: Some(name.to_owned()), ..ModelChoice::default() };
+    Session::open(&choice, Budget::Nothing, &mut on_event)?;
     let source = Source::find(name)?;
     let (model, _) = source.look()?;
     let bytes = human_bytes(model.components.iter().map(talkie::model::Component::bytes).sum());
     show.clear();
-    match source.entry().is_some_and(Entry::is_boxed) {
-        true => super::say(&format!("{name} is in the box, nothing is to be fetched: {bytes} of weights")),
-        false => super::say(&format!("{name} is here: {bytes} of weights")),
+    if source.entry().is_some_and(Entry::is_boxed) {
+        super::say(&format!("{name} is in the box, nothing is to be fetched: {bytes} of weights"));
+    } else {
+        super::say(&format!("{name} is here: {bytes} of weights"));
     }
     super::print(&model.folder.display().to_string())
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use talkie::error::{Error, Result};
+use talkie::files;
 use talkie::model::{Component, Source};
 use talkie::progress::{Event, Progress};
 use talkie::tools::quantize::{Made, Target, quantize};
@@ -57,7 +58,7 @@ fn part(args: &Args) -> Result<Component> {
     }
     let mut show = Show::new(false, None)?;
     let mut sink = |event: &Event| show.event(event);
-    let model = Source::find(&args.model)?.fetch(&mut Progress::new(&mut sink))?;
+    let model = Source::find(&args.model)?.fetch(files::home().ok().as_deref(), &mut Progress::new(&mut sink))?;
     model.find(&args.part).cloned().ok_or_else(|| {
         let parts: Vec<&str> =
             model.components.iter().filter(|part| !part.files.is_empty()).map(|part| part.name.as_str()).collect();

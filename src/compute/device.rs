@@ -29,8 +29,9 @@ pub fn open(name: &str) -> Result<Device> {
 }
 
 fn unbuilt(kind: &str) -> Error {
-    Error::usage(format!("this build of talkie knows no `{kind}` device"))
-        .hint(format!("build it with `cargo install talkie --features {kind}`, or use `--device cpu`"))
+    Error::usage(format!("this build of talkie knows no `{kind}` device")).hint(format!(
+        "build it in talkie's source with `cargo install --path . --features {kind}`, or use `--device cpu`"
+    ))
 }
 
 fn unknown(name: &str) -> Error {

@@ -1,136 +1,203 @@
-//! What a family of models implements: two traits. `wan/` and `ltx/` are such families.
+//! The seam between the pipeline and the families of models: what a family implements. `wan/` and `ltx/` are such families.
+//!
+//! A family holds one model: its configurations and the paths of its weights, but no weight. Its [`Facts`] are data, its
+//! [`Costs`] arithmetic on shapes, its [`Stages`] the work. Each stage asks the session's [`Shelf`] for its networks: they are
+//! dropped after their use, or stay loaded for the next film.
 
-use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::conditioning::{Conditioned, Conditioning, Embedding, Mask};
+use super::latents::Latents;
+use super::shelf::Shelf;
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
-use crate::families::latents::Latents;
-use crate::media::{Filter, Rgb};
-use crate::plan::Tiling;
-use crate::plan::{Geometry, Plan, Shape, StageMemory};
-use crate::progress::{Chore, Progress};
-use crate::weights::Weights;
+use crate::media::Rgb;
+use crate::plan::{Costs, Facts, Pass, Settings, Shape};
+use crate::progress::{Progress, Stage};
 
-/// Where a stage computes, and in which type.
-#[derive(Debug, Clone)]
+/// Where a stage computes, in which type, and where loaded networks are.
+#[derive(Clone)]
 pub struct Compute {
     /// The device.
     pub device: Device,
     /// The type of activations.
     pub dtype: DType,
+    /// A folder for what is too large for memory while a stage works.
+    pub scratch: PathBuf,
+    /// The networks that are loaded.
+    pub shelf: Arc<Shelf>,
+    /// The stages whose networks stay loaded.
+    pub keeps: Vec<Stage>,
 }
 
-/// A family, holding one model: its configurations and the paths of its weights, but no weight.
-///
-/// Each stage loads what it needs, uses it and drops it: no two networks are in memory together.
-pub trait Family {
-    /// What the plan needs to know.
+impl Compute {
+    /// A device and a type, with nothing loaded and nothing kept, and the system's folder for temporary files.
+    pub fn new(device: Device, dtype: DType) -> Self {
+        Self { device, dtype, scratch: std::env::temp_dir(), shelf: Arc::default(), keeps: Vec::new() }
+    }
+
+    /// The same, computing in another type.
+    #[must_use]
+    pub fn with_dtype(&self, dtype: DType) -> Self {
+        Self { dtype, ..self.clone() }
+    }
+}
+
+/// A family that runs one model.
+pub trait Family: Costs + Stages {
+    /// The facts of the model.
     ///
     /// # Errors
     /// A configuration that does not fit the family.
-    fn geometry(&self) -> Result<Geometry>;
+    fn facts(&self) -> Result<Facts>;
+}
 
-    /// The memory of each stage of a plan, for a film of a shape.
-    fn memory(&self, plan: &Plan, shape: &Shape) -> Vec<StageMemory>;
-
-    /// The tokens of each prompt of a plan, as the text encoder reads them. Says aloud which prompt was cut.
+/// The work of a model, stage by stage. Every method that loads weights says so in events.
+pub trait Stages: Send + Sync {
+    /// The tokens of each prompt, as the text encoder reads them. A note says which prompt was cut.
     ///
     /// # Errors
     /// A tokenizer that cannot be read.
-    fn tokens(&self, prompts: &[&str], plan: &Plan, progress: &mut Progress<'_>) -> Result<Vec<Vec<u32>>>;
+    fn tokens(
+        &self,
+        prompts: &[&str],
+        settings: &Settings,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Vec<u32>>>;
 
-    /// The floating-point operations of a part of a plan: see [`crate::compute::flops`] for what counts.
-    fn flops(&self, plan: &Plan, job: Workload<'_>) -> f64;
-
-    /// The embeddings of prompts. Says aloud which prompt was cut.
+    /// The embeddings of prompts. A note says which prompt was cut.
     ///
     /// # Errors
     /// Weights that do not load, a prompt that cannot be read.
-    fn encode_text(
+    fn text(
         &self,
         prompts: &[&str],
-        plan: &Plan,
+        settings: &Settings,
         compute: &Compute,
         progress: &mut Progress<'_>,
     ) -> Result<Vec<Embedding>>;
 
-    /// A first picture, of exactly the size that the denoising begins with, as what [`Denoiser::velocity`] takes for it.
+    /// What the conditions of a film become, for latents of the shape that its denoising begins with.
     ///
     /// # Errors
-    /// Weights that do not load.
-    fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor>;
+    /// Weights that do not load, a kind that the model does not take.
+    fn condition(
+        &self,
+        given: &[Given],
+        film: (&Settings, &Shape),
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Conditioned>;
 
-    /// What a first picture of another size is resampled with: what the model's reference takes.
-    fn filter(&self) -> Filter {
-        Filter::Lanczos
-    }
-
-    /// Whether a first picture's latents are the first latent frame of the film, from the noise to the end. Otherwise the
-    /// transformer reads them beside the film.
-    fn begins_with_image(&self) -> bool;
-
-    /// Loads one of the transformers.
+    /// One of the transformers, ready to predict velocities of latents of `shape` on `conditioning`.
     ///
     /// # Errors
     /// Weights that do not load.
     fn denoiser(
         &self,
         expert: usize,
-        plan: &Plan,
+        film: Film<'_>,
         compute: &Compute,
         progress: &mut Progress<'_>,
     ) -> Result<Box<dyn Denoiser>>;
 
-    /// The latents (1, C, T, H, W) of a film of twice the sides, for the second stage of a model that works in two.
+    /// The latents (1, C, T, H, W) of a film of twice the sides, for the next phase of a model that works in two.
     ///
     /// # Errors
-    /// A model that has no second stage, weights that do not load.
-    fn upsample(&self, video: &Tensor, compute: &Compute) -> Result<Tensor> {
-        let _ = (video, compute);
-        Err(Error::failed("this model works in one stage"))
+    /// A model that has one phase, weights that do not load.
+    fn upsample(&self, video: &Tensor, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
+        let _ = (video, compute, progress);
+        Err(Error::failed("this model works in one phase"))
     }
 
-    /// Decodes latents (1, C, T, H, W), several films in turn where there are several, and hands frames on as soon as they
-    /// are made.
+    /// The decoder of the video's latents.
     ///
     /// # Errors
-    /// Weights that do not load, and what `frames` answers.
-    fn decode(
+    /// Weights that do not load.
+    fn decoder(
         &self,
-        latents: &[Tensor],
-        tiling: Option<Tiling>,
+        settings: &Settings,
         compute: &Compute,
-        frames: FrameSink<'_>,
-    ) -> Result<()>;
+        progress: &mut Progress<'_>,
+    ) -> Result<Box<dyn VideoDecoder>>;
 
     /// The soundtrack of latents (1, T, C). None where the model makes films without sound.
     ///
     /// # Errors
     /// Weights that do not load.
-    fn decode_sound(&self, audio: &Tensor, compute: &Compute) -> Result<Option<Waveform>> {
-        let _ = (audio, compute);
+    fn sound(&self, audio: &Tensor, compute: &Compute, progress: &mut Progress<'_>) -> Result<Option<Waveform>> {
+        let _ = (audio, compute, progress);
         Ok(None)
     }
 }
 
-/// A part of a run, as its arithmetic is counted.
+/// A condition of a request, read and fitted to the film: what [`Stages::condition`] encodes.
+#[derive(Debug, Clone)]
+pub enum Given {
+    /// The first image, of exactly the size that the denoising begins with.
+    Image(Rgb),
+}
+
+/// What a denoiser predicts velocities for.
+#[derive(Clone, Copy)]
+pub struct Film<'a> {
+    /// The settings of the plan.
+    pub settings: &'a Settings,
+    /// The shape of the phase.
+    pub shape: &'a Shape,
+    /// What predictions are conditioned on.
+    pub conditioning: &'a Conditioning,
+}
+
+/// The prompt that a prediction is conditioned on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prompt {
+    /// What should be seen.
+    Positive,
+    /// What should not be seen.
+    Negative,
+}
+
+/// The inputs of one denoiser call.
 #[derive(Debug, Clone, Copy)]
-pub enum Workload<'a> {
-    /// Reading prompts of so many tokens.
-    Text(&'a [usize]),
-    /// A forward of the transformer.
-    Forward {
-        /// What it works on.
-        shape: &'a Shape,
-        /// What of it works.
-        pass: Pass,
-        /// Tokens of the prompt that it is told.
-        text_tokens: usize,
-    },
-    /// Making the frames of latents.
-    Decode(&'a Shape),
+pub struct DenoiserInput<'a> {
+    /// The latents, in f32.
+    pub latents: &'a Latents,
+    /// The timestep, in [0, 1000].
+    pub timestep: f64,
+    /// Which cells of the video are given: their tokens are at timestep 0.
+    pub pin: Option<&'a Mask>,
+}
+
+/// A loaded transformer with what it predicts on.
+pub trait Denoiser: Send + Sync {
+    /// The predicted velocity, of the shape of the latents, in f32.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, and those of candle.
+    fn velocity(&self, input: DenoiserInput<'_>, prompt: Prompt, pass: Pass) -> Result<Latents>;
+
+    /// The velocities of several passes, in their order: one after another, unless a denoiser can do better.
+    ///
+    /// # Errors
+    /// As [`Denoiser::velocity`].
+    fn velocities(&self, input: DenoiserInput<'_>, passes: &[(Pass, Prompt)]) -> Result<Vec<Latents>> {
+        passes.iter().map(|&(pass, prompt)| self.velocity(input, prompt, pass)).collect()
+    }
+}
+
+/// A loaded decoder of video latents.
+pub trait VideoDecoder: Send + Sync {
+    /// Decodes latents (1, C, T, H, W), several films in turn where there are several, and hands frames on as soon as they are
+    /// made.
+    ///
+    /// # Errors
+    /// Latents of another model, and what `frames` answers.
+    fn decode(&self, latents: &[Tensor], frames: FrameSink<'_>) -> Result<()>;
 }
 
 /// Where decoded frames go.
@@ -139,113 +206,13 @@ pub type FrameSink<'a> = &'a mut dyn FnMut(Decoded) -> Result<()>;
 /// What a decoder has made.
 #[derive(Debug)]
 pub enum Decoded {
-    /// Nothing yet: the weights have been loaded, and the work begins.
-    Loaded,
     /// The next frames: (1, 3, n, height, width) in [-1, 1].
     Frames(Tensor),
     /// No frame yet, but this share of the work of the whole film, from 0 to 1.
     Share(f64),
 }
 
-/// What a text encoder made of a prompt: tensors (1, length, width).
-#[derive(Debug, Clone)]
-pub struct Embedding {
-    /// What the pictures are told.
-    pub video: Tensor,
-    /// What the sound is told, where the model makes sound.
-    pub audio: Option<Tensor>,
-}
-
-/// What the predictions are conditioned on.
-pub struct Conditioning {
-    /// The embedding of the prompt.
-    pub text: Embedding,
-    /// The embedding of the negative prompt, where there is guidance.
-    pub negative: Option<Embedding>,
-    /// The first picture.
-    pub image: Option<Tensor>,
-}
-
-impl Conditioning {
-    /// By name, as a run's folder keeps it.
-    pub fn pack(&self) -> Vec<(String, Tensor)> {
-        let negative = self.negative.as_ref();
-        let named = [
-            ("text", Some(&self.text.video)),
-            ("text_audio", self.text.audio.as_ref()),
-            ("negative", negative.map(|negative| &negative.video)),
-            ("negative_audio", negative.and_then(|negative| negative.audio.as_ref())),
-            ("image", self.image.as_ref()),
-        ];
-        named.into_iter().filter_map(|(name, tensor)| Some((name.to_owned(), tensor?.clone()))).collect()
-    }
-
-    /// The way back from [`Conditioning::pack`].
-    ///
-    /// # Errors
-    /// No embedding of the prompt.
-    pub fn unpack(mut tensors: HashMap<String, Tensor>) -> Result<Self> {
-        let mut embedding = |video: &str, audio: &str| {
-            let audio = tensors.remove(audio);
-            tensors.remove(video).map(|video| Embedding { video, audio })
-        };
-        let text = embedding("text", "text_audio").ok_or_else(|| {
-            Error::failed("the run's folder holds no embedding of the prompt")
-                .hint("start the run again with `talkie generate`")
-        })?;
-        let negative = embedding("negative", "negative_audio");
-        Ok(Self { text, negative, image: tensors.remove("image") })
-    }
-}
-
-/// Where a transformer is asked for a velocity.
-#[derive(Debug, Clone, Copy)]
-pub struct DenoiserInput<'a> {
-    /// The latents, in f32.
-    pub latents: &'a Latents,
-    /// The timestep, in [0, 1000].
-    pub timestep: f64,
-    /// The tensor of [`Family::encode_image`].
-    pub image: Option<&'a Tensor>,
-}
-
-/// What of a transformer works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
-    /// All of it.
-    Whole,
-    /// Some blocks do not look around (spatio-temporal guidance, Hyung et al. 2024).
-    Perturbed,
-    /// Pictures and sound do not see each other.
-    Isolated,
-}
-
-/// A loaded transformer.
-pub trait Denoiser {
-    /// The velocity that it predicts, of the shape of the latents, in f32.
-    ///
-    /// # Errors
-    /// Shapes that do not fit, and those of candle.
-    fn velocity(&self, at: DenoiserInput<'_>, text: &Embedding, pass: Pass) -> Result<Latents>;
-}
-
-/// Loads a network, and reports how much of its weights has been read.
-///
-/// # Errors
-/// What `load` answers, or a stop.
-pub fn load<T: Send>(
-    name: &str,
-    weights: &Weights,
-    progress: &mut Progress<'_>,
-    load: impl FnOnce(&Weights) -> Result<T> + Send,
-) -> Result<T> {
-    let start = std::time::Instant::now();
-    let network = progress.reading((name, weights.bytes()), &weights.tally(), || load(weights))?;
-    progress.spent(Chore::Load, start.elapsed())?;
-    Ok(network)
-}
-
-/// A picture as one frame, (1, 3, 1, height, width) in [-1, 1]: what the encoders of all families take.
+/// An image as one frame, (1, 3, 1, height, width) in [-1, 1]: what the encoders of all families take.
 ///
 /// # Errors
 /// Those of candle.

@@ -39,22 +39,37 @@ impl Latents {
         Some(Self { video: tensors.remove(VIDEO)?, audio })
     }
 
-    /// The same on another device.
+    /// The latents that `f` makes of each modality's.
     ///
     /// # Errors
-    /// Those of candle.
-    pub fn to_device(&self, device: &Device) -> candle_core::Result<Self> {
-        let audio = self.audio.as_ref().map(|audio| audio.to_device(device)).transpose()?;
-        Ok(Self { video: self.video.to_device(device)?, audio })
+    /// Those of `f`.
+    pub fn map<E>(&self, mut f: impl FnMut(&Tensor) -> std::result::Result<Tensor, E>) -> std::result::Result<Self, E> {
+        Ok(Self { video: f(&self.video)?, audio: self.audio.as_ref().map(f).transpose()? })
     }
 
-    /// The same times a number.
+    /// The latents that `f` makes of each modality's of two. Audio that only one of them has is left out.
     ///
     /// # Errors
-    /// Those of candle.
-    pub fn scaled(&self, by: f64) -> candle_core::Result<Self> {
-        let audio = self.audio.as_ref().map(|audio| audio * by).transpose()?;
-        Ok(Self { video: (&self.video * by)?, audio })
+    /// Those of `f`.
+    pub fn zip<E>(
+        &self,
+        other: &Self,
+        mut f: impl FnMut(&Tensor, &Tensor) -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Self, E> {
+        let video = f(&self.video, &other.video)?;
+        let audio = self.audio.as_ref().zip(other.audio.as_ref()).map(|(one, other)| f(one, other)).transpose()?;
+        Ok(Self { video, audio })
+    }
+
+    /// A number of each modality: of the video, and of the audio where there is some.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn each<T, E>(
+        &self,
+        mut f: impl FnMut(&Tensor) -> std::result::Result<T, E>,
+    ) -> std::result::Result<(T, Option<T>), E> {
+        Ok((f(&self.video)?, self.audio.as_ref().map(f).transpose()?))
     }
 
     /// Whether every value is a finite number.

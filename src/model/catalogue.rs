@@ -6,10 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Context, Error, Result, nearest};
+pub use crate::request::IN_THE_BOX;
 use crate::sampling::schedule::Sampler;
-
-/// The model that is run where none is named: it comes with talkie.
-pub const IN_THE_BOX: &str = "toybox";
 
 /// The entries' files: (name, text). A test sees to it that every file of `models/` is here.
 const FILES: &[(&str, &str)] = &[

@@ -146,12 +146,32 @@ impl Component {
         self.files.iter().map(|file| file.path.clone()).collect()
     }
 
-    /// Its weights, under the names that diffusers gives them.
+    /// Its weights with its LoRAs, under the names that diffusers gives them.
     ///
     /// # Errors
     /// As [`Weights::open_as`].
     pub fn weights(&self, device: &Device, dtype: DType) -> Result<Weights> {
-        let weights = Weights::open_as(&self.paths(), self.names, device, dtype)?;
+        self.with_loras(self.bare_weights(device, dtype)?)
+    }
+
+    /// Its weights without LoRAs.
+    ///
+    /// # Errors
+    /// As [`Weights::open_as`].
+    pub fn bare_weights(&self, device: &Device, dtype: DType) -> Result<Weights> {
+        Weights::open_as(&self.paths(), self.names, device, dtype)
+    }
+
+    /// Whether LoRAs may be added to it.
+    pub fn takes_loras(&self) -> bool {
+        self.name.starts_with("transformer")
+    }
+
+    /// Weights of its own with its LoRAs.
+    ///
+    /// # Errors
+    /// A LoRA that is damaged, or is for another network.
+    pub fn with_loras(&self, weights: Weights) -> Result<Weights> {
         let add = |weights: Weights, lora: &Adapter| Ok(weights.with_lora(&lora.path, lora.strength)?.0);
         self.loras.iter().try_fold(weights, add)
     }

@@ -1,9 +1,8 @@
 //! The licence of a model's weights, said once where it asks more of a user than to name the authors.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::files::home;
 use crate::model::catalogue::Entry;
 use crate::progress::Progress;
 
@@ -17,14 +16,14 @@ const FREE: [&str; 2] = ["Apache-2.0", "MIT"];
 ///
 /// # Errors
 /// A stop from the callback.
-pub(super) fn say_once(entry: &Entry, progress: &mut Progress<'_>) -> Result<()> {
+pub(super) fn say_once(entry: &Entry, home: Option<&Path>, progress: &mut Progress<'_>) -> Result<()> {
     let licence = &entry.licence;
     if FREE.contains(&licence.name.as_str()) {
         return Ok(());
     }
     let terms = licence.terms.as_deref().map_or_else(String::new, |terms| format!(": {terms}"));
     let words = format!("the weights of {} are under {}, {}{terms}", entry.name, licence.name, licence.url);
-    let file: Option<PathBuf> = home().ok().map(|home| home.join("licences").join(&entry.name));
+    let file: Option<PathBuf> = home.map(|home| home.join("licences").join(&entry.name));
     if file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).is_some_and(|said| said == words) {
         return Ok(());
     }

@@ -13,6 +13,7 @@ use super::component::{Component, Model, WeightFile, weight_file};
 use super::tokenizer;
 use crate::error::{Error, Result};
 use crate::model::catalogue::{self, Entry};
+use crate::request::Expert;
 use crate::weights::Weights;
 use crate::weights::keys::{self, Names, Place};
 
@@ -197,18 +198,22 @@ fn whole_name(name: &str) -> String {
     shard.unwrap_or_else(|| name.to_owned())
 }
 
-/// One transformer, or the two experts of Wan 2.2: that for much noise first. Which is which only their paths say.
+/// One transformer, or the two experts of Wan 2.2, that for high noise first. Only the name of a file, or of its folder, says
+/// which is which.
 fn experts(mut found: Vec<Piece>) -> Result<Vec<Piece>> {
-    let said = |piece: &Piece, word: &str| piece.paths[0].to_string_lossy().to_lowercase().contains(word);
-    found.sort_by_key(|piece| said(piece, "low"));
+    let named = |piece: &Piece| {
+        let file = &piece.paths[0];
+        Expert::named(file).or_else(|| file.parent().and_then(Expert::named))
+    };
+    found.sort_by_key(|piece| named(piece) == Some(Expert::Low));
     match found.as_slice() {
         [_] => Ok(found),
-        [high, low] if said(high, "high") && said(low, "low") => Ok(found),
+        [high, low] if (named(high), named(low)) == (Some(Expert::High), Some(Expert::Low)) => Ok(found),
         [first, second, ..] => {
             let (first, second) = (first.paths[0].display(), second.paths[0].display());
             Err(Error::usage(format!("{first} and {second} are both transformers")).hint(format!(
-                "talkie takes a pair for the two experts of Wan 2.2 where one has `high` and the other `low` in its name; \
-                 else {NAME_THEM}"
+                "talkie takes a pair for the two experts of Wan 2.2 where the word `high` is in the name of one and `low` in that of \
+                 the other; else {NAME_THEM}"
             )))
         }
         [] => Err(Error::failed("there is no transformer")),

@@ -1,6 +1,6 @@
 //! Where a model is: a folder or file, or a repository of the hub, by name or not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::component::{Component, Model, component};
 use super::{bundled, checkpoint, licence};
@@ -60,12 +60,12 @@ impl Source {
         }
     }
 
-    /// The model that comes with talkie: what is meant where no model is named.
+    /// The model of a choice: the one that comes with talkie, where none is named.
     ///
     /// # Errors
-    /// Its folder is in none of the places where it should be.
-    pub fn in_the_box() -> Result<Self> {
-        Self::of(catalogue::find(IN_THE_BOX)?)
+    /// As [`Source::find`]; the folder of the model that comes with talkie is in none of the places where it should be.
+    pub fn of_choice(model: Option<&str>) -> Result<Self> {
+        model.map_or_else(|| Self::of(catalogue::find(IN_THE_BOX)?), Self::find)
     }
 
     fn of(entry: Entry) -> Result<Self> {
@@ -85,14 +85,14 @@ impl Source {
         }
     }
 
-    /// The model, with files that are missing fetched first. Before the first time, its licence is said.
+    /// The model, with files that are missing fetched first. Before the first time, a note says its licence; `home` remembers that.
     ///
     /// # Errors
     /// A folder that is not a model, a download that fails.
-    pub fn fetch(&self, progress: &mut Progress<'_>) -> Result<Model> {
+    pub fn fetch(&self, home: Option<&Path>, progress: &mut Progress<'_>) -> Result<Model> {
         match self {
             Self::Folder(folder, _) => Model::open(folder),
-            Self::Hub(repository) => repository.fetch(progress),
+            Self::Hub(repository) => repository.fetch(home, progress),
         }
     }
 
@@ -109,9 +109,9 @@ impl Source {
 }
 
 impl Repository {
-    fn fetch(&self, progress: &mut Progress<'_>) -> Result<Model> {
+    fn fetch(&self, home: Option<&Path>, progress: &mut Progress<'_>) -> Result<Model> {
         if let Some(entry) = &self.entry {
-            licence::say_once(entry, progress)?;
+            licence::say_once(entry, home, progress)?;
         }
         let hub = Hub::from_env()?;
         let mut model = Model::open(&hub.fetch(&self.repo, &self.revision, &self.patterns(), progress)?)?;

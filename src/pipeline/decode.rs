@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::families::family::{Compute, Decoded, Family};
 use crate::families::latents::Latents;
 use crate::media::Rgb;
-use crate::plan::Tiling;
+use crate::plan::Settings;
 use crate::progress::{Chore, Progress, Stage};
 
 /// What the decode works with.
@@ -17,8 +17,8 @@ pub struct Decode<'a> {
     pub family: &'a dyn Family,
     /// Where to compute.
     pub compute: &'a Compute,
-    /// Tiles, where the frames are decoded in tiles.
-    pub tiling: Option<Tiling>,
+    /// The settings of the plan.
+    pub settings: &'a Settings,
     /// Frames that are expected.
     pub frames: usize,
 }
@@ -36,10 +36,10 @@ impl Decode<'_> {
     ) -> Result<()> {
         let (mut done, total) = (0, self.frames as u64);
         progress.advance(Stage::Decode, 0, total)?;
-        let (mut reached, mut writing, start) = (0, Duration::ZERO, Instant::now());
-        self.family.decode(std::slice::from_ref(&latents.video), self.tiling, self.compute, &mut |made| {
+        let (mut reached, mut writing) = (0, Duration::ZERO);
+        let decoder = self.family.decoder(self.settings, self.compute, progress)?;
+        decoder.decode(std::slice::from_ref(&latents.video), &mut |made| {
             match made {
-                Decoded::Loaded => return progress.spent(Chore::Load, start.elapsed()),
                 Decoded::Share(share) => reached = (share * total as f64) as u64,
                 Decoded::Frames(frames) => {
                     for picture in pictures(&frames)? {

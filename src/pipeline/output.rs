@@ -57,7 +57,7 @@ impl<'a> Output<'a> {
             media::check_png("--contact-sheet", path)?;
             atomic::check_place(path)?;
         }
-        let heard = plan.sound.and_then(|sound| sound.heard).filter(|_| !plan.request.no_sound);
+        let heard = plan.settings.sound.and_then(|sound| sound.heard).filter(|_| !plan.request.no_sound);
         if let (Some(path), Some(heard)) = (&plan.request.output, heard) {
             media::check_sound(path, heard.rate, heard.channels)?;
         }
@@ -89,7 +89,7 @@ impl<'a> Output<'a> {
         let spec = FilmSpec {
             width: plan.shape.width as u32,
             height: plan.shape.height as u32,
-            fps: plan.fps,
+            fps: plan.settings.fps,
             frames: plan.shape.frames,
             recipe: recipe.to_owned(),
             encoder: None,
@@ -120,7 +120,7 @@ impl<'a> Output<'a> {
     /// # Errors
     /// Frames that are missing, a full disk.
     pub fn finish(self, progress: &mut Progress<'_>) -> Result<Film> {
-        let (fps, start) = (self.plan.fps, Instant::now());
+        let (fps, start) = (self.plan.settings.fps, Instant::now());
         let elsewhere = self.elsewhere();
         let contact_sheet = self.plan.request.contact_sheet.clone();
         // Before the film: if there is no room for it, the run is not over, and can be resumed.
@@ -170,7 +170,7 @@ impl<'a> Output<'a> {
 fn sheet(plan: &Plan, sound: Option<&Waveform>) -> Result<Sheet> {
     let format = plan.request.output.as_deref().map(Format::of).transpose()?;
     let heard = sound.filter(|_| format.is_none_or(Format::has_sound));
-    let heard = heard.map(|sound| sound.fitted(plan.fps.samples(plan.shape.frames, sound.rate)));
+    let heard = heard.map(|sound| sound.fitted(plan.settings.fps.samples(plan.shape.frames, sound.rate)));
     Sheet::new((plan.shape.width as u32, plan.shape.height as u32), plan.shape.frames, heard.as_ref())
 }
 
@@ -189,7 +189,7 @@ fn notes(plan: &Plan, sound: &Waveform) -> Result<Vec<String>> {
         return Ok(vec!["a GIF has no sound: the soundtrack is left out".to_owned()]);
     }
     let mut notes = check::notes(sound);
-    let (film, sounds) = (plan.fps.seconds(plan.shape.frames), sound.seconds());
+    let (film, sounds) = (plan.settings.fps.seconds(plan.shape.frames), sound.seconds());
     if film - sounds > TAIL {
         notes.push(format!("the sound ends after {sounds:.2} of {film:.2} seconds: the rest is silent"));
     }

@@ -5,7 +5,8 @@ use candle_core::{DType, Device, Tensor};
 use crate::error::Result;
 use crate::families::family::{Compute, Decoded, Family};
 use crate::media::Rgb;
-use crate::plan::Plan;
+use crate::plan::{Plan, Settings};
+use crate::progress::{Progress, quiet};
 
 /// Side of a latent pixel in the picture.
 const SCALE: usize = 8;
@@ -35,7 +36,9 @@ impl Projection {
         };
         let probes = std::iter::once(None).chain((0..channels).map(Some)).map(probe);
         let mut colours = Vec::with_capacity(channels + 1);
-        family.decode(&probes.collect::<candle_core::Result<Vec<_>>>()?, None, compute, &mut |made| {
+        let settings = Settings { tiling: None, ..plan.settings.clone() };
+        let decoder = family.decoder(&settings, compute, &mut Progress::new(&mut quiet))?;
+        decoder.decode(&probes.collect::<candle_core::Result<Vec<_>>>()?, &mut |made| {
             let Decoded::Frames(frames) = made else { return Ok(()) };
             let flat = frames.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.reshape((3, ()))?;
             colours.push(flat.mean_keepdim(1)?);

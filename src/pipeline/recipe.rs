@@ -9,14 +9,14 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Error, Result};
-use crate::files;
+use crate::files::{atomic, read_json};
 use crate::fps::Fps;
 use crate::media;
 use crate::model::PlannedFile;
 use crate::model::catalogue::IN_THE_BOX;
 use crate::pipeline::denoise::Cached;
 use crate::plan::Plan;
-use crate::request::Adapter;
+use crate::request::{Adapter, Expert};
 
 /// The recipe. It is JSON in the film's `comment` tag.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,9 @@ pub struct UsedLora {
     pub file: HashedFile,
     /// What its changes were multiplied with.
     pub strength: f64,
+    /// The one of two transformers that it was given for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expert: Option<Expert>,
 }
 
 /// A file by its content.
@@ -94,24 +97,26 @@ pub struct HashedFile {
 
 impl Recipe {
     /// The recipe of a plan, as far as it is known before the film is made. Reads every file once, but those that the hub's cache
-    /// names by their hash.
+    /// names by their hash, and those whose hash is kept in `home`.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn of(plan: &Plan) -> Result<Self> {
-        let mut known = Known::load();
+    pub fn of(plan: &Plan, home: Option<&Path>) -> Result<Self> {
+        let mut known = Known::load(home);
         let mut hash = |role: &str, path: &Path| known.hash(role, path);
         let files = plan.files.iter().map(|PlannedFile { component, path, .. }| hash(component, path));
         let files = files.collect::<Result<Vec<_>>>()?;
-        let image = plan.request.image.as_deref().map(|path| hash("image", path)).transpose()?;
+        let image = plan.request.first_image().map(|path| hash("image", path)).transpose()?;
         let noise = plan.request.noise.as_deref().map(|path| hash("noise", path)).transpose()?;
-        let lora = |lora: &Adapter| Ok(UsedLora { file: hash("lora", &lora.path)?, strength: lora.strength });
-        let loras = plan.request.loras.iter().map(lora).collect::<Result<_>>()?;
+        let lora = |lora: &Adapter| {
+            Ok(UsedLora { file: hash("lora", &lora.path)?, strength: lora.strength, expert: lora.expert })
+        };
+        let loras = plan.choice.loras.iter().map(lora).collect::<Result<_>>()?;
         known.store();
         Ok(Self {
             talkie: env!("CARGO_PKG_VERSION").into(),
             model: plan.model.clone(),
-            source: plan.request.model.as_deref().map_or_else(|| IN_THE_BOX.to_owned(), source),
+            source: plan.choice.model.as_deref().map_or_else(|| IN_THE_BOX.to_owned(), source),
             files,
             prompt: plan.prompt.clone(),
             negative: plan.negative.clone(),
@@ -122,14 +127,14 @@ impl Recipe {
             width: plan.shape.width,
             height: plan.shape.height,
             frames: plan.shape.frames,
-            fps: plan.fps,
-            steps: plan.steps.len(),
+            fps: plan.settings.fps,
+            steps: plan.step_count(),
             preset: plan.preset.clone(),
             sampler: plan.sampling.sampler.to_string(),
             cached: None,
             parameters: plan.parameters.clone(),
-            device: plan.device.clone(),
-            dtype: plan.dtype.clone(),
+            device: plan.settings.device.clone(),
+            dtype: plan.settings.dtype.clone(),
         })
     }
 
@@ -172,9 +177,9 @@ struct Known {
 }
 
 impl Known {
-    fn load() -> Self {
-        let file = files::home().ok().map(|home| home.join("hashes.json"));
-        let read = |path: &PathBuf| serde_json::from_value(crate::files::read_json(path).ok()?).ok();
+    fn load(home: Option<&Path>) -> Self {
+        let file = home.map(|home| home.join("hashes.json"));
+        let read = |path: &PathBuf| serde_json::from_value(read_json(path).ok()?).ok();
         Self { hashes: file.as_ref().and_then(read).unwrap_or_default(), file, changed: false }
     }
 
@@ -182,7 +187,7 @@ impl Known {
     fn store(&self) {
         let Some(file) = self.file.as_ref().filter(|_| self.changed) else { return };
         if let Ok(json) = serde_json::to_vec(&self.hashes) {
-            let _ = crate::files::atomic::write_whole(file, &json);
+            let _ = atomic::write_whole(file, &json);
         }
     }
 

@@ -16,8 +16,8 @@ use candle_core::{Device, Tensor};
 
 use crate::error::{Context, Error, Result};
 use crate::families::latents::{self, Latents};
-use crate::files::{atomic, home};
-use crate::plan::Plan;
+use crate::files::atomic;
+use crate::plan::{Plan, VERSION};
 use crate::weights::bundle;
 
 /// The state is kept after every step, or this often, whichever is rarer: writing it costs less than a step of a real
@@ -59,17 +59,18 @@ pub struct State {
     pub tensors: HashMap<String, Tensor>,
 }
 
-fn runs() -> Result<PathBuf> {
-    Ok(home()?.join("runs"))
+/// The folder of all runs.
+fn runs(home: &Path) -> PathBuf {
+    home.join("runs")
 }
 
 impl Run {
-    /// Makes the folder of a new run, with its plan in it.
+    /// Makes the folder of a new run in `home`, with its plan in it.
     ///
     /// # Errors
     /// A data folder that cannot be written.
-    pub fn create(plan: &Plan) -> Result<Self> {
-        let runs = runs()?;
+    pub fn create(plan: &Plan, home: &Path) -> Result<Self> {
+        let runs = runs(home);
         std::fs::create_dir_all(&runs).map_err(|cause| unwritable(&runs, cause))?;
         sweep(&runs);
         let stamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -102,18 +103,18 @@ impl Run {
     ///
     /// # Errors
     /// There is none, or a living process is at work on it.
-    pub fn open(name: Option<&str>) -> Result<Self> {
+    pub fn open(name: Option<&str>, home: &Path) -> Result<Self> {
         let folder = match name {
             Some(name) => {
                 let direct = PathBuf::from(name);
-                if direct.join(PLAN).is_file() { direct } else { runs()?.join(name) }
+                if direct.join(PLAN).is_file() { direct } else { runs(home).join(name) }
             }
-            None => latest()?.ok_or_else(|| {
+            None => latest(home).ok_or_else(|| {
                 Error::failed("there is no unfinished run").hint("a run that stopped is kept until its film is whole")
             })?,
         };
         if !folder.is_dir() {
-            let hint = match unfinished().as_slice() {
+            let hint = match unfinished(home).as_slice() {
                 [] => "none is unfinished: start one with `talkie generate`".to_owned(),
                 names => format!("unfinished: {}", names.join(", ")),
             };
@@ -146,7 +147,7 @@ impl Run {
         plan_in(&self.folder)
     }
 
-    /// Keeps what the first stages made: the embeddings of the prompts, the latents of the picture.
+    /// Keeps what the first stages made: the embeddings of the prompts, and what the conditions became.
     ///
     /// # Errors
     /// A full disk.
@@ -210,7 +211,7 @@ impl Run {
         }
     }
 
-    /// The words kept with the latents: the recipe.
+    /// The metadata kept with the latents: the recipe.
     ///
     /// # Errors
     /// A damaged file.
@@ -276,7 +277,24 @@ fn plan_in(folder: &Path) -> Result<Plan> {
             .hint("start the run again with `talkie generate`")
     };
     let json = crate::files::read_json(&folder.join(PLAN)).map_err(|cause| broken(cause.into()))?;
+    let version = made_by(&json);
+    if version.is_some_and(|version| version != VERSION) {
+        let version = version.unwrap_or_default();
+        return Err(Error::failed(format!(
+            "the run was begun by talkie {version}, and this is talkie {VERSION}: {}",
+            folder.display()
+        ))
+        .hint(format!(
+            "finish it with talkie {version}, or start it again; where it has `{LATENTS}`, `talkie decode` makes the film"
+        )));
+    }
     serde_json::from_value(json).map_err(|cause| broken(cause.into()))
+}
+
+/// The version of talkie that settled a plan: plans of 0.1 do not name theirs, and have their steps beside the shape.
+fn made_by(plan: &serde_json::Value) -> Option<&str> {
+    let named = plan.get("talkie").and_then(serde_json::Value::as_str);
+    named.or_else(|| (plan.get("request").is_some() && plan.get("steps").is_some()).then_some("0.1"))
 }
 
 /// Removes the files of a run, and the folder if nothing else is in it.
@@ -308,28 +326,27 @@ fn sweep(runs: &Path) {
 }
 
 /// The names of the runs whose films are not whole yet, the oldest first.
-pub fn unfinished() -> Vec<String> {
-    let folders = dated().unwrap_or_default();
+pub fn unfinished(home: &Path) -> Vec<String> {
     let name = |(_, folder): (_, PathBuf)| Some(folder.file_name()?.to_string_lossy().into_owned());
-    folders.into_iter().filter_map(name).collect()
+    dated(home).into_iter().filter_map(name).collect()
 }
 
 /// The youngest unfinished run that no process is at work on; failing that, the youngest.
-fn latest() -> Result<Option<PathBuf>> {
-    let folders: Vec<PathBuf> = dated()?.into_iter().rev().map(|(_, folder)| folder).collect();
+fn latest(home: &Path) -> Option<PathBuf> {
+    let folders: Vec<PathBuf> = dated(home).into_iter().rev().map(|(_, folder)| folder).collect();
     let busy =
         |folder: &Path| File::open(folder.join(LOCK)).is_ok_and(|lock| matches!(atomic::try_lock(&lock), Ok(false)));
-    Ok(folders.iter().find(|folder| !busy(folder)).or(folders.first()).cloned())
+    folders.iter().find(|folder| !busy(folder)).or(folders.first()).cloned()
 }
 
 /// Unfinished runs with the time at which they began, the oldest first.
-fn dated() -> Result<Vec<(std::time::SystemTime, PathBuf)>> {
-    let Ok(entries) = std::fs::read_dir(runs()?) else { return Ok(Vec::new()) };
+fn dated(home: &Path) -> Vec<(std::time::SystemTime, PathBuf)> {
+    let entries = std::fs::read_dir(runs(home)).into_iter().flatten();
     let unfinished = entries.flatten().map(|entry| entry.path()).filter(|folder| !folder.join(FINISHED).exists());
     let with_date = |folder: PathBuf| Some((std::fs::metadata(folder.join(PLAN)).ok()?.modified().ok()?, folder));
     let mut dated: Vec<_> = unfinished.filter_map(with_date).collect();
     dated.sort();
-    Ok(dated)
+    dated
 }
 
 fn damaged(path: &Path, cause: Error) -> Error {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::catalogue::{Entry, FewSteps};
-use crate::request::Request;
+use crate::request::{ModelChoice, Request};
 use crate::sampling::schedule::Schedule;
 
 /// Refuses a recipe of few steps over a released model's own weights, which know nothing of it. That is known before
@@ -10,19 +10,20 @@ use crate::sampling::schedule::Schedule;
 ///
 /// # Errors
 /// A preset of the entry that is for other weights, where the request gives none for each of its transformers.
-pub fn check_weights(entry: &Entry, request: &Request) -> Result<()> {
-    let preset = request.preset.as_ref().and_then(|name| entry.presets.get_key_value(name));
+pub fn check_weights(entry: &Entry, choice: &ModelChoice, preset: Option<&str>) -> Result<()> {
+    let preset = preset.and_then(|name| entry.presets.get_key_value(name));
     let Some((name, recipe)) = preset else { return Ok(()) };
     let pair = entry.parameters.transformer_2.is_some();
-    let adapts = |part: &str| request.loras.iter().any(|lora| lora.strength != 0.0 && (!pair || lora.is_for(part)));
-    let first = request.transformer.is_some() || adapts("transformer");
-    let second = !pair || request.transformer_2.is_some() || adapts("transformer_2");
+    let adapts = |part: &str| choice.loras.iter().any(|lora| lora.strength != 0.0 && (!pair || lora.is_for(part)));
+    let first = choice.transformer.is_some() || adapts("transformer");
+    let second = !pair || choice.transformer_2.is_some() || adapts("transformer_2");
     if first && second {
         return Ok(());
     }
-    let how = match pair {
-        true => "`--lora FILE` for each expert, or `--transformer FILE` and `--transformer-2 FILE`",
-        false => "`--lora FILE` or `--transformer FILE`",
+    let how = if pair {
+        "`--lora FILE` for each expert, or `--transformer FILE` and `--transformer-2 FILE`"
+    } else {
+        "`--lora FILE` or `--transformer FILE`"
     };
     let which =
         format!("preset `{name}` is for weights that were distilled for it, and those of {} were not", entry.name);
@@ -30,10 +31,10 @@ pub fn check_weights(entry: &Entry, request: &Request) -> Result<()> {
 }
 
 /// What a user should know who asked for a recipe without saying which weights are for it.
-pub(super) fn note(request: &Request, recipe: &FewSteps) -> Option<String> {
+pub(super) fn note(choice: &ModelChoice, request: &Request, recipe: &FewSteps) -> Option<String> {
     let name = request.preset.as_deref()?;
-    let told = request.transformer.is_some() || !request.loras.is_empty();
-    (!told).then(|| {
+    let named = choice.transformer.is_some() || !choice.loras.is_empty();
+    (!named).then(|| {
         format!(
             "preset `{name}` is for distilled weights, and whether these are such cannot be told: {}",
             recipe.weights

@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use crate::request::Request;
+use crate::request::{ModelChoice, Request};
 
 /// A file that a film is made from, besides its model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,10 +45,10 @@ impl Role {
 
 impl Input {
     /// Those of a request that are there.
-    pub fn of(request: &Request) -> Vec<Self> {
-        let loras = request.loras.iter().map(|lora| (Role::Lora, &lora.path));
-        let image = request.image.iter().map(|path| (Role::Image, path));
-        let noise = request.noise.iter().map(|path| (Role::Noise, path));
+    pub fn of(choice: &ModelChoice, request: &Request) -> Vec<Self> {
+        let loras = choice.loras.iter().map(|lora| (Role::Lora, lora.path.as_path()));
+        let image = request.conditions.iter().map(|condition| (Role::Image, condition.file()));
+        let noise = request.noise.iter().map(|path| (Role::Noise, path.as_path()));
         loras.chain(image).chain(noise).filter_map(|(role, path)| Self::read(role, path)).collect()
     }
 

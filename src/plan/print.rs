@@ -3,6 +3,7 @@
 use std::fmt::{Display, Formatter, Result};
 
 use super::{Plan, Step};
+use crate::progress::Stage;
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -21,7 +22,7 @@ impl Display for Plan {
             shape.width,
             shape.height,
             shape.frames,
-            self.fps,
+            self.settings.fps,
             self.seconds()
         )?;
         if let Some(output) = &self.request.output {
@@ -30,15 +31,15 @@ impl Display for Plan {
         if let Some(sheet) = &self.request.contact_sheet {
             writeln!(f, "sheet     {}", sheet.display())?;
         }
-        if let Some(image) = &self.request.image {
-            writeln!(f, "image     {}", image.display())?;
+        for (condition, becomes) in self.request.conditions.iter().zip(&self.conditions) {
+            writeln!(f, "image     {}: {becomes}", condition.file().display())?;
         }
         let [_, channels, frames, height, width] = shape.latents;
         writeln!(f, "latents   {channels} channels, {frames}x{height}x{width}: {} tokens", shape.tokens)?;
-        if let Some(sound) = &self.sound {
+        if let Some(sound) = &self.settings.sound {
             let heard = match sound.heard {
                 _ if self.request.no_sound => "left out of the film".to_owned(),
-                None => "not to be heard".to_owned(),
+                None => "no vocoder, not decoded".to_owned(),
                 Some(heard) => format!("{} Hz, {}", heard.rate, if heard.channels == 1 { "mono" } else { "stereo" }),
             };
             writeln!(f, "sound     {} latents of {} values: {heard}", sound.latents[1], sound.latents[2])?;
@@ -63,25 +64,21 @@ impl Plan {
             f,
             "sampler   {}, {} steps, on {} in {}",
             self.sampling.sampler,
-            self.steps.len(),
-            self.device,
-            self.dtype
+            self.step_count(),
+            self.settings.device,
+            self.settings.dtype
         )?;
-        let switch = self.steps.iter().position(|step| step.expert == 1);
+        let switch = self.steps().position(|(_, step)| step.expert == 1);
         if let Some(switch) = switch {
-            writeln!(f, "experts   the first for {switch} steps, the second for {}", self.steps.len() - switch)?;
+            writeln!(f, "experts   the first for {switch} steps, the second for {}", self.step_count() - switch)?;
         }
-        if let Some(first) = &self.first_shape {
-            let steps = self.steps.iter().filter(|step| step.stage == 0).count();
-            let (width, height) = (first.width, first.height);
-            writeln!(
-                f,
-                "stages    {steps} steps at {width}x{height}, then {} at the whole size",
-                self.steps.len() - steps
-            )?;
+        if let [first, last] = self.phases.as_slice() {
+            let (steps, more) = (first.steps.len(), last.steps.len());
+            let (width, height) = (first.shape.width, first.shape.height);
+            writeln!(f, "stages    {steps} steps at {width}x{height}, then {more} at the whole size")?;
         }
         let list = |value: fn(&Step) -> f64| {
-            self.steps.iter().map(|step| format!("{:.4}", value(step))).collect::<Vec<_>>().join(" ")
+            self.steps().map(|(_, step)| format!("{:.4}", value(step))).collect::<Vec<_>>().join(" ")
         };
         writeln!(f, "sigmas    {} 0.0000", list(|step| step.sigma))?;
         writeln!(f, "timesteps {}", list(|step| step.timestep))?;
@@ -104,7 +101,7 @@ impl Plan {
         let sum =
             |present| self.files.iter().filter(|file| file.present == present).filter_map(|file| file.bytes).sum();
         let unknown = self.files.iter().any(|file| !file.present && file.bytes.is_none());
-        let more = if unknown { " and some whose size the hub tells" } else { "" };
+        let more = if unknown { " plus files of unknown size" } else { "" };
         writeln!(f, "files     {} here, {} to fetch{more}", human_bytes(sum(true)), human_bytes(sum(false)))?;
         for file in &self.files {
             let state = if file.present { "here" } else { "to fetch" };
@@ -129,6 +126,10 @@ impl Plan {
                 human_bytes(stage.peak()),
                 stage.stage.name()
             )?;
+        }
+        if !self.keeps.is_empty() {
+            let names: Vec<&str> = self.keeps.iter().copied().map(Stage::name).collect();
+            writeln!(f, "keeps     {} loaded for the next film", names.join(", "))?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Geometry;
+use super::Facts;
 use crate::error::{Error, Result};
 use crate::fps::Fps;
 use crate::request::Request;
@@ -30,53 +30,47 @@ pub struct Shape {
 
 impl Shape {
     /// The shape of a film of exactly these sides and frames.
-    pub fn new(width: usize, height: usize, frames: usize, geometry: &Geometry) -> Self {
-        let latents = [
-            1,
-            geometry.channels,
-            (frames - 1) / geometry.temporal + 1,
-            height / geometry.spatial,
-            width / geometry.spatial,
-        ];
-        let tokens = latents[2..].iter().zip(geometry.patch).map(|(side, patch)| side / patch).product();
+    pub fn new(width: usize, height: usize, frames: usize, facts: &Facts) -> Self {
+        let latents =
+            [1, facts.channels, (frames - 1) / facts.temporal + 1, height / facts.spatial, width / facts.spatial];
+        let tokens = latents[2..].iter().zip(facts.patch).map(|(side, patch)| side / patch).product();
         Self { width, height, frames, latents, tokens }
     }
 
     /// Whether a shape that was read from a file is one that this model has.
-    pub(super) fn is_of(&self, geometry: &Geometry) -> bool {
+    pub(super) fn is_of(&self, facts: &Facts) -> bool {
         let side = |side| (1..=MOST_PIXELS).contains(&side);
-        let frames = (1..=MOST_FRAMES + geometry.temporal).contains(&self.frames);
+        let frames = (1..=MOST_FRAMES + facts.temporal).contains(&self.frames);
         frames
             && side(self.width)
             && side(self.height)
-            && *self == Self::new(self.width, self.height, self.frames, geometry)
+            && *self == Self::new(self.width, self.height, self.frames, facts)
     }
 
-    /// Whether this is the shape of the first of two stages.
-    pub(super) fn is_half_of(&self, whole: &Self, geometry: &Geometry) -> bool {
+    /// Whether this is the shape of the first of two phases.
+    pub(super) fn is_half_of(&self, whole: &Self, facts: &Facts) -> bool {
         whole.width.is_multiple_of(2)
             && whole.height.is_multiple_of(2)
-            && *self == Self::new(whole.width / 2, whole.height / 2, whole.frames, geometry)
+            && *self == Self::new(whole.width / 2, whole.height / 2, whole.frames, facts)
     }
 
-    /// The shape for two stages, rounded once more, and that of the first: half the sides.
-    pub(super) fn in_two(&self, geometry: &Geometry, notes: &mut Vec<String>) -> Result<(Self, Self)> {
-        let [_, rows, columns] = geometry.patch;
-        let width = round_side("width", self.width, 2 * geometry.spatial * columns, notes)?;
-        let height = round_side("height", self.height, 2 * geometry.spatial * rows, notes)?;
-        let shape = |width, height| Self::new(width, height, self.frames, geometry);
-        Ok((shape(width, height), shape(width / 2, height / 2)))
+    /// The shapes of two phases: half the sides, and the whole, rounded once more.
+    pub(super) fn in_two(&self, facts: &Facts, notes: &mut Vec<String>) -> Result<[Self; 2]> {
+        let [_, rows, columns] = facts.patch;
+        let width = round_side("width", self.width, 2 * facts.spatial * columns, notes)?;
+        let height = round_side("height", self.height, 2 * facts.spatial * rows, notes)?;
+        let shape = |width, height| Self::new(width, height, self.frames, facts);
+        Ok([shape(width / 2, height / 2), shape(width, height)])
     }
 
     /// What was asked for, rounded, and the reasons as notes.
-    pub(super) fn settle(request: &Request, geometry: &Geometry, fps: Fps, notes: &mut Vec<String>) -> Result<Self> {
-        let default =
-            geometry.film.sizes.first().map_or((832, 480), |&(width, height)| (width as usize, height as usize));
+    pub(super) fn settle(request: &Request, facts: &Facts, fps: Fps, notes: &mut Vec<String>) -> Result<Self> {
+        let default = facts.film.sizes.first().map_or((832, 480), |&(width, height)| (width as usize, height as usize));
         let (width, height) = request.size.map_or(default, |size| (size.width, size.height));
-        let [_, rows, columns] = geometry.patch;
+        let [_, rows, columns] = facts.patch;
         let (width, height) = (
-            round_side("width", width, geometry.spatial * columns, notes)?,
-            round_side("height", height, geometry.spatial * rows, notes)?,
+            round_side("width", width, facts.spatial * columns, notes)?,
+            round_side("height", height, facts.spatial * rows, notes)?,
         );
         let frames = match (request.frames, request.seconds) {
             (Some(_), Some(_)) => {
@@ -85,32 +79,32 @@ impl Shape {
             }
             (Some(frames), None) => frames,
             (None, Some(seconds)) => from_seconds(seconds, fps)?,
-            (None, None) => geometry.film.frames as usize,
+            (None, None) => facts.film.frames as usize,
         };
-        let frames = round_frames(frames, geometry.temporal, notes)?;
-        let shape = Self::new(width, height, frames, geometry);
-        shape.check_sides(geometry).map(|()| shape)
+        let frames = round_frames(frames, facts.temporal, notes)?;
+        let shape = Self::new(width, height, frames, facts);
+        shape.check_sides(facts).map(|()| shape)
     }
 
     /// Whether the transformer has a position for every token, and the autoencoder enough latents for its edges.
-    fn check_sides(&self, geometry: &Geometry) -> Result<()> {
-        if self.latents[3..].iter().any(|&side| side < geometry.least) {
-            let least = geometry.least * geometry.spatial;
+    fn check_sides(&self, facts: &Facts) -> Result<()> {
+        if self.latents[3..].iter().any(|&side| side < facts.least) {
+            let least = facts.least * facts.spatial;
             return Err(Error::usage(format!(
                 "{}x{} is too small for this model: its decoder mirrors pictures at their edges",
                 self.width, self.height
             ))
             .hint(format!("ask for a width and a height of {least} pixels at least")));
         }
-        let longest = self.latents[2..].iter().zip(geometry.patch).map(|(side, patch)| side / patch).max().unwrap_or(0);
-        if longest <= geometry.longest {
+        let longest = self.latents[2..].iter().zip(facts.patch).map(|(side, patch)| side / patch).max().unwrap_or(0);
+        if longest <= facts.longest {
             return Ok(());
         }
         let Self { width, height, frames, .. } = self;
-        let most = geometry.longest.saturating_sub(1).saturating_mul(geometry.temporal).saturating_add(1);
+        let most = facts.longest.saturating_sub(1).saturating_mul(facts.temporal).saturating_add(1);
         Err(Error::usage(format!(
             "{width}x{height} with {frames} frames has a side of {longest} tokens, and this transformer has positions for {}",
-            geometry.longest
+            facts.longest
         ))
         .hint(format!("ask for a smaller `--size`, or for at most {most} frames")))
     }

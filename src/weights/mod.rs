@@ -8,6 +8,7 @@ mod lora;
 mod mapped;
 mod packed;
 pub mod pth;
+mod remembered;
 mod safetensors;
 mod stored;
 mod streaming;
@@ -27,6 +28,7 @@ use keys::Names;
 use lora::Lora;
 pub use lora::{Change, Fit};
 pub use packed::{Packed, e4m3, widened};
+use remembered::Remembered;
 pub use safetensors::Header;
 pub use stored::{Kind, Stored, Table};
 
@@ -62,7 +64,7 @@ pub struct Weights {
 }
 
 struct Store {
-    files: Vec<File>,
+    files: Arc<Vec<File>>,
     device: Device,
     dtype: DType,
     names: Option<Names>,
@@ -72,6 +74,8 @@ struct Store {
     /// Whether matrices of eight bits are multiplied with numbers of eight bits.
     eight_bits: bool,
     tally: Arc<Tally>,
+    /// Tensors that stay loaded for the same network with other LoRAs.
+    remembered: Option<Arc<Remembered>>,
     used: Mutex<BTreeSet<String>>,
 }
 
@@ -106,7 +110,7 @@ impl Weights {
             }
         }
         let store = Store {
-            files,
+            files: Arc::new(files),
             device: device.clone(),
             dtype,
             names,
@@ -114,6 +118,7 @@ impl Weights {
             streamed: false,
             eight_bits: false,
             tally: Arc::default(),
+            remembered: None,
             used: Mutex::default(),
         };
         Ok(Self { store: Arc::new(store), prefix: String::new() })
@@ -188,7 +193,7 @@ impl Weights {
     pub fn stored(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let key = self.key(name);
         let shape = shape.into();
-        let tensor = self.file(&key)?.load(&key, &shape, &self.store.device)?;
+        let tensor = self.loaded(&key, &shape)?;
         let tensor = match self.scale(name, shape.dims().first().copied().unwrap_or(1))? {
             Some(scale) => {
                 let scale = Tensor::new(scale, &self.store.device)?;
@@ -201,7 +206,7 @@ impl Weights {
         let raised = self.store.names.is_some_and(|names| names.layout.raised.iter().any(|end| key.ends_with(end)));
         let tensor = if raised { (tensor.to_dtype(DType::F32)? - 1.0)? } else { tensor };
         let changed = self.changes(&key)?.iter().try_fold(tensor, |tensor, change| change.merge(&tensor))?;
-        self.note(key)?;
+        self.note(key);
         Ok(changed)
     }
 
@@ -219,10 +224,9 @@ impl Weights {
             return Ok(Matrix::Dense(self.stored(name, shape)?));
         }
         let scale = self.scale(name, shape.0)?;
-        let packed = self.file(&key)?.packed(&key, shape, scale)?.to_device(self.device())?;
-        let packed = packed.eight_bits(self.store.eight_bits);
+        let packed = self.packed(&key, shape, scale)?.eight_bits(self.store.eight_bits);
         let changes = self.changes(&key)?;
-        self.note(key)?;
+        self.note(key);
         Ok(Matrix::Packed(packed, changes))
     }
 
@@ -297,11 +301,15 @@ impl Weights {
         self.file(&key)?.get(&key).map(|stored| stored.kind).ok_or_else(|| self.missing(&key))
     }
 
-    /// Remembers that a tensor was used.
-    fn note(&self, key: String) -> Result<()> {
-        let bytes = self.file(&key)?.get(&key).map_or(0, |stored| stored.range.1 - stored.range.0);
-        self.store.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    /// Counts a tensor that is read from its file.
+    fn count(&self, key: &str) -> Result<()> {
+        let bytes = self.file(key)?.get(key).map_or(0, |stored| stored.range.1 - stored.range.0);
         self.store.tally.add(bytes as u64)
+    }
+
+    /// Marks a tensor as used.
+    fn note(&self, key: String) {
+        self.store.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
     }
 
     /// What the numbers of a matrix of eight bits are multiplied with: one for all, or one for each of its `rows`.

@@ -35,7 +35,7 @@ impl Weights {
 
     fn each_here(&self, act: impl Fn(&File, &str)) {
         let here = self.key("");
-        for file in &self.store.files {
+        for file in self.store.files.iter() {
             file.names().filter(|name| name.starts_with(&here)).for_each(|name| act(file, name));
         }
     }

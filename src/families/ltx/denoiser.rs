@@ -1,68 +1,51 @@
 //! The transformer as the denoising loop sees it: latents in, velocities out.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use candle_core::{DType, Device, TensorId};
+use candle_core::DType;
 
 use super::dedup_text::Folded;
 use super::positions::{Grid, Positions};
 use super::tokens;
 use super::transformer::{self, Inputs, Timesteps, Transformer};
 use crate::error::{Error, Result};
-use crate::families::family::{Compute, Denoiser, DenoiserInput, Embedding, Pass};
+use crate::families::conditioning::Embedding;
+use crate::families::family::{Compute, Denoiser, DenoiserInput, Film, Prompt};
 use crate::families::latents::Latents;
-use crate::plan::Plan;
+use crate::plan::Pass;
 
-/// A loaded transformer, and what of the plan it must know.
+/// A transformer with what it predicts on: texts and rotary tables are the same at every step of a phase.
 pub(super) struct Expert {
-    transformer: Transformer,
-    fps: f64,
+    transformer: Arc<Transformer>,
+    text: Folded,
+    negative: Option<Folded>,
+    positions: Positions,
     stg_blocks: Vec<usize>,
     cross_timestep: bool,
-    device: Device,
     dtype: DType,
-    /// The rotary tables of the film at hand. They are the same at every step.
-    positions: RefCell<Option<(Grid, Positions)>>,
-    /// The prompts at hand, by their rows for the pictures.
-    texts: RefCell<HashMap<TensorId, Folded>>,
 }
 
 impl Expert {
-    pub(super) fn new(transformer: Transformer, plan: &Plan, compute: &Compute) -> Self {
-        Self {
+    /// # Errors
+    /// A film without sound, whose embeddings have no half for it.
+    pub(super) fn new(transformer: Arc<Transformer>, film: Film<'_>, compute: &Compute) -> Result<Self> {
+        let Film { settings, shape, conditioning } = film;
+        let [_, _, video @ ..] = shape.latents;
+        let audio = settings.sound.as_ref().ok_or_else(|| lacks("latents"))?.latents[1];
+        let grid = Grid { video, fps: settings.fps.as_f64(), audio };
+        let folded = |text: &Embedding| {
+            let audio = text.audio.as_ref().ok_or_else(|| lacks("embedding of the prompt"))?;
+            Folded::of(&text.video.to_dtype(compute.dtype)?, &audio.to_dtype(compute.dtype)?)
+        };
+        Ok(Self {
+            positions: Positions::new(transformer.config(), &grid, &compute.device)?,
+            text: folded(&conditioning.text)?,
+            negative: conditioning.negative.as_ref().map(folded).transpose()?,
             transformer,
-            fps: plan.fps.as_f64(),
-            stg_blocks: plan.stg_blocks.clone(),
-            cross_timestep: plan.cross_timestep,
-            device: compute.device.clone(),
+            stg_blocks: settings.stg_blocks.clone(),
+            cross_timestep: settings.cross_timestep,
             dtype: compute.dtype,
-            positions: RefCell::default(),
-            texts: RefCell::default(),
-        }
-    }
-
-    fn positions(&self, grid: Grid) -> Result<Positions> {
-        let mut kept = self.positions.borrow_mut();
-        if let Some((_, positions)) = kept.as_ref().filter(|(known, _)| *known == grid) {
-            return Ok(positions.clone());
-        }
-        let positions = Positions::new(self.transformer.config(), &grid, &self.device)?;
-        *kept = Some((grid, positions.clone()));
-        Ok(positions)
-    }
-}
-
-impl Expert {
-    /// What the transformer is told of a prompt. The same tensors come at every step.
-    fn text(&self, text: &Embedding) -> Result<Folded> {
-        let audio = text.audio.as_ref().ok_or_else(|| lacks("embedding of the prompt"))?;
-        if let Some(folded) = self.texts.borrow().get(&text.video.id()) {
-            return Ok(folded.clone());
-        }
-        let folded = Folded::of(&text.video.to_dtype(self.dtype)?, &audio.to_dtype(self.dtype)?)?;
-        self.texts.borrow_mut().insert(text.video.id(), folded.clone());
-        Ok(folded)
+        })
     }
 }
 
@@ -72,38 +55,29 @@ fn lacks(what: &str) -> Error {
 }
 
 impl Denoiser for Expert {
-    fn velocity(&self, at: DenoiserInput<'_>, text: &Embedding, pass: Pass) -> Result<Latents> {
-        let audio = at.latents.audio.as_ref().ok_or_else(|| lacks("latents"))?;
-        let text = self.text(text)?;
-        let (_, _, frames, height, width) = at.latents.video.dims5()?;
-        let video = [frames, height, width];
-        let positions = self.positions(Grid { video, fps: self.fps, audio: audio.dim(1)? })?;
-        let timesteps = if at.image.is_some() {
-            // The first frame is the picture's, without noise.
-            let mut timesteps = vec![at.timestep; video.iter().product()];
-            timesteps[..height * width].fill(0.0);
-            timesteps
-        } else {
-            vec![at.timestep]
+    fn velocity(&self, input: DenoiserInput<'_>, prompt: Prompt, pass: Pass) -> Result<Latents> {
+        let text = match prompt {
+            Prompt::Positive => Some(&self.text),
+            Prompt::Negative => self.negative.as_ref(),
         };
+        let text = text.ok_or_else(|| lacks("embedding of the negative prompt"))?;
+        let audio = input.latents.audio.as_ref().ok_or_else(|| lacks("latents"))?;
+        let (_, _, frames, height, width) = input.latents.video.dims5()?;
+        let timestep = input.timestep;
+        let timesteps = input.pin.map_or_else(|| Ok(vec![timestep]), |pin| pin.timesteps(timestep, [1; 3]))?;
         let inputs = Inputs {
-            video: &tokens::video_tokens(&at.latents.video)?.to_dtype(self.dtype)?,
+            video: &tokens::video_tokens(&input.latents.video)?.to_dtype(self.dtype)?,
             audio: &audio.to_dtype(self.dtype)?,
             video_text: &text.video,
             audio_text: &text.audio,
             text_counts: text.counts.as_ref(),
-            timesteps: Timesteps {
-                video: &timesteps,
-                audio: &[at.timestep],
-                sigma: at.timestep,
-                audio_sigma: at.timestep,
-            },
-            positions: &positions,
+            timesteps: Timesteps { video: &timesteps, audio: &[timestep], sigma: timestep, audio_sigma: timestep },
+            positions: &self.positions,
         };
         let stg_blocks = if pass == Pass::Perturbed { self.stg_blocks.as_slice() } else { &[] };
         let pass =
             transformer::Pass { stg_blocks, isolate: pass == Pass::Isolated, cross_timestep: self.cross_timestep };
         let (velocity, audio) = self.transformer.forward(&inputs, &pass)?;
-        Ok(Latents { video: tokens::video_latents(&velocity, video)?, audio: Some(audio) })
+        Ok(Latents { video: tokens::video_latents(&velocity, [frames, height, width])?, audio: Some(audio) })
     }
 }

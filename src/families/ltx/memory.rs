@@ -15,11 +15,25 @@ const VALUE: f64 = 4.0;
 pub(super) fn stages(ltx: &Ltx, plan: &Plan, shape: &Shape) -> Vec<StageMemory> {
     vec![
         text(ltx, plan),
-        StageMemory { stage: Stage::Image, ..autoencoder(ltx, shape, plan.tiling) },
+        StageMemory { stage: Stage::Image, ..autoencoder(ltx, shape, plan.settings.tiling) },
         denoise(ltx, plan, shape),
         sound(ltx, plan),
-        autoencoder(ltx, shape, plan.tiling),
+        autoencoder(ltx, shape, plan.settings.tiling),
     ]
+}
+
+/// Bytes of the weights that each stage would keep loaded.
+pub(super) fn weights(ltx: &Ltx) -> Vec<(Stage, u64)> {
+    let of = |parts: &[&str]| parts.iter().map(|part| bytes(ltx, part)).sum::<u64>();
+    let vae = of(&["vae"]);
+    let stages = [
+        (Stage::Text, of(&["text_encoder", "connectors"])),
+        (Stage::Image, vae),
+        (Stage::Denoise, of(&["transformer", "latent_upsampler"])),
+        (Stage::Sound, 2 * of(&["audio_vae", "vocoder"])),
+        (Stage::Decode, vae),
+    ];
+    stages.into_iter().filter(|(_, bytes)| *bytes > 0).collect()
 }
 
 /// The larger of two networks, one after the other: the text encoder, with every hidden state of each prompt, and what is
@@ -30,21 +44,24 @@ fn text(ltx: &Ltx, plan: &Plan) -> StageMemory {
     let packed = tokens * states * VALUE * if plan.negative.is_some() { 2.0 } else { 1.0 };
     let all = bytes(ltx, "text_encoder");
     let (encoder, work) = match &ltx.text {
-        Some(config) if plan.streams.text => {
-            let layers = plan.blocks_at_once() as f64 * layer(config);
+        Some(config) if plan.settings.streams.text => {
+            let layers = plan.settings.blocks_at_once() as f64 * layer(config);
             ((all as f64 * layers) as u64, of_layer(plan, config, tokens))
         }
         Some(config) => (all, of_layer(plan, config, tokens)),
         None => (0, 0.0),
     };
     let encoder = StageMemory { stage: Stage::Text, weights: encoder, scratch: (BASE + packed + work) as u64 };
-    let rows = plan.text_length as f64;
+    let rows = plan.settings.text_length as f64;
     let width = ltx.connectors.video_dim() as f64;
     let heads = ltx.connectors.video_connector_num_attention_heads;
     let widened = (states * width * VALUE).min(256.0 * MIB);
     let blocks = match ltx.connectors.video_connector_num_layers {
         0 => 3.0 * rows * width * VALUE,
-        _ => plan.scores(3.0) * nn::attention::scores(heads, plan.text_length) as f64 + 16.0 * rows * width * VALUE,
+        _ => {
+            plan.settings.scores(3.0) * nn::attention::scores(heads, plan.settings.text_length) as f64
+                + 16.0 * rows * width * VALUE
+        }
     };
     let between = (BASE + packed + widened.max(blocks)) as u64;
     let between = StageMemory { stage: Stage::Text, weights: bytes(ltx, "connectors"), scratch: between };
@@ -63,7 +80,7 @@ fn layer(config: &gemma3::Config) -> f64 {
 /// Bytes of a layer's activations, and of a matrix that is widened.
 fn of_layer(plan: &Plan, config: &gemma3::Config, tokens: f64) -> f64 {
     let [d, ff, heads] = [config.hidden_size, config.intermediate_size, config.num_attention_heads].map(|n| n as f64);
-    let scores = plan.scores(5.0) * heads * tokens * tokens * VALUE;
+    let scores = plan.settings.scores(5.0) * heads * tokens * tokens * VALUE;
     let activations = tokens * (8.0 * d + 3.0 * ff) * VALUE + scores;
     activations + weights::widened(config.hidden_size, config.intermediate_size) as f64
 }
@@ -73,16 +90,17 @@ fn denoise(ltx: &Ltx, plan: &Plan, shape: &Shape) -> StageMemory {
     let dim = config.stream(Modality::Video).dim();
     let tokens = shape.tokens as f64;
     let widened = weights::widened(dim, 4 * dim) as f64;
-    let scores = plan.scores(2.0) * nn::attention::scores(config.num_attention_heads, shape.tokens) as f64;
-    let sound = plan.sound.as_ref().map_or(0, |sound| sound.latents[1]);
+    let scores = plan.settings.scores(2.0) * nn::attention::scores(config.num_attention_heads, shape.tokens) as f64;
+    let sound = plan.settings.sound.as_ref().map_or(0, |sound| sound.latents[1]);
     let audio = sound as f64 * config.stream(Modality::Audio).dim() as f64;
     // A stream's tokens, what they become in a block, and their rotary tables.
     let attention = scores + (20.0 * tokens * dim as f64 + 12.0 * audio) * VALUE;
     let feed_forward = (22.0 * tokens * dim as f64 + 12.0 * audio) * VALUE;
-    let texts = 4.0 * plan.text_length as f64 * (dim as f64 + config.stream(Modality::Audio).dim() as f64) * VALUE;
+    let texts =
+        4.0 * plan.settings.text_length as f64 * (dim as f64 + config.stream(Modality::Audio).dim() as f64) * VALUE;
     let latents = 12.0 * shape.latents.iter().map(|&side| side as f64).product::<f64>() * VALUE;
     let all = bytes(ltx, "transformer");
-    let share = if plan.streams.transformer { streamed(config, plan.blocks_at_once()) } else { 1.0 };
+    let share = if plan.settings.streams.transformer { streamed(config, plan.settings.blocks_at_once()) } else { 1.0 };
     let weights = (all as f64 * share) as u64;
     let work = BASE + widened + attention.max(feed_forward) + texts + latents;
     StageMemory { stage: Stage::Denoise, weights, scratch: work as u64 }
@@ -103,7 +121,9 @@ fn sound(ltx: &Ltx, plan: &Plan) -> StageMemory {
         weights: 2 * bytes(ltx, part),
         scratch: (BASE + work) as u64,
     };
-    let (Some((autoencoder, vocoder)), Some(sound)) = (&ltx.sound, &plan.sound) else { return stage("vocoder", 0.0) };
+    let (Some((autoencoder, vocoder)), Some(sound)) = (&ltx.sound, &plan.settings.sound) else {
+        return stage("vocoder", 0.0);
+    };
     let rows = sound.latents[1] * audio_vae::COMPRESSION;
     let widest = autoencoder.base_channels * autoencoder.ch_mult.iter().max().copied().unwrap_or(1);
     let spectra = rows as f64 * (autoencoder.mel_bins * autoencoder.base_channels) as f64 * 6.0 * VALUE;

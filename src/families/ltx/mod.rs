@@ -6,9 +6,9 @@ pub mod audio_vae;
 mod block;
 pub mod config;
 pub mod connectors;
+mod costs;
 pub mod dedup_text;
 mod denoiser;
-mod flops;
 mod memory;
 pub mod positions;
 pub mod prompt;
@@ -21,10 +21,12 @@ pub mod vae;
 pub mod vocoder;
 
 use crate::error::{Error, Result};
+use crate::families::family::Family;
 use crate::families::text::gemma3;
+use crate::media::Filter;
 use crate::model::catalogue::{self, Entry, Task};
 use crate::model::{Component, Model};
-use crate::plan::{Geometry, Heard, ImageUse, SoundGeometry, Vocabulary};
+use crate::plan::{Facts, Heard, ImageUse, SoundFacts, Vocabulary};
 
 /// Tokens that the text encoders read: the prompt is padded to them, and registers take the padding's place.
 const TEXT_LENGTH: usize = 1024;
@@ -109,14 +111,22 @@ impl Ltx {
         .hint("take all parts from one model; `talkie models` lists those that talkie runs"))
     }
 
-    fn geometry(&self) -> Result<Geometry> {
+    fn missing_sound(&self) -> String {
+        let missing: Vec<&str> =
+            ["audio_vae", "vocoder"].into_iter().filter(|name| self.model.find(name).is_none()).collect();
+        format!("the film will be silent: the model's folder has no {}", missing.join(" and no "))
+    }
+}
+
+impl Family for Ltx {
+    fn facts(&self) -> Result<Facts> {
         let (_, own) = &self.presets[0];
         let config = &self.transformer;
         let channels = self.sound.as_ref().map_or(AUDIO_CHANNELS, |(autoencoder, _)| autoencoder.latent_channels);
         let width = config.audio_in_channels;
         let hop = config.audio_hop_length * config.audio_scale_factor;
         let rate = config.audio_sampling_rate as f64 / hop as f64;
-        Ok(Geometry {
+        Ok(Facts {
             title: if self.named {
                 own.title.clone()
             } else {
@@ -130,11 +140,13 @@ impl Ltx {
             channels: self.vae.latent_channels,
             text_length: TEXT_LENGTH,
             image: if own.tasks.contains(&Task::I2v) { ImageUse::Optional } else { ImageUse::None },
+            image_becomes: "the first latent frame",
+            filter: Filter::Bilinear,
             boundary: None,
             scheduler: self.model.component("scheduler")?.config()?,
             render: prompt::render,
             vocabulary: self.vocabulary.clone(),
-            sound: Some(SoundGeometry {
+            sound: Some(SoundFacts {
                 rate: self.sound.as_ref().map_or(rate, |(autoencoder, _)| autoencoder.latents_per_second()),
                 channels: if width.is_multiple_of(channels) { channels } else { 1 },
                 width,
@@ -152,12 +164,6 @@ impl Ltx {
             presets: self.presets.iter().map(|(name, entry)| ((*name).to_owned(), entry.sampling.clone())).collect(),
             own_shift: false,
         })
-    }
-
-    fn missing_sound(&self) -> String {
-        let missing: Vec<&str> =
-            ["audio_vae", "vocoder"].into_iter().filter(|name| self.model.find(name).is_none()).collect();
-        format!("the film will be silent: the model's folder has no {}", missing.join(" and no "))
     }
 }
 

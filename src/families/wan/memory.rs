@@ -15,11 +15,30 @@ const VALUE: f64 = 4.0;
 pub(super) fn stages(wan: &Wan, plan: &Plan, shape: &Shape) -> Vec<StageMemory> {
     let mut stages = vec![text(wan, plan)];
     if wan.reads_mask() || wan.expand_timesteps {
-        stages.push(StageMemory { stage: Stage::Image, ..autoencoder(wan, shape, plan.tiling) });
+        stages.push(StageMemory { stage: Stage::Image, ..autoencoder(wan, shape, plan.settings.tiling) });
     }
     stages.push(denoise(wan, plan, shape));
-    stages.push(autoencoder(wan, shape, plan.tiling));
+    stages.push(autoencoder(wan, shape, plan.settings.tiling));
     stages
+}
+
+/// Bytes of the weights that each stage would keep loaded.
+pub(super) fn weights(wan: &Wan) -> Vec<(Stage, u64)> {
+    let [encoder, decoder] = halves(wan);
+    let transformers = ["transformer", "transformer_2"].map(|name| bytes(wan, name)).into_iter().sum();
+    let image = (wan.reads_mask() || wan.expand_timesteps).then_some((Stage::Image, encoder));
+    let stages = [Some((Stage::Text, bytes(wan, "text_encoder"))), image];
+    stages.into_iter().flatten().chain([(Stage::Denoise, transformers), (Stage::Decode, decoder)]).collect()
+}
+
+/// Bytes of the weights of the autoencoder's two halves: a decoder has a convolution more in each level, and may be wider.
+fn halves(wan: &Wan) -> [u64; 2] {
+    let config = &wan.vae;
+    let base = config.decoder_base() as f64;
+    let [decoder, encoder] = [1.37 * base * base, (config.base_dim * config.base_dim) as f64];
+    let all = bytes(wan, "vae") as f64;
+    let decoder = all * decoder / (decoder + encoder);
+    [(all - decoder) as u64, decoder as u64]
 }
 
 fn text(wan: &Wan, plan: &Plan) -> StageMemory {
@@ -27,11 +46,12 @@ fn text(wan: &Wan, plan: &Plan) -> StageMemory {
     let [d, ff, heads, n] = [config.d_model, config.d_ff, config.num_heads, plan.tokens()].map(|n| n as f64);
     let widened = weights::widened(config.d_model, config.d_ff) as f64;
     // The scores, and what is added to them.
-    let scores = (1.0 + plan.scores(2.0)) * heads * n * n * VALUE;
+    let scores = (1.0 + plan.settings.scores(2.0)) * heads * n * n * VALUE;
     let activations = n * (6.0 * d + 3.0 * ff) * VALUE + scores;
     let all = bytes(wan, "text_encoder");
-    let blocks = plan.blocks_at_once() as f64;
-    let weights = if plan.streams.text { (all as f64 * blocks * block_of_encoder(config)) as u64 } else { all };
+    let blocks = plan.settings.blocks_at_once() as f64;
+    let weights =
+        if plan.settings.streams.text { (all as f64 * blocks * block_of_encoder(config)) as u64 } else { all };
     StageMemory { stage: Stage::Text, weights, scratch: (BASE + widened + activations) as u64 }
 }
 
@@ -50,11 +70,12 @@ fn denoise(wan: &Wan, plan: &Plan, shape: &Shape) -> StageMemory {
         [config.dim(), config.ffn_dim, config.num_attention_heads, config.text_dim].map(|n| n as f64);
     let tokens = shape.tokens as f64;
     let all = ["transformer", "transformer_2"].map(|name| bytes(wan, name)).into_iter().max().unwrap_or(0);
-    let blocks = plan.blocks_at_once();
-    let weights = if plan.streams.transformer { streamed(config, all as f64, blocks as f64) as u64 } else { all };
+    let blocks = plan.settings.blocks_at_once();
+    let weights =
+        if plan.settings.streams.transformer { streamed(config, all as f64, blocks as f64) as u64 } else { all };
     let widened = weights::widened(config.dim(), config.ffn_dim) as f64;
-    let scores = plan.scores(2.0) * nn::attention::scores(config.num_attention_heads, shape.tokens) as f64;
-    let to_text = plan.scores(2.0) * heads * tokens * 512.0 * VALUE;
+    let scores = plan.settings.scores(2.0) * nn::attention::scores(config.num_attention_heads, shape.tokens) as f64;
+    let to_text = plan.settings.scores(2.0) * heads * tokens * 512.0 * VALUE;
     let attention = (scores + 11.0 * tokens * dim * VALUE).max(to_text + 8.0 * tokens * dim * VALUE);
     let feed_forward = tokens * (5.0 * dim + 3.0 * ff) * VALUE;
     let context = 512.0 * (2.0 * text + 6.0 * dim) * VALUE;
@@ -93,10 +114,8 @@ fn autoencoder(wan: &Wan, shape: &Shape, tiling: Option<Tiling>) -> StageMemory 
     let widest = config.dim_mult.iter().max().copied().unwrap_or(1) * config.decoder_base();
     let turned = nn::conv::scratch(3 * widest, widest, pixels as usize) as f64;
     let work = BASE + turned + (pixels * (cache + frame) + film) * VALUE;
-    // A decoder has a convolution more in each level, and may be wider.
-    let [decoder, encoder] = [1.37 * base * base, (config.base_dim * config.base_dim) as f64];
-    let weights = bytes(wan, "vae") as f64 * decoder / (decoder + encoder);
-    StageMemory { stage: Stage::Decode, weights: weights as u64, scratch: work as u64 }
+    let [_, weights] = halves(wan);
+    StageMemory { stage: Stage::Decode, weights, scratch: work as u64 }
 }
 
 /// Channels, as multiples of the base and per pixel at the top, that the layers of a level remember: two frames for each

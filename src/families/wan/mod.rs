@@ -2,7 +2,7 @@
 
 mod block;
 pub mod config;
-mod flops;
+mod costs;
 mod memory;
 mod stages;
 pub mod transformer;
@@ -11,11 +11,13 @@ pub mod vae;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::families::family::Family;
 use crate::families::text::umt5;
+use crate::media::Filter;
 use crate::model::Model;
 use crate::model::catalogue::{self, Entry};
 use crate::plan::Tiling;
-use crate::plan::{Geometry, ImageUse};
+use crate::plan::{Facts, ImageUse};
 
 /// Tokens that the transformers were trained to read.
 const TEXT_LENGTH: usize = 512;
@@ -115,14 +117,16 @@ impl Wan {
         presets.sort_by_key(|(preset, _)| preset.is_empty() || !name.contains(preset.as_str()));
         presets
     }
+}
 
-    fn geometry(&self) -> Result<Geometry> {
+impl Family for Wan {
+    fn facts(&self) -> Result<Facts> {
         let image = match (self.reads_mask(), self.expand_timesteps) {
             (true, _) => ImageUse::Required,
             (false, true) => ImageUse::Optional,
             (false, false) => ImageUse::None,
         };
-        Ok(Geometry {
+        Ok(Facts {
             title: if self.named {
                 self.defaults.title.clone()
             } else {
@@ -136,6 +140,12 @@ impl Wan {
             channels: self.vae.z_dim,
             text_length: TEXT_LENGTH,
             image,
+            image_becomes: if self.reads_mask() {
+                "a mask and latents beside the noisy ones"
+            } else {
+                "the first latent frame"
+            },
+            filter: Filter::Lanczos,
             boundary: self.boundary,
             scheduler: self.model.component("scheduler")?.config()?,
             film: self.defaults.geometry.clone(),

@@ -1,147 +1,177 @@
-//! The stages of a Wan run: each loads what it needs, uses it and drops it.
+//! The stages of a Wan run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
 use super::transformer::Transformer;
 use super::{Wan, vae};
 use crate::error::{Error, Result};
+use crate::families::conditioning::{Conditioned, Embedding};
 use crate::families::family::{
-    self, Compute, Decoded, Denoiser, DenoiserInput, Embedding, Family, FrameSink, Pass, Workload,
+    Compute, Denoiser, DenoiserInput, Film, FrameSink, Given, Prompt, Stages, VideoDecoder, frame,
 };
 use crate::families::latents::Latents;
+use crate::families::shelf::Wanted;
 use crate::families::text::clean::clean;
 use crate::families::text::tokenize::{Tokenizer, Vocabulary};
 use crate::families::text::umt5::Umt5;
-use crate::files;
-use crate::media::Rgb;
-use crate::plan::Tiling;
-use crate::plan::{Geometry, Plan, Shape, StageMemory};
+use crate::plan::{Pass, Settings, Shape, Tiling};
 use crate::progress::{Progress, Stage};
 use crate::weights::Weights;
 
-impl Family for Wan {
-    fn geometry(&self) -> Result<Geometry> {
-        Self::geometry(self)
-    }
+/// The name of a first image's mask and latents among the extra tensors.
+const IMAGE: &str = "image";
 
-    fn memory(&self, plan: &Plan, shape: &Shape) -> Vec<StageMemory> {
-        super::memory::stages(self, plan, shape)
-    }
-
-    fn tokens(&self, prompts: &[&str], plan: &Plan, progress: &mut Progress<'_>) -> Result<Vec<Vec<u32>>> {
-        let tokenizer = Tokenizer::open(&self.model.component("tokenizer")?.folder, Vocabulary::T5)?;
-        tokenizer.encode_all(prompts.iter().map(|prompt| clean(prompt)), plan.text_length, progress)
-    }
-
-    fn flops(&self, plan: &Plan, job: Workload<'_>) -> f64 {
-        super::flops::of(self, plan, job)
-    }
-
-    fn encode_text(
+impl Stages for Wan {
+    fn tokens(
         &self,
         prompts: &[&str],
-        plan: &Plan,
+        settings: &Settings,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<Vec<u32>>> {
+        let folder = &self.model.component("tokenizer")?.folder;
+        let tokenizer =
+            compute.shelf.shared("tokenizer", Stage::Text, compute, || Tokenizer::open(folder, Vocabulary::T5))?;
+        tokenizer.encode_all(prompts.iter().map(|prompt| clean(prompt)), settings.text_length, progress)
+    }
+
+    fn text(
+        &self,
+        prompts: &[&str],
+        settings: &Settings,
         compute: &Compute,
         progress: &mut Progress<'_>,
     ) -> Result<Vec<Embedding>> {
-        let tokens = self.tokens(prompts, plan, progress)?;
-        let weights = self.weights("text_encoder", plan.streams.text, compute)?;
-        let encoder = family::load("text_encoder", &weights, progress, |weights| Umt5::load(weights, &self.text))?;
-        let mut tell = |done, total| progress.advance(Stage::Text, done as u64, total as u64);
-        let made = encoder.encode_all(&tokens, plan.text_length, &mut tell)?;
+        let tokens = self.tokens(prompts, settings, compute, progress)?;
+        let wanted = Wanted { streamed: settings.streams.text, ..self.wanted(Stage::Text, "text_encoder")? };
+        let encoder = compute.shelf.network(&wanted, compute, progress, |weights| Umt5::load(weights, &self.text))?;
+        let mut report = |done, total| progress.advance(Stage::Text, done as u64, total as u64);
+        let made = encoder.encode_all(&tokens, settings.text_length, &mut report)?;
         Ok(made.into_iter().map(|video| Embedding { video, audio: None }).collect())
     }
 
-    fn encode_image(&self, image: &Rgb, plan: &Plan, compute: &Compute, progress: &mut Progress<'_>) -> Result<Tensor> {
-        let weights = self.weights("vae", false, compute)?;
-        let encoder = family::load("vae", &weights, progress, |weights| vae::Encoder::load(&self.vae, weights))?;
-        let first = family::frame(image, &compute.device)?;
-        // The film after the picture is grey, as in training: a black would be a picture too.
+    fn condition(
+        &self,
+        given: &[Given],
+        (settings, shape): (&Settings, &Shape),
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Conditioned> {
+        let Some(Given::Image(image)) = given.first() else { return Ok(Conditioned::default()) };
+        let wanted = Wanted { half: "encoder", ..self.wanted(Stage::Image, "vae")? };
+        let load = |weights: &Weights| vae::Encoder::load(&self.vae, weights);
+        let encoder = compute.shelf.network(&wanted, compute, progress, load)?;
+        let first = frame(image, &compute.device)?;
+        // The film after the image is grey, as in training: black would be an image too.
         let grey = first.zeros_like()?;
-        let count = if self.reads_mask() { plan.shape.frames } else { 1 };
+        let count = if self.reads_mask() { shape.frames } else { 1 };
         let film = vae::Frames { count, frame: &|i| Ok(if i == 0 { &first } else { &grey }.clone()) };
-        let latents = encoder
-            .encode(&film, plan.tiling, &mut |done, total| progress.advance(Stage::Image, done as u64, total as u64))?;
+        let mut report = |done, total| progress.advance(Stage::Image, done as u64, total as u64);
+        let latents = encoder.encode(&film, settings.tiling, &mut report)?;
         let latents = vae::normalise(&latents.to_dtype(DType::F32)?, &self.vae)?;
-        if !self.reads_mask() {
-            return Ok(latents);
+        if self.reads_mask() {
+            let channels = Tensor::cat(&[mask(&latents, self.vae.temporal_factor())?, latents], 1)?;
+            return Ok(Conditioned { extra: HashMap::from([(IMAGE.to_owned(), channels)]), ..Conditioned::default() });
         }
-        Ok(Tensor::cat(&[mask(&latents, self.vae.temporal_factor())?, latents], 1)?)
-    }
-
-    fn begins_with_image(&self) -> bool {
-        self.expand_timesteps
+        let [_, _, cells @ ..] = shape.latents;
+        Conditioned::beginning(&latents, cells)
     }
 
     fn denoiser(
         &self,
         expert: usize,
-        plan: &Plan,
+        film: Film<'_>,
         compute: &Compute,
         progress: &mut Progress<'_>,
     ) -> Result<Box<dyn Denoiser>> {
-        let name = ["transformer", "transformer_2"][expert];
-        let weights = self.weights(name, plan.streams.transformer, compute)?.eight_bits(plan.fp8)?;
+        let Settings { streams, fp8, .. } = film.settings;
+        let wanted = self.wanted(Stage::Denoise, ["transformer", "transformer_2"][expert])?;
+        let wanted = Wanted { streamed: streams.transformer, fp8: *fp8, ..wanted };
         let load = |weights: &Weights| Transformer::load(weights, &self.transformer);
-        let transformer = family::load(name, &weights, progress, load)?;
-        Ok(Box::new(Expert { transformer, expand_timesteps: self.expand_timesteps }))
+        let transformer = compute.shelf.network(&wanted, compute, progress, load)?;
+        let text = film.conditioning.text.video.clone();
+        let negative = film.conditioning.negative.as_ref().map(|negative| negative.video.clone());
+        Ok(Box::new(Expert {
+            transformer,
+            text,
+            negative,
+            channels: film.conditioning.given.extra.get(IMAGE).cloned(),
+        }))
     }
 
-    fn decode(
+    fn decoder(
         &self,
-        latents: &[Tensor],
-        tiling: Option<Tiling>,
+        settings: &Settings,
         compute: &Compute,
-        frames: FrameSink<'_>,
-    ) -> Result<()> {
-        let decoder = vae::Decoder::load(&self.vae, &self.weights("vae", false, compute)?)?;
-        frames(Decoded::Loaded)?;
-        let scratch = files::home()?;
-        for latents in latents {
-            let channels = latents.dim(1)?;
-            if channels != self.vae.z_dim {
-                return Err(Error::failed(format!(
-                    "the latents have {channels} channels, and this model's decoder takes {}",
-                    self.vae.z_dim
-                ))
-                .hint("decode latents with the model that made them, or one of the same autoencoder"));
-            }
-            let latents = vae::denormalise(&latents.to_device(&compute.device)?, &self.vae)?;
-            decoder.decode(&latents, tiling, &scratch, frames)?;
-        }
-        Ok(())
+        progress: &mut Progress<'_>,
+    ) -> Result<Box<dyn VideoDecoder>> {
+        let wanted = Wanted { half: "decoder", ..self.wanted(Stage::Decode, "vae")? };
+        let load = |weights: &Weights| vae::Decoder::load(&self.vae, weights);
+        let network = compute.shelf.network(&wanted, compute, progress, load)?;
+        Ok(Box::new(Decoder { network, config: self.vae.clone(), tiling: settings.tiling, compute: compute.clone() }))
     }
 }
 
 impl Wan {
-    fn weights(&self, component: &str, streamed: bool, compute: &Compute) -> Result<Weights> {
-        let weights = self.model.component(component)?.weights(&compute.device, compute.dtype)?;
-        if streamed { weights.streamed() } else { Ok(weights) }
+    fn wanted(&self, stage: Stage, component: &str) -> Result<Wanted<'_>> {
+        Ok(Wanted { stage, half: "", component: self.model.component(component)?, streamed: false, fp8: false })
     }
 }
 
-/// A transformer with the way that its model is told of a first picture.
+/// A transformer with what it predicts on.
 struct Expert {
-    transformer: Transformer,
-    expand_timesteps: bool,
+    transformer: Arc<Transformer>,
+    text: Tensor,
+    negative: Option<Tensor>,
+    /// The mask and latents of a first image, which it reads beside the noisy latents (I2V-A14B).
+    channels: Option<Tensor>,
 }
 
 impl Denoiser for Expert {
-    fn velocity(&self, at: DenoiserInput<'_>, text: &Embedding, _: Pass) -> Result<Latents> {
-        let (latents, text) = (&at.latents.video, &text.video);
-        let velocity = match at.image {
-            None => self.transformer.forward(latents, &[at.timestep], text),
-            Some(_) if self.expand_timesteps => {
-                let (_, _, frames, height, width) = latents.dims5()?;
-                let [_, ph, pw] = self.transformer.config().patch_size;
-                let per_frame = height / ph * (width / pw);
-                let mut timesteps = vec![at.timestep; frames * per_frame];
-                timesteps[..per_frame].fill(0.0);
-                self.transformer.forward(latents, &timesteps, text)
-            }
-            Some(image) => self.transformer.forward(&Tensor::cat(&[latents, image], 1)?, &[at.timestep], text),
+    fn velocity(&self, input: DenoiserInput<'_>, prompt: Prompt, _: Pass) -> Result<Latents> {
+        let text = match prompt {
+            Prompt::Positive => Some(&self.text),
+            Prompt::Negative => self.negative.as_ref(),
+        };
+        let text = text.ok_or_else(|| Error::failed("the run has no embedding of the negative prompt"))?;
+        let latents = &input.latents.video;
+        let timesteps = match input.pin {
+            Some(pin) => pin.timesteps(input.timestep, self.transformer.config().patch_size)?,
+            None => vec![input.timestep],
+        };
+        let velocity = match &self.channels {
+            Some(channels) => self.transformer.forward(&Tensor::cat(&[latents, channels], 1)?, &timesteps, text),
+            None => self.transformer.forward(latents, &timesteps, text),
         };
         velocity.map(Latents::from)
+    }
+}
+
+/// The decoder with where it works.
+struct Decoder {
+    network: Arc<vae::Decoder>,
+    config: vae::Config,
+    tiling: Option<Tiling>,
+    compute: Compute,
+}
+
+impl VideoDecoder for Decoder {
+    fn decode(&self, latents: &[Tensor], frames: FrameSink<'_>) -> Result<()> {
+        for latents in latents {
+            let (channels, own) = (latents.dim(1)?, self.config.z_dim);
+            if channels != own {
+                return Err(Error::failed(format!(
+                    "the latents have {channels} channels, and this model's decoder takes {own}"
+                ))
+                .hint("decode latents with the model that made them, or one of the same autoencoder"));
+            }
+            let latents = vae::denormalise(&latents.to_device(&self.compute.device)?, &self.config)?;
+            self.network.decode(&latents, self.tiling, &self.compute.scratch, frames)?;
+        }
+        Ok(())
     }
 }
 

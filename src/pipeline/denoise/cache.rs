@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::families::latents::Latents;
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 
 /// The steps of a run, of which some are skipped where it was asked for.
 pub(super) struct Cache<'a> {
     threshold: Option<f64>,
-    steps: &'a [Step],
+    plan: &'a Plan,
     last: Option<Last>,
     figures: Figures,
 }
@@ -78,7 +78,7 @@ const SHAPE: usize = 5;
 impl<'a> Cache<'a> {
     /// The cache of a run before its first step.
     pub(super) fn new(plan: &'a Plan) -> Self {
-        Self { threshold: plan.request.cache, steps: &plan.steps, last: None, figures: Figures::default() }
+        Self { threshold: plan.request.cache, plan, last: None, figures: Figures::default() }
     }
 
     /// The prediction at step `index`, where the last computed one may serve.
@@ -130,12 +130,12 @@ impl<'a> Cache<'a> {
             return false;
         }
         let same = |&other: &usize| self.is_of_one_network(index, other);
-        let (before, all) = ((0..index).filter(same).count(), (0..self.steps.len()).filter(same).count());
+        let (before, all) = ((0..index).filter(same).count(), (0..self.plan.step_count()).filter(same).count());
         before >= all.div_ceil(SHAPE)
     }
 
     fn is_of_one_network(&self, one: usize, other: usize) -> bool {
-        let network = |index: usize| self.steps.get(index).map(|step| (step.stage, step.expert));
+        let network = |index: usize| self.plan.steps().nth(index).map(|(phase, step)| (phase, step.expert));
         network(one) == network(other)
     }
 
@@ -205,29 +205,24 @@ impl Figures {
     }
 }
 
-/// The mean absolute value of pictures and of sound.
+/// The mean absolute value of video and audio.
 fn sizes(of: &Latents) -> Result<[f64; 2]> {
-    let size = |tensor: &Tensor| mean(&tensor.abs()?);
-    Ok([size(&of.video)?, of.audio.as_ref().map_or(Ok(0.0), size)?])
+    let (video, audio) = of.each(|tensor| mean(&tensor.abs()?))?;
+    Ok([video, audio.unwrap_or(0.0)])
 }
 
-/// The mean absolute difference of pictures and of sound.
+/// The mean absolute difference of video and audio.
 fn distances(one: &Latents, other: &Latents) -> Result<[f64; 2]> {
-    sizes(&difference(one, other)?)
-}
-
-fn difference(one: &Latents, other: &Latents) -> Result<Latents> {
-    let audio = one.audio.as_ref().zip(other.audio.as_ref()).map(|(one, other)| one - other).transpose()?;
-    Ok(Latents { video: (&one.video - &other.video)?, audio })
+    sizes(&one.zip(other, |one, other| one - other)?)
 }
 
 /// The relative L2 distance, of pictures or of sound, whichever is larger.
 fn error(made: &Latents, wanted: &Latents) -> Result<f64> {
     let squares = |of: &Latents| -> Result<[f64; 2]> {
-        let square = |tensor: &Tensor| mean(&tensor.sqr()?);
-        Ok([square(&of.video)?, of.audio.as_ref().map_or(Ok(0.0), square)?])
+        let (video, audio) = of.each(|tensor| mean(&tensor.sqr()?))?;
+        Ok([video, audio.unwrap_or(0.0)])
     };
-    let (off, whole) = (squares(&difference(made, wanted)?)?, squares(wanted)?);
+    let (off, whole) = (squares(&made.zip(wanted, |made, wanted| made - wanted)?)?, squares(wanted)?);
     Ok((0..2).map(|part| ratio(off[part], whole[part]).sqrt()).fold(0.0, f64::max))
 }
 

@@ -7,12 +7,13 @@ mod solver;
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::families::family::{Compute, Conditioning, Denoiser, DenoiserInput, Family};
+use crate::families::conditioning::{Conditioning, Mask};
+use crate::families::family::{Compute, Denoiser, DenoiserInput, Family, Film};
 use crate::families::latents::Latents;
 use crate::pipeline::guidance::velocity;
 use crate::pipeline::preview::Projection;
 use crate::pipeline::run::{Run, State};
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
 use cache::Cache;
 pub use cache::Cached;
@@ -30,119 +31,125 @@ pub struct Denoise<'a> {
     pub compute: &'a Compute,
     /// What the predictions are conditioned on.
     pub conditioning: &'a Conditioning,
-    /// How latents become a small picture, where previews are wanted.
+    /// How latents become a small image, where previews are wanted.
     pub preview: Option<&'a Projection>,
 }
 
 impl Denoise<'_> {
     /// Goes through the steps that are left, and keeps the state in the run's folder.
     ///
-    /// A stop from the callback takes effect after the step at hand, with the state kept. What step caching saved and cost comes
-    /// beside the latents, where it was asked for.
+    /// A stop from the callback takes effect after the current step, with the state kept. What step caching saved and cost
+    /// comes beside the latents, where it was asked for.
     ///
     /// # Errors
     /// A stop, weights that do not load, latents that are no longer finite, a full disk.
     pub fn run(&self, run: &mut Run, progress: &mut Progress<'_>) -> Result<(Latents, Option<Cached>)> {
-        let total = self.plan.steps.len() as u64;
+        let total = self.plan.step_count() as u64;
         let mut noises = Noises::new(self.plan);
         let mut cache = Cache::new(self.plan);
-        let (first, mut xs, mut solver) = self.begin(run, &mut noises, &mut cache)?;
+        let Start { first, mut xs, mut solver } = self.begin(run, &mut noises, &mut cache)?;
+        let mut pin = self.pin_of(solver.phase)?;
         progress.advance(Stage::Denoise, first as u64, total)?;
         let mut loaded: Option<(usize, Box<dyn Denoiser>)> = None;
-        for (index, step) in self.plan.steps.iter().enumerate().skip(first) {
-            if step.stage != solver.stage {
+        for (index, (phase, step)) in self.plan.steps().enumerate().skip(first) {
+            if phase != solver.phase {
                 loaded = None;
-                xs = self.enlarged(&xs, step, &mut noises)?;
-                solver = Solver::new(self.plan, step.stage)?;
+                pin = self.pin_of(phase)?;
+                xs = self.enlarged(&xs, (phase, step.sigma), pin.as_ref(), &mut noises, progress)?;
+                solver = Solver::new(self.plan, phase)?;
             }
             let v = match cache.reuse(index, &xs)? {
                 Some(v) => v,
                 None => {
-                    let model = self.expert(&mut loaded, step, progress)?;
-                    let at = DenoiserInput {
-                        latents: &xs,
-                        timestep: step.timestep,
-                        image: self.conditioning.image.as_ref(),
-                    };
-                    let v = velocity(model, at, step, self.conditioning)?;
+                    let model = self.expert(&mut loaded, (phase, step.expert), progress)?;
+                    let input = DenoiserInput { latents: &xs, timestep: step.timestep, pin: pin.as_ref() };
+                    let v = velocity(model, input, step, self.conditioning.negative.is_some())?;
                     cache.learn(index, &xs, &v)?;
                     v
                 }
             };
             let before = xs;
-            let noise = noises.of_step(index)?.map(|noise| noise.to_device(&self.compute.device)).transpose()?;
-            xs = self.pinned(solver.step(index, &v, &before, noise.as_ref())?, &before.video)?;
+            let noise = noises.of_step(index)?.map(|noise| self.on_device(&noise)).transpose()?;
+            xs = pinned(solver.step(index, &v, &before, noise.as_ref())?, pin.as_ref(), &before.video)?;
             self.check(&xs, index)?;
             let next = index + 1;
             let state: Vec<_> = xs.pack().into_iter().chain(solver.state()).chain(cache.state()?).collect();
             run.save_state(next, &state, false)?;
-            let told = self.tell(progress, next, &before.video, &v.video, step);
-            if told.is_err() {
+            let reported = self.report_step(progress, next, (&before.video, &v.video), step.sigma);
+            if reported.is_err() {
                 run.save_state(next, &state, true)?;
             }
-            told?;
+            reported?;
         }
         Ok((xs, cache.figures()))
     }
 
-    /// The step to begin with, the latents before it and the solver: those of the run's folder, or noise.
-    fn begin(&self, run: &Run, noises: &mut Noises<'_>, cache: &mut Cache<'_>) -> Result<(usize, Latents, Solver)> {
-        let device = &self.compute.device;
-        let Some(State { next, mut tensors }) = run.state(device)? else {
-            let xs = noises.first()?.to_device(device)?;
-            let video = match &self.conditioning.image {
-                Some(image) if self.family.begins_with_image() => begin_with(image, &xs.video)?,
-                _ => xs.video,
+    /// Where to begin: with the state of the run's folder, or with noise in which the given cells are as they are.
+    fn begin(&self, run: &Run, noises: &mut Noises<'_>, cache: &mut Cache<'_>) -> Result<Start> {
+        let Some(State { next, mut tensors }) = run.state(&self.compute.device)? else {
+            let noise = self.on_device(&noises.first()?)?;
+            let given = &self.conditioning.given;
+            let xs = match &given.init {
+                Some(init) => pinned(noise, given.pin.as_ref(), init)?,
+                None => noise,
             };
-            return Ok((0, Latents { video, ..xs }, Solver::new(self.plan, 0)?));
+            return Ok(Start { first: 0, xs, solver: Solver::new(self.plan, 0)? });
         };
-        // The state after a stage's last step is of that stage still.
-        let stage = next.checked_sub(1).and_then(|last| self.plan.steps.get(last)).map_or(0, |step| step.stage);
-        let audio = self.plan.sound.as_ref().map(|sound| sound.latents);
-        let shape = self.plan.stage_shape(stage).latents;
-        let xs = Latents::unpack(&mut tensors);
-        let xs = xs.filter(|xs| xs.has_shapes(&shape, audio.as_ref().map(<[usize; 3]>::as_slice)));
+        // The state after a phase's last step is of that phase still.
+        let phase = next.checked_sub(1).and_then(|last| self.plan.phase_of(last)).unwrap_or(0);
+        let audio = self.plan.settings.sound.as_ref().map(|sound| sound.latents.as_slice());
+        let shape = self.plan.phases[phase].shape.latents;
+        let xs = Latents::unpack(&mut tensors).filter(|xs| xs.has_shapes(&shape, audio));
         let xs = xs.ok_or_else(|| damaged(run))?;
         cache.restore(&xs, &mut tensors)?;
-        let mut solver = Solver::new(self.plan, stage)?;
+        let mut solver = Solver::new(self.plan, phase)?;
         solver.restore(next, tensors)?;
         noises.skip(next)?;
-        Ok((next, xs, solver))
+        Ok(Start { first: next, xs, solver })
     }
 
-    /// The latents of a first stage, twice as large and with noise again, for the second.
-    fn enlarged(&self, xs: &Latents, step: &Step, noises: &mut Noises<'_>) -> Result<Latents> {
-        let noise = noises.of_stage(step.stage)?.to_device(&self.compute.device)?;
-        let video = self.family.upsample(&xs.video, self.compute)?;
-        let noised = |xs: &Tensor, noise: &Tensor| (noise * step.sigma)? + (xs * (1.0 - step.sigma))?;
-        let audio = match (&xs.audio, &noise.audio) {
-            (Some(audio), Some(noise)) => Some(noised(audio, noise)?),
-            _ => None,
-        };
-        self.pinned(Latents { video: noised(&video, &noise.video)?, audio }, &video)
+    fn on_device(&self, latents: &Latents) -> candle_core::Result<Latents> {
+        latents.map(|latents| latents.to_device(&self.compute.device))
     }
 
-    /// The latents with the first frame of `before`, where the film begins with a picture.
-    fn pinned(&self, xs: Latents, before: &Tensor) -> Result<Latents> {
-        if self.conditioning.image.is_none() || !self.family.begins_with_image() {
-            return Ok(xs);
-        }
-        Ok(Latents { video: begin_with(&before.narrow(2, 0, 1)?, &xs.video)?, ..xs })
+    /// The cells that are given in a phase.
+    fn pin_of(&self, phase: usize) -> Result<Option<Mask>> {
+        let Some(pin) = &self.conditioning.given.pin else { return Ok(None) };
+        let [_, _, cells @ ..] = self.plan.phases[phase].shape.latents;
+        Ok(Some(if phase == 0 { pin.clone() } else { pin.resized(cells)? }))
+    }
+
+    /// The latents of the phase before, upsampled and with noise again.
+    fn enlarged(
+        &self,
+        xs: &Latents,
+        (phase, sigma): (usize, f64),
+        pin: Option<&Mask>,
+        noises: &mut Noises<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Latents> {
+        let noise = self.on_device(&noises.of_phase(phase)?)?;
+        let video = self.family.upsample(&xs.video, self.compute, progress)?;
+        let larger = Latents { video, audio: xs.audio.clone() };
+        let noised = larger.zip(&noise, |xs, noise| (noise * sigma)? + (xs * (1.0 - sigma))?)?;
+        pinned(noised, pin, &larger.video)
     }
 
     /// The transformer of this step. Another one that is in memory goes first.
     fn expert<'m>(
         &self,
         loaded: &'m mut Option<(usize, Box<dyn Denoiser>)>,
-        step: &Step,
+        (phase, expert): (usize, usize),
         progress: &mut Progress<'_>,
     ) -> Result<&'m dyn Denoiser> {
-        if loaded.as_ref().is_some_and(|(expert, _)| *expert != step.expert) {
-            *loaded = None;
-        }
-        let model = match loaded.take() {
+        let model = match loaded.take_if(|(loaded, _)| *loaded == expert) {
             Some(model) => model,
-            None => (step.expert, self.family.denoiser(step.expert, self.plan, self.compute, progress)?),
+            None => {
+                *loaded = None;
+                let Self { plan, conditioning, .. } = *self;
+                let film = Film { settings: &plan.settings, shape: &plan.phases[phase].shape, conditioning };
+                (expert, self.family.denoiser(expert, film, self.compute, progress)?)
+            }
         };
         Ok(loaded.insert(model).1.as_ref())
     }
@@ -151,17 +158,24 @@ impl Denoise<'_> {
         if xs.is_finite()? {
             return Ok(());
         }
-        let (step, steps) = (index + 1, self.plan.steps.len());
+        let (step, steps) = (index + 1, self.plan.step_count());
         Err(Error::failed(format!("the latents are no longer finite after step {step} of {steps}"))
             .hint("try `--dtype f32`, a lower `--guidance`, or other weights: these, or their number type, overflow"))
     }
 
-    fn tell(&self, progress: &mut Progress<'_>, next: usize, before: &Tensor, v: &Tensor, step: &Step) -> Result<()> {
-        let steps = self.plan.steps.len();
+    /// Reports a step, and every few steps a preview of the video as the transformer sees it, without the noise that is left:
+    /// x₀ = x − σ·v.
+    fn report_step(
+        &self,
+        progress: &mut Progress<'_>,
+        next: usize,
+        (before, v): (&Tensor, &Tensor),
+        sigma: f64,
+    ) -> Result<()> {
+        let steps = self.plan.step_count();
         let every = steps.div_ceil(10);
         if let Some(projection) = self.preview.filter(|_| next.is_multiple_of(every) || next == steps) {
-            // The film as the transformer sees it now, without the noise that is left: x₀ = x − σ·v.
-            let picture = projection.picture(&(before - (v * step.sigma)?)?)?;
+            let picture = projection.picture(&(before - (v * sigma)?)?)?;
             let (width, height, rgb) = (picture.width, picture.height, picture.data);
             progress.emit(&Event::Preview { step: next, width, height, rgb })?;
         }
@@ -169,13 +183,16 @@ impl Denoise<'_> {
     }
 }
 
-/// `video` with another first frame.
-fn begin_with(first: &Tensor, video: &Tensor) -> Result<Tensor> {
-    let frames = video.dim(2)?;
-    if frames == 1 {
-        return Ok(first.clone());
-    }
-    Ok(Tensor::cat(&[first, &video.narrow(2, 1, frames - 1)?], 2)?)
+/// Where the loop begins: the first step, the latents before it, and the sampler.
+struct Start {
+    first: usize,
+    xs: Latents,
+    solver: Solver,
+}
+
+/// The latents with the given cells of `source`.
+fn pinned(xs: Latents, pin: Option<&Mask>, source: &Tensor) -> Result<Latents> {
+    pin.map_or(Ok(xs.clone()), |pin| pin.pin(&xs, source))
 }
 
 fn damaged(run: &Run) -> Error {

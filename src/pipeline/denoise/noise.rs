@@ -26,36 +26,36 @@ impl<'a> Noises<'a> {
     /// where the sampler is one that mixes.
     pub(super) fn first(&mut self) -> Result<Latents> {
         let noise = match &self.plan.request.noise {
-            None => self.of_stage(0)?,
+            None => self.of_phase(0)?,
             Some(path) => {
                 self.skip_first()?;
                 noise_of(path, self.plan)?
             }
         };
-        match self.plan.steps.first().filter(|_| self.adds()) {
-            Some(step) => Ok(noise.scaled(step.sigma)?),
+        match self.plan.steps().next().filter(|_| self.adds()) {
+            Some((_, step)) => Ok(noise.map(|noise| noise * step.sigma)?),
             None => Ok(noise),
         }
     }
 
     /// What a stage begins with.
-    pub(super) fn of_stage(&mut self, stage: usize) -> Result<Latents> {
-        drawn(&mut self.generator, self.plan, stage)
+    pub(super) fn of_phase(&mut self, phase: usize) -> Result<Latents> {
+        drawn(&mut self.generator, self.plan, phase)
     }
 
     /// What a step adds, where the sampler is one that adds noise: nothing after the last of a stage.
     pub(super) fn of_step(&mut self, index: usize) -> Result<Option<Latents>> {
-        let stage = self.stage(index);
-        let adds = self.adds() && stage.is_some() && stage == self.stage(index + 1);
-        stage.filter(|_| adds).map(|stage| self.of_stage(stage)).transpose()
+        let phase = self.phase(index);
+        let adds = self.adds() && phase.is_some() && phase == self.phase(index + 1);
+        phase.filter(|_| adds).map(|phase| self.of_phase(phase)).transpose()
     }
 
     /// Draws and drops what was used before step `next`: a run goes on with the noises that it would have had.
     pub(super) fn skip(&mut self, next: usize) -> Result<()> {
         self.skip_first()?;
         for index in 0..next {
-            if index > 0 && self.stage(index) != self.stage(index - 1) {
-                self.stage(index).map(|stage| self.of_stage(stage)).transpose()?;
+            if index > 0 && self.phase(index) != self.phase(index - 1) {
+                self.phase(index).map(|phase| self.of_phase(phase)).transpose()?;
             }
             self.of_step(index)?;
         }
@@ -66,13 +66,13 @@ impl<'a> Noises<'a> {
     /// may hold this very noise, which must not come again after the first step.
     fn skip_first(&mut self) -> Result<()> {
         if self.plan.request.noise.is_none() || self.adds() {
-            self.of_stage(0)?;
+            self.of_phase(0)?;
         }
         Ok(())
     }
 
-    fn stage(&self, index: usize) -> Option<usize> {
-        self.plan.steps.get(index).map(|step| step.stage)
+    fn phase(&self, index: usize) -> Option<usize> {
+        self.plan.phase_of(index)
     }
 
     fn adds(&self) -> bool {
@@ -82,17 +82,17 @@ impl<'a> Noises<'a> {
 
 /// The next noises of a generator, in the reference's order: pictures, then sound. Its first stage draws them in the shapes of
 /// the autoencoders, its second in the order of the transformer's tokens, but for a film that begins with a picture.
-fn drawn(generator: &mut Generator, plan: &Plan, stage: usize) -> Result<Latents> {
+fn drawn(generator: &mut Generator, plan: &Plan, phase: usize) -> Result<Latents> {
     let mut draw = |shape: &[usize]| Tensor::from_vec(generator.normal(shape.iter().product()), shape, &Device::Cpu);
-    let shape @ [_, channels, frames, height, width] = plan.stage_shape(stage).latents;
-    let video = if stage == 0 || plan.request.image.is_some() {
+    let shape @ [_, channels, frames, height, width] = plan.phases[phase].shape.latents;
+    let video = if phase == 0 || !plan.request.conditions.is_empty() {
         draw(&shape)?
     } else {
         draw(&[1, frames, height, width, channels])?.permute((0, 4, 1, 2, 3))?.contiguous()?
     };
-    let Some(sound) = &plan.sound else { return Ok(video.into()) };
+    let Some(sound) = &plan.settings.sound else { return Ok(video.into()) };
     let [_, length, width] = sound.latents;
-    let audio = if stage == 0 {
+    let audio = if phase == 0 {
         let bins = width / sound.channels;
         draw(&[1, sound.channels, length, bins])?.transpose(1, 2)?.contiguous()?.reshape(sound.latents.to_vec())?
     } else {
@@ -107,7 +107,7 @@ fn drawn(generator: &mut Generator, plan: &Plan, stage: usize) -> Result<Latents
 /// A file that cannot be read or holds none, or one of another shape.
 pub fn noise_of(path: &Path, plan: &Plan) -> Result<Latents> {
     let noise = latents::load_latents(path)?;
-    let audio = match (noise.audio, &plan.sound) {
+    let audio = match (noise.audio, &plan.settings.sound) {
         (audio, Some(sound)) => {
             let audio = audio.map_or_else(
                 || drawn(&mut Generator::seed(plan.seed), plan, 0).map(|noise| noise.audio),
@@ -117,7 +117,7 @@ pub fn noise_of(path: &Path, plan: &Plan) -> Result<Latents> {
         }
         (_, None) => None,
     };
-    Ok(Latents { video: of_shape(noise.video, &plan.stage_shape(0).latents, path)?, audio })
+    Ok(Latents { video: of_shape(noise.video, &plan.first_shape().latents, path)?, audio })
 }
 
 fn of_shape(noise: Tensor, shape: &[usize], path: &Path) -> Result<Tensor> {

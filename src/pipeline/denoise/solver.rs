@@ -1,4 +1,4 @@
-//! The sampler of one stage, for pictures and for sound.
+//! The samplers of one phase: one for each modality.
 
 use std::collections::HashMap;
 
@@ -9,35 +9,36 @@ use crate::families::latents::Latents;
 use crate::plan::Plan;
 use crate::sampling::stepper::Stepper;
 
-/// The sampler of one stage, for pictures and for sound.
+/// The samplers of one phase.
 pub(super) struct Solver {
-    pub stage: usize,
-    /// The first step of the stage.
+    pub phase: usize,
+    /// The number of the phase's first step.
     first: usize,
     video: Stepper,
     audio: Option<Stepper>,
 }
 
-/// What the names of the sound's state begin with.
+/// What the names of the audio's state begin with.
 const OF_AUDIO: &str = "audio.";
 
 impl Solver {
-    pub(super) fn new(plan: &Plan, stage: usize) -> Result<Self> {
-        let video = Stepper::new(plan.sampling.clone(), &plan.schedule(stage))?;
-        let audio = plan.sound.as_ref().map(|_| video.clone());
-        let first = plan.steps.iter().position(|step| step.stage == stage).unwrap_or(0);
-        Ok(Self { stage, first, video, audio })
+    pub(super) fn new(plan: &Plan, phase: usize) -> Result<Self> {
+        let video = Stepper::new(plan.sampling.clone(), &plan.phases[phase].schedule())?;
+        let audio = plan.settings.sound.as_ref().map(|_| video.clone());
+        let first = plan.phases[..phase].iter().map(|phase| phase.steps.len()).sum();
+        Ok(Self { phase, first, video, audio })
     }
 
     pub(super) fn step(&mut self, index: usize, v: &Latents, xs: &Latents, noise: Option<&Latents>) -> Result<Latents> {
         let index = index - self.first;
+        let video = self.video.step(index, &v.video, &xs.video, noise.map(|noise| &noise.video))?;
         let audio = match (&mut self.audio, &v.audio, &xs.audio) {
             (Some(audio), Some(v), Some(xs)) => {
                 Some(audio.step(index, v, xs, noise.and_then(|noise| noise.audio.as_ref()))?)
             }
             _ => None,
         };
-        Ok(Latents { video: self.video.step(index, &v.video, &xs.video, noise.map(|noise| &noise.video))?, audio })
+        Ok(Latents { video, audio })
     }
 
     pub(super) fn state(&self) -> Vec<(String, Tensor)> {
@@ -46,16 +47,11 @@ impl Solver {
         self.video.state().into_iter().chain(audio).collect()
     }
 
-    pub(super) fn restore(&mut self, next: usize, tensors: HashMap<String, Tensor>) -> Result<()> {
-        let (mut video, mut audio) = (HashMap::new(), HashMap::new());
-        for (name, tensor) in tensors {
-            match name.strip_prefix(OF_AUDIO) {
-                Some(name) => audio.insert(name.to_owned(), tensor),
-                None => video.insert(name, tensor),
-            };
-        }
+    pub(super) fn restore(&mut self, next: usize, mut tensors: HashMap<String, Tensor>) -> Result<()> {
+        let audio = tensors.extract_if(|name, _| name.starts_with(OF_AUDIO));
+        let audio = audio.map(|(name, tensor)| (name[OF_AUDIO.len()..].to_owned(), tensor)).collect();
         let next = next.saturating_sub(self.first);
-        self.video.restore(next, video)?;
+        self.video.restore(next, tensors)?;
         self.audio.as_mut().map_or(Ok(()), |stepper| stepper.restore(next, audio))
     }
 }

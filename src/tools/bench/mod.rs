@@ -1,6 +1,6 @@
 //! Where the time of a film goes, against what this machine can do.
 //!
-//! A film is made as [`Pipeline::generate`] makes it, into a folder that is removed. What its events tell of time is put beside
+//! A film is made as [`Session::generate`] makes it, into a folder that is removed. What its events tell of time is put beside
 //! the arithmetic that its shapes ask for ([`crate::compute::flops`]) and beside a ceiling that is measured in the same process: so a
 //! rate that looks good by itself has to look good there, too.
 
@@ -14,15 +14,14 @@ use serde::Serialize;
 
 use crate::compute::device;
 use crate::error::{Error, Result};
-use crate::families;
-use crate::families::family::{Compute, Family, Pass, Workload};
+use crate::families::family::{Compute, Prompt};
 use crate::pipeline::guidance;
 use crate::pipeline::recipe::Recipe;
 use crate::pipeline::run::Run;
-use crate::pipeline::{OnEvent, Pipeline};
-use crate::plan::Plan;
+use crate::pipeline::{OnEvent, Session};
+use crate::plan::{Budget, Pass, Plan, Workload};
 use crate::progress::{Progress, Stage, quiet};
-use crate::request::Request;
+use crate::request::{ModelChoice, Request};
 use watch::Watch;
 
 /// What was measured.
@@ -147,8 +146,8 @@ impl Rate {
 /// to say.
 ///
 /// # Errors
-/// As [`Pipeline::generate`].
-pub fn measure(request: &Request, repeat: usize, on_event: OnEvent<'_>) -> Result<Figures> {
+/// As [`Session::generate`].
+pub fn measure(choice: &ModelChoice, request: &Request, repeat: usize, on_event: OnEvent<'_>) -> Result<Figures> {
     let folder = tempfile::tempdir().map_err(|cause| {
         Error::failed("cannot make a folder for the film")
             .because(cause)
@@ -163,33 +162,32 @@ pub fn measure(request: &Request, repeat: usize, on_event: OnEvent<'_>) -> Resul
         preview: false,
         ..request.clone()
     };
-    let pipeline = Pipeline::open(&request, on_event)?;
-    let plan = pipeline.plan(&request)?;
-    let (_, family) = families::open(&request, &mut Progress::new(&mut quiet))?;
-    let device = device::open(&plan.device)?;
-    let compute = Compute { dtype: device::dtype(&plan.dtype, &device)?, device };
+    let session = Session::open(choice, Budget::Nothing, on_event)?;
+    let plan = session.plan(&request)?;
+    let device = device::open(&plan.settings.device)?;
+    let compute = Compute::new(device.clone(), device::dtype(&plan.settings.dtype, &device)?);
     let start = Instant::now();
-    drop(Recipe::of(&plan)?);
+    drop(Recipe::of(&plan, session.machine().home.as_deref())?);
     let hash = start.elapsed().as_secs_f64();
     let mut ceiling = roofline::measure(&compute)?;
-    let watched = (0..repeat.max(1)).map(|_| watched(&pipeline, &request, on_event)).collect::<Result<Vec<_>>>()?;
+    let watched = (0..repeat.max(1)).map(|_| watched(&session, &request, on_event)).collect::<Result<Vec<_>>>()?;
     // Before and after: a machine that is slow for a moment must not make a film look fast.
     ceiling = ceiling.max(roofline::measure(&compute)?);
-    let work = Work::count(family.as_ref(), &plan)?;
+    let work = Work::count(&session, &plan, &compute)?;
     let runs = watched.into_iter().map(|watch| work.measured(watch, ceiling)).collect();
     Ok(Figures { setting: setting(&plan, &work, &compute, ceiling), hash, runs })
 }
 
 /// Makes the film once. A run that fails is not kept: nobody would go on with it.
-fn watched(pipeline: &Pipeline, request: &Request, on_event: OnEvent<'_>) -> Result<Watch> {
+fn watched(session: &Session, request: &Request, on_event: OnEvent<'_>) -> Result<Watch> {
     let mut watch = Watch::new();
-    let made = pipeline.generate(request, &mut |event| {
+    let made = session.generate(request, &mut |event| {
         watch.event(event);
         on_event(event)
     });
     if let (Err(_), Some(name)) = (&made, &watch.run) {
         // The error is the one to tell of.
-        let _ = Run::open(Some(name)).and_then(Run::remove);
+        let _ = session.machine().home().and_then(|home| Run::open(Some(name), &home)).and_then(Run::remove);
     }
     made?;
     watch.stop();
@@ -200,16 +198,16 @@ fn setting(plan: &Plan, work: &Work, compute: &Compute, roofline: f64) -> Settin
     Setting {
         talkie: env!("CARGO_PKG_VERSION").to_owned(),
         model: plan.model.clone(),
-        device: plan.device.clone(),
-        dtype: plan.dtype.clone(),
+        device: plan.settings.device.clone(),
+        dtype: plan.settings.dtype.clone(),
         threads: rayon::current_num_threads(),
         width: plan.shape.width,
         height: plan.shape.height,
         frames: plan.shape.frames,
         tokens: plan.shape.tokens,
-        sound_tokens: plan.sound.as_ref().map_or(0, |sound| sound.latents[1]),
+        sound_tokens: plan.settings.sound.as_ref().map_or(0, |sound| sound.latents[1]),
         text_tokens: work.text_tokens.clone(),
-        text_rows: plan.text_length,
+        text_rows: work.text_rows,
         roofline,
         roofline_side: roofline::side(compute),
     }
@@ -218,6 +216,7 @@ fn setting(plan: &Plan, work: &Work, compute: &Compute, roofline: f64) -> Settin
 /// The arithmetic of a plan.
 struct Work {
     text_tokens: Vec<usize>,
+    text_rows: usize,
     text: f64,
     decode: f64,
     /// Passes of each step, and their operations. Which steps a cache skips is not known beforehand.
@@ -225,16 +224,17 @@ struct Work {
 }
 
 impl Work {
-    fn count(family: &dyn Family, plan: &Plan) -> Result<Self> {
+    fn count(session: &Session, plan: &Plan, compute: &Compute) -> Result<Self> {
+        let family = session.family();
         let prompts: Vec<&str> = std::iter::once(&plan.prompt).chain(&plan.negative).map(String::as_str).collect();
-        let tokens = family.tokens(&prompts, plan, &mut Progress::new(&mut quiet))?;
+        let tokens = family.tokens(&prompts, &plan.settings, compute, &mut Progress::new(&mut quiet))?;
         let text_tokens: Vec<usize> = tokens.iter().map(Vec::len).collect();
-        let steps = plan.steps.iter().map(|step| {
+        let of = |prompt: Prompt| text_tokens.get(usize::from(prompt == Prompt::Negative)).copied().unwrap_or(0);
+        let steps = plan.steps().map(|(phase, step)| {
             let passes = guidance::passes(step, plan.negative.is_some());
-            let shape = plan.stage_shape(step.stage);
-            let forward = |&(pass, negative): &(Pass, bool)| {
-                let text_tokens = text_tokens.get(usize::from(negative)).copied().unwrap_or(0);
-                family.flops(plan, Workload::Forward { shape, pass, text_tokens })
+            let shape = &plan.phases[phase].shape;
+            let forward = |&(pass, prompt): &(Pass, Prompt)| {
+                family.flops(plan, Workload::Forward { shape, pass, text_tokens: of(prompt) })
             };
             let flop: f64 = passes.iter().map(forward).sum();
             (passes.len(), plan.request.cache.is_none().then_some(flop))
@@ -242,6 +242,7 @@ impl Work {
         let steps = steps.collect();
         Ok(Self {
             text: family.flops(plan, Workload::Text(&text_tokens)),
+            text_rows: text_tokens.iter().map(|&tokens| family.text_rows(plan, tokens)).max().unwrap_or(0),
             decode: family.flops(plan, Workload::Decode(&plan.shape)),
             steps,
             text_tokens,

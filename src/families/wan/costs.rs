@@ -2,18 +2,32 @@
 
 use super::{Wan, config, vae};
 use crate::compute::flops::{attention, convolution, linear};
-use crate::families::family::Workload;
 use crate::families::text::umt5;
-use crate::plan::Plan;
+use crate::plan::{Costs, Plan, Shape, StageMemory, Workload};
+use crate::progress::Stage;
 
 /// Taps of the convolutions over frames, rows and columns.
 const CUBE: usize = 27;
 
-pub(super) fn of(wan: &Wan, plan: &Plan, job: Workload<'_>) -> f64 {
-    match job {
+impl Costs for Wan {
+    fn memory(&self, plan: &Plan, shape: &Shape) -> Vec<StageMemory> {
+        super::memory::stages(self, plan, shape)
+    }
+
+    fn weights(&self) -> Vec<(Stage, u64)> {
+        super::memory::weights(self)
+    }
+
+    fn flops(&self, plan: &Plan, work: Workload<'_>) -> f64 {
+        of(self, plan, work)
+    }
+}
+
+fn of(wan: &Wan, plan: &Plan, work: Workload<'_>) -> f64 {
+    match work {
         Workload::Text(tokens) => tokens.iter().map(|&tokens| text(&wan.text, tokens)).sum(),
         // There is no other pass than the whole one.
-        Workload::Forward { shape, .. } => forward(&wan.transformer, shape.tokens, plan.text_length),
+        Workload::Forward { shape, .. } => forward(&wan.transformer, shape.tokens, plan.settings.text_length),
         Workload::Decode(shape) => decode(&wan.vae, shape.latents),
     }
 }

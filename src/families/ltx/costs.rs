@@ -4,18 +4,36 @@
 use super::Ltx;
 use super::config::{Config, Modality, Stream};
 use crate::compute::flops::{attention, linear};
-use crate::families::family::{Pass, Workload};
 use crate::families::text::gemma3;
-use crate::plan::{Plan, Shape};
+use crate::plan::{Costs, Pass, Plan, Shape, StageMemory, Workload};
+use crate::progress::Stage;
 
 /// Width of the sinusoid of a timestep.
 const SINUSOID: usize = 256;
 
-pub(super) fn of(ltx: &Ltx, plan: &Plan, job: Workload<'_>) -> f64 {
-    match job {
+impl Costs for Ltx {
+    fn memory(&self, plan: &Plan, shape: &Shape) -> Vec<StageMemory> {
+        super::memory::stages(self, plan, shape)
+    }
+
+    fn weights(&self) -> Vec<(Stage, u64)> {
+        super::memory::weights(self)
+    }
+
+    fn flops(&self, plan: &Plan, work: Workload<'_>) -> f64 {
+        of(self, plan, work)
+    }
+
+    fn text_rows(&self, plan: &Plan, tokens: usize) -> usize {
+        rows(self, plan, tokens)
+    }
+}
+
+fn of(ltx: &Ltx, plan: &Plan, work: Workload<'_>) -> f64 {
+    match work {
         Workload::Text(tokens) => {
             let encoder = |tokens: usize| ltx.text.as_ref().map_or(0.0, |config| text(config, tokens));
-            let one = |&tokens: &usize| encoder(tokens) + ltx.connectors.flops(tokens, plan.text_length);
+            let one = |&tokens: &usize| encoder(tokens) + ltx.connectors.flops(tokens, plan.settings.text_length);
             tokens.iter().map(one).sum()
         }
         Workload::Forward { shape, pass, text_tokens } => {
@@ -42,22 +60,22 @@ type Side = (Stream, usize);
 fn rows(ltx: &Ltx, plan: &Plan, words: usize) -> usize {
     let (video, audio) = (ltx.connectors.video(), ltx.connectors.audio());
     let different = words + video.registers.max(audio.registers);
-    match video.layers + audio.layers == 0 && 2 * different < plan.text_length {
+    match video.layers + audio.layers == 0 && 2 * different < plan.settings.text_length {
         true => different,
-        false => plan.text_length,
+        false => plan.settings.text_length,
     }
 }
 
 /// A forward of both streams, told `rows` of text, with one timestep for all tokens.
 fn forward(config: &Config, plan: &Plan, (shape, pass): (&Shape, Pass), rows: usize) -> f64 {
-    let sound = plan.sound.as_ref().map_or(0, |sound| sound.latents[1]);
+    let sound = plan.settings.sound.as_ref().map_or(0, |sound| sound.latents[1]);
     let video = (config.stream(Modality::Video), shape.tokens);
     let audio = (config.stream(Modality::Audio), sound);
     let texts = [(video, config.cross_attention_dim), (audio, config.audio_cross_attention_dim)];
     let ends: f64 = [video, audio].iter().map(|side| ends(config, side, rows)).sum();
     let halves: f64 = texts.iter().map(|(side, width)| half(side, (rows, *width))).sum();
     let perturbed = if config.perturbed_attn && pass == Pass::Perturbed {
-        let blocks = plan.stg_blocks.iter().filter(|&&block| block < config.num_layers).count();
+        let blocks = plan.settings.stg_blocks.iter().filter(|&&block| block < config.num_layers).count();
         blocks as f64 * [video, audio].iter().map(|(stream, n)| scores(*n, stream.dim())).sum::<f64>()
     } else {
         0.0

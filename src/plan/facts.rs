@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Shape, Vocabulary, few_steps};
+use super::{Shape, Tiling, Vocabulary, few_steps};
 use crate::error::{Error, Result};
 use crate::fps::Fps;
+use crate::media::Filter;
 use crate::model::catalogue;
-use crate::plan::Tiling;
 use crate::request::Request;
 use crate::sampling::schedule::SchedulerConfig;
 
@@ -30,10 +30,10 @@ pub struct Heard {
     pub channels: usize,
 }
 
-/// What a family says of a model before any weight is read.
-#[derive(Clone)]
+/// The facts of a model that are known before any weight is read: plain data, from its configurations and the catalogue.
+#[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a model")]
-pub struct Geometry {
+pub struct Facts {
     /// The model in a few words.
     pub title: String,
     /// Pixels of a latent's side.
@@ -50,8 +50,12 @@ pub struct Geometry {
     pub channels: usize,
     /// Tokens that a prompt may have.
     pub text_length: usize,
-    /// Whether a film can, or must, begin with a picture.
+    /// Whether a film can, or must, begin with an image.
     pub image: ImageUse,
+    /// What a first image becomes, in words for the plan.
+    pub image_becomes: &'static str,
+    /// The resampling of a first image of another size, as in the model's reference.
+    pub filter: Filter,
     /// The share of the noise above which the first of two transformers works.
     pub boundary: Option<f64>,
     /// The folder's scheduler.
@@ -61,7 +65,7 @@ pub struct Geometry {
     /// The words that the model was trained with, where they are so few that a prompt may have others.
     pub vocabulary: Option<Vocabulary>,
     /// The soundtrack that comes with the film.
-    pub sound: Option<SoundGeometry>,
+    pub sound: Option<SoundFacts>,
     /// Why there will be no sound all the same, as a note.
     pub silent: Option<String>,
     /// Whether the transformer knows perturbed attention. Without it, spatio-temporal guidance changes nothing.
@@ -83,7 +87,7 @@ pub struct Geometry {
 
 /// The soundtrack of a model.
 #[derive(Debug, Clone, Copy)]
-pub struct SoundGeometry {
+pub struct SoundFacts {
     /// Latents a second.
     pub rate: f64,
     /// Channels of the audio autoencoder.
@@ -94,7 +98,7 @@ pub struct SoundGeometry {
     pub heard: Option<Heard>,
 }
 
-impl SoundGeometry {
+impl SoundFacts {
     /// The latents of a soundtrack as long as a film.
     pub(super) fn settle(&self, shape: &Shape, fps: Fps) -> Sound {
         let length = (fps.seconds(shape.frames) * self.rate).round_ties_even().max(1.0);
@@ -102,7 +106,7 @@ impl SoundGeometry {
     }
 }
 
-impl Geometry {
+impl Facts {
     /// How to sample: as the preset of the request says, or as the model's own. With its name, where it has one.
     ///
     /// # Errors
