@@ -22,14 +22,13 @@ mod segment;
 mod table;
 mod track;
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use talkie::error::{Context, Error, Kind, Result};
-use talkie::pipeline::Pipeline;
-use talkie::request::Request;
+use talkie::progress::quiet;
+use talkie::{Budget, ModelChoice, Request, Session};
 
 use crate::films::{Film, SIDE, Scene, choose, scenes};
 use crate::material::Materials;
@@ -112,7 +111,6 @@ fn generate(args: &Args, chosen: &[Scene]) -> Result<Vec<Film>> {
         std::fs::create_dir_all(folder).context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     let request = Request {
-        model: args.model.clone(),
         steps: args.steps,
         guidance: args.guidance,
         size: Some(format!("{SIDE}x{SIDE}").parse()?),
@@ -120,18 +118,14 @@ fn generate(args: &Args, chosen: &[Scene]) -> Result<Vec<Film>> {
         fps: Some("16".parse()?),
         ..Request::default()
     };
-    let mut on_event = |_: &_| ControlFlow::Continue(());
+    let choice = ModelChoice { model: args.model.clone(), ..ModelChoice::default() };
+    let session = Session::open(&choice, Budget::All, &mut quiet)?;
     let mut films = Vec::new();
-    let mut pipeline = None;
     for (index, scene) in chosen.iter().enumerate() {
         eprintln!("film {} of {}: {}", index + 1, chosen.len(), scene.prompt);
         let seed = Some(args.seed.wrapping_add(index as u64));
         let request = Request { prompt: scene.prompt.clone(), seed, ..request.clone() };
-        let pipeline = match &pipeline {
-            Some(pipeline) => pipeline,
-            None => pipeline.insert(Pipeline::open(&request, &mut on_event)?),
-        };
-        let film = Film::generated(&pipeline.generate(&request, &mut on_event)?)?;
+        let film = Film::generated(&session.generate(&request, &mut quiet)?)?;
         args.keep.as_ref().map(|folder| film.write(&folder.join(&scene.file))).transpose()?;
         films.push(film);
     }

@@ -45,6 +45,8 @@ impl Session {
         check_files(&plan)?;
         Output::check(&plan)?;
         let run = Run::create(&plan, &self.machine().home()?)?;
+        // Read back: the film is made with the numbers that JSON keeps, as a run that is resumed has no others.
+        let plan = run.plan()?;
         self.carry_out(&plan, run, &mut Progress::new(on_event))
     }
 

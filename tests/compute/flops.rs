@@ -3,16 +3,15 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use talkie::Session;
 use talkie::compute::flops::{attention, convolution, linear};
-use talkie::families;
-use talkie::families::family::{Family, Pass, Workload};
+use talkie::families::family::Prompt;
 use talkie::pipeline::guidance;
-use talkie::plan::Plan;
-use talkie::progress::{Progress, quiet};
+use talkie::plan::{Pass, Plan, Workload};
 use talkie::request::{Request, Size};
 
 use crate::support::command::Bench;
-use crate::support::fixture;
+use crate::support::{choice, fixture, session};
 
 #[test]
 fn layers_are_counted_as_by_hand() {
@@ -25,22 +24,21 @@ fn layers_are_counted_as_by_hand() {
     assert_eq!(convolution(6, 1, 2, 5), linear(6, 2, 5));
 }
 
-/// A family and its plan of a film of a counted shape.
-fn planned(name: &str, counted: &Value, arguments: &[(&str, &str)]) -> (Box<dyn Family>, Plan) {
+/// A session of a fixture and its plan of a film of a counted shape.
+fn planned(name: &str, counted: &Value, arguments: &[(&str, &str)]) -> (Session, Plan) {
     let size = |key: &str| counted[key].as_u64().expect(key) as usize;
     let request = Request {
         prompt: "a fox".into(),
-        model: Some(fixture(name).to_string_lossy().into_owned()),
         size: Some(Size { width: size("width"), height: size("height") }),
         frames: Some(size("frames")),
         set: arguments.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         ..Request::default()
     };
-    let (_, family) = families::open(&request, &mut Progress::new(&mut quiet)).expect("a model");
-    let plan = Plan::settle(&request, &family.geometry().expect("a geometry")).expect("a plan");
+    let session = session(&choice(name), &std::env::temp_dir());
+    let plan = session.plan(&request).expect("a plan");
     assert_eq!(json!(plan.shape.latents[2..]), counted["latents"], "{name}");
-    assert_eq!(json!(plan.text_length), counted["rows"], "{name}");
-    (family, plan)
+    assert_eq!(json!(plan.settings.text_length), counted["rows"], "{name}");
+    (session, plan)
 }
 
 /// A forward that is told a short prompt.
@@ -58,10 +56,10 @@ fn wan_is_counted_as_pytorch_counts() {
     let tokens = counts["tokens"].as_u64().expect("a number") as usize;
     for name in ["wan21-t2v", "wan22-ti2v-5b"] {
         let counted = &counts[name];
-        let (family, plan) = planned(name, counted, &[]);
-        let of = |job: Workload<'_>| json!(family.flops(&plan, job) as u64);
+        let (session, plan) = planned(name, counted, &[]);
+        let of = |job: Workload<'_>| json!(session.family().flops(&plan, job) as u64);
         assert_eq!(of(Workload::Text(&[tokens])), counted["text"], "{name}");
-        assert_eq!(of(of_forward(&plan, Pass::Whole)), counted["forward"], "{name}");
+        assert_eq!(of(of_forward(&plan, Pass::Full)), counted["forward"], "{name}");
         assert_eq!(of(Workload::Decode(&plan.shape)), counted["decode"], "{name}");
     }
 }
@@ -73,15 +71,15 @@ fn ltx_is_counted_as_pytorch_counts() {
     // What the projections make of a token: of 6 states of 16 numbers one text of 16 for both, or 20 and 12 numbers.
     for (name, projected) in [("ltx2", 16), ("ltx23", 32)] {
         let counted = &counts[name];
-        let (family, plan) = planned(name, counted, &[("stg_blocks", "1")]);
-        assert_eq!(json!(plan.sound.expect("sound").latents[1]), counted["sounds"], "{name}");
-        let of = |job: Workload<'_>| json!(family.flops(&plan, job) as u64);
+        let (session, plan) = planned(name, counted, &[("stg_blocks", "1")]);
+        assert_eq!(json!(plan.settings.sound.expect("sound").latents[1]), counted["sounds"], "{name}");
+        let of = |job: Workload<'_>| json!(session.family().flops(&plan, job) as u64);
         // PyTorch projected a token for every row.
-        let padding = linear(plan.text_length - tokens, 6 * 16, projected) as u64;
+        let padding = linear(plan.settings.text_length - tokens, 6 * 16, projected) as u64;
         let number = |key: &str| counted[key].as_u64().expect(key);
         assert_eq!(of(Workload::Text(&[tokens])), json!(number("text") + number("connectors") - padding), "{name}");
         let forward = |pass| of(of_forward(&plan, pass));
-        assert_eq!(forward(Pass::Whole), counted["forward"], "{name}");
+        assert_eq!(forward(Pass::Full), counted["forward"], "{name}");
         assert_eq!(forward(Pass::Isolated), counted["isolated"], "{name}");
         // LTX-2.0 knows no perturbed attention: that pass is a whole one.
         assert_eq!(forward(Pass::Perturbed), *counted.get("perturbed").unwrap_or(&counted["forward"]), "{name}");
@@ -91,21 +89,17 @@ fn ltx_is_counted_as_pytorch_counts() {
 
 #[test]
 fn equal_rows_of_a_text_are_counted_once() {
-    let of = |name: &str, rows: &str, text_tokens: usize| {
-        let request = Request {
-            prompt: "a fox".into(),
-            model: Some(fixture(name).to_string_lossy().into_owned()),
-            set: [("text_length".to_owned(), rows.to_owned())].into(),
-            ..Request::default()
-        };
-        let (_, family) = families::open(&request, &mut Progress::new(&mut quiet)).expect("a model");
-        let plan = Plan::settle(&request, &family.geometry().expect("a geometry")).expect("a plan");
-        family.flops(&plan, Workload::Forward { shape: &plan.shape, pass: Pass::Whole, text_tokens })
+    let of = |name: &str, rows: &str, text_tokens: usize, attended: usize| {
+        let set = [("text_length".to_owned(), rows.to_owned())].into();
+        let session = session(&choice(name), &std::env::temp_dir());
+        let plan = session.plan(&Request { prompt: "a fox".into(), set, ..Request::default() }).expect("a plan");
+        assert_eq!(session.family().text_rows(&plan, text_tokens), attended, "{name}");
+        session.family().flops(&plan, Workload::Forward { shape: &plan.shape, pass: Pass::Full, text_tokens })
     };
     // Without blocks in the connectors: 8 registers behind 8 text_tokens, over and over.
-    assert_eq!(of("ltx2-toybox", "1024", 8), of("ltx2-toybox", "16", 16));
-    assert_eq!(of("ltx2-toybox", "1024", 504), of("ltx2-toybox", "1024", 1024));
-    assert!(of("ltx2", "1024", 8) > of("ltx2", "16", 16));
+    assert_eq!(of("ltx2-toybox", "1024", 8, 16), of("ltx2-toybox", "16", 16, 16));
+    assert_eq!(of("ltx2-toybox", "1024", 504, 1024), of("ltx2-toybox", "1024", 1024, 1024));
+    assert!(of("ltx2", "1024", 8, 1024) > of("ltx2", "16", 16, 16));
 }
 
 #[test]
@@ -113,14 +107,14 @@ fn a_step_has_a_pass_for_each_kind_of_guidance() {
     let counts = counts();
     let passes = |arguments: &[(&str, &str)], negative: bool| {
         let (_, plan) = planned("ltx23", &counts["ltx23"], arguments);
-        guidance::passes(&plan.steps[0], negative)
+        guidance::passes(&plan.phases[0].steps[0], negative)
     };
     let off = [("audio_guidance", "1"), ("stg_scale", "0"), ("audio_stg_scale", "0"), ("modality_scale", "1")];
     let off = [&off[..], &[("audio_modality_scale", "1")]].concat();
-    let (plain, negative) = ((Pass::Whole, false), (Pass::Whole, true));
+    let (plain, negative) = ((Pass::Full, Prompt::Positive), (Pass::Full, Prompt::Negative));
     assert_eq!(passes(&off, false), [plain]);
     assert_eq!(passes(&off, true), [plain, negative]);
-    let all = [plain, negative, (Pass::Perturbed, false), (Pass::Isolated, false)];
+    let all = [plain, negative, (Pass::Perturbed, Prompt::Positive), (Pass::Isolated, Prompt::Positive)];
     assert_eq!(passes(&[], true), all);
     assert_eq!(passes(&[], false), [all[0], all[2], all[3]]);
 }

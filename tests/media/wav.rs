@@ -4,15 +4,15 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use talkie::Request;
 use talkie::audio::{Waveform, check};
 use talkie::error::Kind;
 use talkie::media::{Film, Format, check_sound};
 use talkie::pipeline::output::Output;
 use talkie::progress::{Event, Progress};
-use talkie::{Pipeline, Request};
 
 use super::support::{names, noise, spec, write, write_with};
-use crate::support::fixture;
+use crate::support::{choice, session};
 
 fn sound(rate: u32, channels: &[&[f32]]) -> Waveform {
     Waveform { rate, channels: channels.iter().map(|channel| channel.to_vec()).collect() }
@@ -145,7 +145,6 @@ fn notes(output: Option<&str>, sound: Waveform) -> (Vec<String>, Option<Waveform
     let folder = tempfile::tempdir().expect("a folder");
     let request = Request {
         prompt: "a red fox walks".into(),
-        model: Some(fixture("wan21-t2v").to_string_lossy().into_owned()),
         size: Some("48x32".parse().expect("a size")),
         frames: Some(33),
         steps: Some(1),
@@ -159,7 +158,7 @@ fn notes(output: Option<&str>, sound: Waveform) -> (Vec<String>, Option<Waveform
         }
         ControlFlow::Continue(())
     };
-    let plan = Pipeline::open(&request, &mut on_event).and_then(|pipeline| pipeline.plan(&request)).expect("a plan");
+    let plan = session(&choice("wan21-t2v"), folder.path()).plan(&request).expect("a plan");
     let mut progress = Progress::new(&mut on_event);
     let begun = Output::create(&plan, "{}", Some(sound), &mut progress).expect("a film");
     let film = if output.is_none() { begun.finish(&mut progress).expect("a film").waveform } else { None };

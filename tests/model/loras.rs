@@ -5,13 +5,13 @@ use serde_json::Value;
 use talkie::families::wan::config::Config;
 use talkie::families::wan::transformer::Transformer;
 use talkie::model::Model;
-use talkie::request::Adapter;
+use talkie::request::{Adapter, Expert};
 
 use crate::support::command::{Bench, copy};
 use crate::support::{device, fixture, relative_l2, tensors};
 
 fn lora(name: &str, strength: f64) -> Adapter {
-    Adapter { path: fixture("loras").join(format!("{name}.safetensors")), strength }
+    Adapter { path: fixture("loras").join(format!("{name}.safetensors")), strength, expert: None }
 }
 
 /// The velocity of the small Wan with LoRAs, its transformer from another file where one is named, and what was said.
@@ -138,4 +138,39 @@ fn what_does_not_fit_is_refused_with_a_reason() {
     refused("loha.safetensors", 1, &["a LoHa", "LoRA"]);
     refused("absent.safetensors", 1, &["cannot open", "absent.safetensors"]);
     refused("peft.safetensors:nan", 2, &["FILE:STRENGTH"]);
+}
+
+#[test]
+fn an_expert_is_named_by_words_not_by_letters() {
+    let of = |name: &str| Expert::named(std::path::Path::new(name));
+    for both in [
+        "slow-motion",
+        "yellow_dress",
+        "glow",
+        "flowers",
+        "highlander",
+        "HighContrast",
+        "below_zero",
+        "style",
+        "high_and_low",
+    ] {
+        assert_eq!(of(&format!("{both}.safetensors")), None, "{both}");
+    }
+    for high in ["style_high_noise", "style-HIGH", "wan2.2_highnoise_v1", "style.high", "style HN"] {
+        assert_eq!(of(&format!("{high}.safetensors")), Some(Expert::High), "{high}");
+    }
+    for low in ["T2V-LOW", "low_noise_model", "a/high/style_low", "style_LN"] {
+        assert_eq!(of(&format!("{low}.safetensors")), Some(Expert::Low), "{low}");
+    }
+    let slow = Adapter { path: "slow-motion.safetensors".into(), strength: 1.0, expert: None };
+    assert!(slow.is_for("transformer") && slow.is_for("transformer_2") && !slow.is_for("vae"));
+    // And it may be said.
+    let parsed = |text: &str| text.parse::<Adapter>().expect(text);
+    assert_eq!(parsed("slow.safetensors:0.5@low").expert, Some(Expert::Low));
+    assert_eq!(
+        parsed("slow.safetensors@high"),
+        Adapter { path: "slow.safetensors".into(), strength: 1.0, expert: Some(Expert::High) }
+    );
+    let said = Adapter { expert: Some(Expert::High), ..parsed("style_low.safetensors") };
+    assert!(said.is_for("transformer") && !said.is_for("transformer_2"));
 }

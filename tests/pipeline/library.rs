@@ -1,34 +1,17 @@
 //! The library as a program uses it: frames in memory, events, a stop from the callback.
 
 use std::ops::ControlFlow;
-use std::process::Command;
 
 use talkie::error::Kind;
 use talkie::pipeline::run::{self, Run};
 use talkie::progress::{Stage, quiet};
-use talkie::{Event, Pipeline, Request, media};
+use talkie::{Event, Request, Session, media};
 
-use crate::support::fixture;
-
-/// Runs `body` in a process of its own, with a folder of its own for talkie's data: the environment belongs to all tests.
-#[track_caller]
-pub fn at_home(test: &str, body: impl FnOnce()) {
-    const INNER: &str = "TALKIE_TEST_AT_HOME";
-    if std::env::var_os(INNER).is_some() {
-        return body();
-    }
-    let home = tempfile::tempdir().expect("a folder");
-    let mut inner = Command::new(std::env::current_exe().expect("this test"));
-    inner.args([test, "--exact", "--nocapture"]);
-    let output = inner.env(INNER, "1").env("TALKIE_HOME", home.path()).output().expect("this test");
-    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
-}
+use crate::support::{choice, machine, session};
 
 fn request() -> Request {
     Request {
         prompt: "a red fox walks".into(),
-        model: Some(fixture("wan21-t2v").to_string_lossy().into_owned()),
         size: Some("48x32".parse().expect("a size")),
         frames: Some(9),
         steps: Some(6),
@@ -43,36 +26,38 @@ fn pixels(film: &talkie::Film) -> Vec<&[u8]> {
 
 #[test]
 fn frames_in_memory_are_those_of_the_files() {
-    at_home("pipeline::library::frames_in_memory_are_those_of_the_files", || {
+    let home = tempfile::tempdir().expect("a folder");
+    {
         let folder = tempfile::tempdir().expect("a folder");
-        let pipeline = Pipeline::open(&request(), &mut quiet).expect("a model");
-        let film = pipeline.generate(&request(), &mut quiet).expect("a film");
+        let session = session(&choice("wan21-t2v"), home.path());
+        let film = session.generate(&request(), &mut quiet).expect("a film");
         assert_eq!((film.count, film.frames.len(), film.path.as_ref()), (9, 9, None));
         assert!((film.seconds - 9.0 / 16.0).abs() < 1e-9);
 
         let out = folder.path().join("film");
         let written =
-            pipeline.generate(&Request { output: Some(out.clone()), ..request() }, &mut quiet).expect("a film");
+            session.generate(&Request { output: Some(out.clone()), ..request() }, &mut quiet).expect("a film");
         assert_eq!((written.count, written.frames.len(), written.path.as_ref()), (9, 0, Some(&out)));
         for (index, frame) in film.frames.iter().enumerate() {
             let file = media::read_image(&out.join(format!("frame-{index:05}.png"))).expect("a frame");
             assert!(file == *frame, "frame {index}");
         }
-        assert!(run::unfinished().is_empty());
-    });
+        assert!(run::unfinished(home.path()).is_empty());
+    }
 }
 
 #[test]
 fn events_tell_every_stage_to_its_end() {
-    at_home("pipeline::library::events_tell_every_stage_to_its_end", || {
+    let home = tempfile::tempdir().expect("a folder");
+    {
         let mut events = Vec::new();
         let mut on_event = |event: &Event| {
             events.push(event.clone());
             ControlFlow::Continue(())
         };
         let request = Request { preview: true, ..request() };
-        let pipeline = Pipeline::open(&request, &mut on_event).expect("a model");
-        pipeline.generate(&request, &mut on_event).expect("a film");
+        let session = session(&choice("wan21-t2v"), home.path());
+        session.generate(&request, &mut on_event).expect("a film");
 
         assert!(matches!(&events[0], Event::Run { name } if name.ends_with("-1")), "{:?}", events[0]);
         let begun = events.iter().filter_map(|event| match event {
@@ -98,7 +83,7 @@ fn events_tell_every_stage_to_its_end() {
             _ => None,
         });
         assert_eq!(steps.collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
-    });
+    }
 }
 
 /// Where a callback says stop.
@@ -106,9 +91,10 @@ type Stop = (&'static str, fn(&Event) -> bool);
 
 #[test]
 fn a_stop_in_any_stage_is_resumed_to_the_same_film() {
-    at_home("pipeline::library::a_stop_in_any_stage_is_resumed_to_the_same_film", || {
-        let pipeline = Pipeline::open(&request(), &mut quiet).expect("a model");
-        let whole = pipeline.generate(&request(), &mut quiet).expect("a film");
+    let home = tempfile::tempdir().expect("a folder");
+    {
+        let session = session(&choice("wan21-t2v"), home.path());
+        let whole = session.generate(&request(), &mut quiet).expect("a film");
         let stops: [Stop; 6] = [
             ("the beginning", |event| matches!(event, Event::Run { .. })),
             ("the text", |event| matches!(event, Event::Begin { stage: Stage::Text, .. })),
@@ -123,29 +109,34 @@ fn a_stop_in_any_stage_is_resumed_to_the_same_film() {
                 steps += u64::from(matches!(event, Event::Advance { stage: Stage::Denoise, done: 1.., .. }));
                 if stop(event) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let stopped = pipeline.generate(&request(), &mut on_event).expect_err(place);
+            let stopped = session.generate(&request(), &mut on_event).expect_err(place);
             assert_eq!(stopped.kind(), Kind::Stopped, "{place}: {stopped}");
-            let name = run::unfinished().pop().expect(place);
-            let run = Run::open(Some(&name)).expect(place);
-            let busy = Run::open(Some(&name)).expect_err("one process, but two at work");
+            let name = run::unfinished(home.path()).pop().expect(place);
+            let run = Run::open(Some(&name), home.path()).expect(place);
+            let busy = Run::open(Some(&name), home.path()).expect_err("one process, but two at work");
             assert!(busy.to_string().contains("at work"), "{place}: {busy}");
-            let film = pipeline.resume(run, &mut quiet).expect(place);
+            let film = session.resume(run, &mut quiet).expect(place);
             assert!(pixels(&film) == pixels(&whole), "{place}: another film");
-            assert!(run::unfinished().is_empty(), "{place}");
+            assert!(run::unfinished(home.path()).is_empty(), "{place}");
         }
-    });
+    }
 }
 
 #[test]
 fn a_plan_says_what_will_be_without_a_run() {
-    at_home("pipeline::library::a_plan_says_what_will_be_without_a_run", || {
-        let plan =
-            Pipeline::look(&Request { size: Some("50x33".parse().expect("a size")), ..request() }).expect("a plan");
-        assert_eq!((plan.shape.width, plan.shape.height, plan.shape.frames, plan.steps.len()), (48, 32, 9, 6));
+    let home = tempfile::tempdir().expect("a folder");
+    {
+        let plan = Session::look(
+            &machine(home.path()),
+            &choice("wan21-t2v"),
+            &Request { size: Some("50x33".parse().expect("a size")), ..request() },
+        )
+        .expect("a plan");
+        assert_eq!((plan.shape.width, plan.shape.height, plan.shape.frames, plan.step_count()), (48, 32, 9, 6));
         assert_eq!(plan.notes.len(), 2, "{:?}", plan.notes);
         let json = serde_json::to_string(&plan).expect("JSON");
         let again: talkie::plan::Plan = serde_json::from_str(&json).expect("a plan");
         assert_eq!(again, plan);
-        assert!(!talkie::files::home().expect("a home").join("runs").exists());
-    });
+        assert!(!home.path().join("runs").exists());
+    }
 }

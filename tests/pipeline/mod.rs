@@ -3,5 +3,6 @@
 pub mod library;
 mod memory;
 mod resume;
+mod session;
 mod step_cache;
 mod toybox;

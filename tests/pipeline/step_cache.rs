@@ -1,37 +1,37 @@
 //! Step caching: which steps are skipped, what serves for them, what it cost, and that a stop changes nothing of it.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::rc::Rc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Tensor};
 use serde_json::Value;
+use talkie::families::Opened;
+use talkie::families::conditioning::{Conditioned, Conditioning, Embedding};
 use talkie::families::family::{
-    Compute, Conditioning, Denoiser, DenoiserInput, Embedding, Family, FrameSink, Pass, Workload,
+    Compute, Decoded, Denoiser, DenoiserInput, Family, Film, FrameSink, Given, Prompt, Stages, VideoDecoder,
 };
 use talkie::families::latents::{self, Latents};
-use talkie::media::Rgb;
-use talkie::pipeline::denoise::Cached;
-use talkie::pipeline::denoise::Denoise;
+use talkie::pipeline::denoise::{Cached, Denoise};
 use talkie::pipeline::recipe::inspect;
 use talkie::pipeline::run::Run;
-use talkie::plan::tiling::Tiling;
-use talkie::plan::{Geometry, Plan, Shape, StageMemory};
+use talkie::plan::{Costs, Facts, Pass, Settings, Shape, StageMemory, Workload};
 use talkie::progress::{Progress, Stage, quiet};
 use talkie::sampling::Scales;
 use talkie::sampling::noise::randn;
 use talkie::sampling::stepper::Stepper;
-use talkie::{Event, Pipeline, Request, Result};
+use talkie::weights::bundle;
+use talkie::{Budget, Event, ModelChoice, Plan, Request, Result, Session};
 
-use crate::pipeline::library::at_home;
 use crate::support::command::Bench;
-use crate::support::{device, fixture, relative_l2};
+use crate::support::{choice, device, machine, relative_l2};
 
-/// A family whose velocity is a formula, which notes at which timesteps it was asked.
-#[derive(Default)]
+/// A family whose velocity is a formula, which notes at which timesteps it was asked. Its texts are empty, its frames grey.
+#[derive(Clone)]
 struct Formula {
-    asked: Rc<RefCell<Vec<f64>>>,
+    facts: Facts,
+    asked: Arc<Mutex<Vec<f64>>>,
 }
 
 /// A velocity that turns slowly with the timestep, and more for the sound.
@@ -48,91 +48,113 @@ fn velocities(xs: &Latents, timestep: f64) -> Latents {
 }
 
 impl Denoiser for Formula {
-    fn velocity(&self, at: DenoiserInput<'_>, _: &Embedding, _: Pass) -> Result<Latents> {
-        self.asked.borrow_mut().push(at.timestep);
-        Ok(velocities(at.latents, at.timestep))
+    fn velocity(&self, input: DenoiserInput<'_>, _: Prompt, _: Pass) -> Result<Latents> {
+        self.asked.lock().expect("one thread").push(input.timestep);
+        Ok(velocities(input.latents, input.timestep))
     }
 }
 
-impl Family for Formula {
-    fn geometry(&self) -> Result<Geometry> {
-        unreachable!("the plan is there")
+impl VideoDecoder for Formula {
+    fn decode(&self, latents: &[Tensor], frames: FrameSink<'_>) -> Result<()> {
+        for latents in latents {
+            let (_, _, t, h, w) = latents.dims5()?;
+            let Facts { temporal, spatial, .. } = self.facts;
+            let shape = (1, 3, (t - 1) * temporal + 1, h * spatial, w * spatial);
+            frames(Decoded::Frames(Tensor::zeros(shape, DType::F32, &device())?))?;
+        }
+        Ok(())
     }
+}
 
+impl Costs for Formula {
     fn memory(&self, _: &Plan, _: &Shape) -> Vec<StageMemory> {
         Vec::new()
     }
 
-    fn tokens(&self, _: &[&str], _: &Plan, _: &mut Progress<'_>) -> Result<Vec<Vec<u32>>> {
-        unreachable!("nothing is read")
+    fn weights(&self) -> Vec<(Stage, u64)> {
+        Vec::new()
     }
 
     fn flops(&self, _: &Plan, _: Workload<'_>) -> f64 {
-        unreachable!("nothing is counted")
-    }
-
-    fn encode_text(&self, _: &[&str], _: &Plan, _: &Compute, _: &mut Progress<'_>) -> Result<Vec<Embedding>> {
-        unreachable!("the conditioning is there")
-    }
-
-    fn encode_image(&self, _: &Rgb, _: &Plan, _: &Compute, _: &mut Progress<'_>) -> Result<Tensor> {
-        unreachable!("there is no picture")
-    }
-
-    fn begins_with_image(&self) -> bool {
-        false
-    }
-
-    fn denoiser(&self, _: usize, _: &Plan, _: &Compute, _: &mut Progress<'_>) -> Result<Box<dyn Denoiser>> {
-        Ok(Box::new(Self { asked: self.asked.clone() }))
-    }
-
-    fn decode(&self, _: &[Tensor], _: Option<Tiling>, _: &Compute, _: FrameSink<'_>) -> Result<()> {
-        unreachable!("nothing is decoded")
+        0.0
     }
 }
 
-/// The plan of a film of a fixture, without guidance, from a noise in a file.
-fn plan(model: &str, steps: usize, cache: Option<f64>) -> Plan {
+impl Stages for Formula {
+    fn tokens(&self, prompts: &[&str], _: &Settings, _: &Compute, _: &mut Progress<'_>) -> Result<Vec<Vec<u32>>> {
+        Ok(vec![Vec::new(); prompts.len()])
+    }
+
+    fn text(&self, prompts: &[&str], _: &Settings, _: &Compute, _: &mut Progress<'_>) -> Result<Vec<Embedding>> {
+        let nothing = Tensor::zeros((1, 1, 1), DType::F32, &device())?;
+        Ok(vec![Embedding { video: nothing.clone(), audio: Some(nothing) }; prompts.len()])
+    }
+
+    fn condition(&self, _: &[Given], _: (&Settings, &Shape), _: &Compute, _: &mut Progress<'_>) -> Result<Conditioned> {
+        Ok(Conditioned::default())
+    }
+
+    fn denoiser(&self, _: usize, _: Film<'_>, _: &Compute, _: &mut Progress<'_>) -> Result<Box<dyn Denoiser>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn decoder(&self, _: &Settings, _: &Compute, _: &mut Progress<'_>) -> Result<Box<dyn VideoDecoder>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Family for Formula {
+    fn facts(&self) -> Result<Facts> {
+        Ok(self.facts.clone())
+    }
+}
+
+/// The plan of a film of a fixture, without guidance, from a noise in a file of `home`.
+fn plan(model: &str, steps: usize, cache: Option<f64>, home: &Path) -> Plan {
+    let choice = ModelChoice { device: Some("cpu".into()), ..choice(model) };
     let request = Request {
         prompt: "a red fox walks".into(),
-        model: Some(fixture(model).to_string_lossy().into_owned()),
         size: Some("64x64".parse().expect("a size")),
         frames: Some(9),
         steps: Some(steps),
         guidance: Some(1.0),
         seed: Some(3),
-        device: Some("cpu".into()),
         cache,
         ..Request::default()
     };
-    let plan = Pipeline::look(&request).expect("a plan");
+    let mut plan = Session::look(&machine(home), &choice, &request).expect("a plan");
     // One prediction a step, whatever the model's own guidance is.
-    let mut steps = plan.steps;
-    for step in &mut steps {
+    for step in plan.phases.iter_mut().flat_map(|phase| &mut phase.steps) {
         step.guidance = Scales::text(1.0);
         step.audio_guidance = step.audio_guidance.map(|_| Scales::text(1.0));
     }
     let noise = |shape: &[usize]| randn(shape, 7).expect("noise");
-    let noise =
-        Latents { video: noise(&plan.shape.latents), audio: plan.sound.as_ref().map(|sound| noise(&sound.latents)) };
-    let path = talkie::files::home().expect("a home").join(format!("{model}.safetensors"));
-    talkie::weights::bundle::save(&path, &noise.pack(), HashMap::new()).expect("a file");
-    Plan { steps, negative: None, request: Request { noise: Some(path), ..plan.request }, ..plan }
+    let audio = plan.settings.sound.as_ref().map(|sound| noise(&sound.latents));
+    let noise = Latents { video: noise(&plan.shape.latents), audio };
+    let path = home.join(format!("{model}.safetensors"));
+    bundle::save(&path, &noise.pack(), HashMap::new()).expect("a file");
+    Plan { negative: None, request: Request { noise: Some(path), ..plan.request }, ..plan }
 }
 
-/// What came of a run: the latents, what was told of the cache, and the timesteps at which the transformer worked.
+/// What came of a run: the latents, the figures of the cache, and the timesteps at which the transformer worked.
 type Made = (Latents, Option<Cached>, Vec<f64>);
 
+/// The formula with the facts of the model of a plan.
+fn formula(plan: &Plan) -> Formula {
+    let opened = Opened::open(&plan.choice, None, &mut Progress::new(&mut quiet)).expect("a model");
+    Formula { facts: opened.family.facts().expect("facts"), asked: Arc::default() }
+}
+
 /// The latents of a plan, with a stop after each of the steps `stops`.
-fn made(plan: &Plan, stops: &[u64]) -> Made {
-    let family = Formula::default();
-    let compute = Compute { device: device(), dtype: DType::F32 };
-    let nothing = Tensor::zeros((1, 1, 1), DType::F32, &device()).expect("a tensor");
-    let text = Embedding { video: nothing.clone(), audio: Some(nothing) };
-    let conditioning = Conditioning { text, negative: None, image: None };
+fn made(plan: &Plan, stops: &[u64], home: &Path) -> Made {
+    let family = formula(plan);
+    let compute = Compute::new(device(), DType::F32);
+    let mut on_event = quiet;
+    let mut progress = Progress::new(&mut on_event);
+    let text = family.text(&["a fox"], &plan.settings, &compute, &mut progress).expect("a text").remove(0);
+    let conditioning = Conditioning { text, negative: None, given: Conditioned::default() };
     let denoise = Denoise { family: &family, plan, compute: &compute, conditioning: &conditioning, preview: None };
-    let mut run = Run::create(plan).expect("a run");
+    let mut run = Run::create(plan, home).expect("a run");
     for &stop in stops {
         let mut on_event = |event: &Event| match event {
             Event::Advance { stage: Stage::Denoise, done, .. } if *done == stop => ControlFlow::Break(()),
@@ -142,7 +164,27 @@ fn made(plan: &Plan, stops: &[u64]) -> Made {
     }
     let (latents, cached) = denoise.run(&mut run, &mut Progress::new(&mut quiet)).expect("latents");
     run.remove().expect("removed");
-    (latents, cached, family.asked.take())
+    let asked = std::mem::take(&mut *family.asked.lock().expect("one thread"));
+    (latents, cached, asked)
+}
+
+#[test]
+fn a_family_of_a_formula_makes_a_film_like_any_other() {
+    let home = tempfile::tempdir().expect("a folder");
+    for model in ["wan21-t2v", "ltx2"] {
+        let choice = choice(model);
+        let mut opened = Opened::open(&choice, None, &mut Progress::new(&mut quiet)).expect("a model");
+        let family = Formula { facts: opened.family.facts().expect("facts"), asked: Arc::default() };
+        opened.family = Box::new(family.clone());
+        let session = Session::of(opened, &choice, Budget::All, machine(home.path()));
+        let size = Some("64x64".parse().expect("a size"));
+        let request = Request { prompt: "a fox".into(), size, frames: Some(9), steps: Some(3), ..Request::default() };
+        let film = session.generate(&request, &mut quiet).expect("a film");
+        assert!(film.count == 9 && film.frames.iter().all(|frame| frame.data.iter().all(|&byte| byte == 128)));
+        let (steps, asked) =
+            (session.plan(&request).expect("a plan").step_count(), family.asked.lock().expect("one").len());
+        assert!(asked >= steps, "{model}: {asked} predictions in {steps} steps");
+    }
 }
 
 fn mean(tensor: &Tensor) -> f64 {
@@ -156,14 +198,14 @@ fn parts(of: &Latents) -> Vec<&Tensor> {
 
 /// The same by hand: EasyCache's rule in the plainest words, around the formula and the library's own sampler.
 fn by_hand(plan: &Plan, threshold: f64) -> Made {
-    let schedule = plan.schedule(0);
+    let schedule = plan.phases[0].schedule();
     let mut steppers: Vec<_> =
         (0..2).map(|_| Stepper::new(plan.sampling.clone(), &schedule).expect("a sampler")).collect();
     let mut xs = latents::load_latents(plan.request.noise.as_ref().expect("a file")).expect("noise");
     let (mut asked, mut errors, mut skipped) = (Vec::new(), Vec::new(), 0);
     let mut computed: Vec<(usize, Latents, Latents)> = Vec::new();
-    let networks: Vec<usize> = plan.steps.iter().map(|step| step.expert).collect();
-    for (index, step) in plan.steps.iter().enumerate() {
+    let networks: Vec<usize> = plan.steps().map(|(_, step)| step.expert).collect();
+    for (index, (_, step)) in plan.steps().enumerate() {
         let own: Vec<usize> = (0..networks.len()).filter(|&other| networks[other] == step.expert).collect();
         let known: Vec<_> = computed.iter().filter(|(at, ..)| networks[*at] == step.expert).collect();
         let expected = match known.as_slice() {
@@ -213,11 +255,13 @@ fn same(made: &Latents, wanted: &Latents) -> bool {
 
 #[test]
 fn steps_are_skipped_by_the_rule() {
-    at_home("pipeline::step_cache::steps_are_skipped_by_the_rule", || {
+    let home = tempfile::tempdir().expect("a folder");
+    let home = home.path();
+    {
         // Pictures alone, pictures and sound, two experts.
         for (model, threshold, least) in [("wan21-t2v", 0.05, 8), ("ltx2", 0.08, 4), ("wan22-a14b", 0.05, 8)] {
-            let plan = plan(model, 30, Some(threshold));
-            let (latents, cached, asked) = made(&plan, &[]);
+            let plan = plan(model, 30, Some(threshold), home);
+            let (latents, cached, asked) = made(&plan, &[], home);
             let (wanted, figures, at) = by_hand(&plan, threshold);
             assert_eq!(asked, at, "{model}: the transformer works at these timesteps");
             assert!(same(&latents, &wanted), "{model}");
@@ -231,36 +275,40 @@ fn steps_are_skipped_by_the_rule() {
             assert!((cached.mean_error - figures.mean_error).abs() < 1e-5, "{model}: {cached:?} {figures:?}");
             assert!(cached.mean_error <= cached.error && cached.error < 4.0 * threshold, "{model}: {cached:?}");
         }
-    });
+    }
 }
 
 #[test]
 fn nothing_is_skipped_unasked() {
-    at_home("pipeline::step_cache::nothing_is_skipped_unasked", || {
-        let (plain, none, asked) = made(&plan("wan21-t2v", 12, None), &[]);
+    let home = tempfile::tempdir().expect("a folder");
+    let home = home.path();
+    {
+        let (plain, none, asked) = made(&plan("wan21-t2v", 12, None, home), &[], home);
         assert_eq!((none, asked.len()), (None, 12));
-        let (latents, cached, asked) = made(&plan("wan21-t2v", 12, Some(1e-9)), &[]);
+        let (latents, cached, asked) = made(&plan("wan21-t2v", 12, Some(1e-9), home), &[], home);
         let cached = cached.expect("figures");
         assert_eq!((asked.len(), cached.skipped, cached.error), (12, 0, 0.0));
         assert!(same(&latents, &plain), "what is only watched is not changed");
-    });
+    }
 }
 
 #[test]
 fn a_stop_at_any_step_changes_nothing() {
-    at_home("pipeline::step_cache::a_stop_at_any_step_changes_nothing", || {
+    let home = tempfile::tempdir().expect("a folder");
+    let home = home.path();
+    {
         for model in ["wan21-t2v", "ltx2", "wan22-a14b"] {
-            let plan = plan(model, 15, Some(0.15));
-            let (wanted, figures, asked) = made(&plan, &[]);
+            let plan = plan(model, 15, Some(0.15), home);
+            let (wanted, figures, asked) = made(&plan, &[], home);
             assert!(figures.expect("figures").skipped >= 2, "{model}: {figures:?}");
             for stop in 1..15 {
-                let (latents, cached, again) = made(&plan, &[stop]);
+                let (latents, cached, again) = made(&plan, &[stop], home);
                 assert!(same(&latents, &wanted), "{model}, stopped after step {stop}");
                 assert_eq!((cached, &again), (figures, &asked), "{model}, stopped after step {stop}");
             }
-            assert!(same(&made(&plan, &[2, 5, 6, 9, 14]).0, &wanted), "{model}");
+            assert!(same(&made(&plan, &[2, 5, 6, 9, 14], home).0, &wanted), "{model}");
         }
-    });
+    }
 }
 
 #[test]

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use talkie::media::{Rgb, Sheet, read_image};
 use talkie::model::catalogue::{self, Entry, IN_THE_BOX};
 use talkie::progress::quiet;
-use talkie::{Pipeline, Request};
+use talkie::{ModelChoice, Request};
 
 use crate::support::command::{Bench, Done, copy, files, names};
+use crate::support::session;
 
 /// A prompt of the model's own world, and one of the large one.
 const OWN: &str = "A small red ball bounces on a wooden floor.";
@@ -319,11 +320,12 @@ fn the_library_has_it_too() {
         contact_sheet: Some(sheet.clone()),
         ..Request::default()
     };
-    let pipeline = Pipeline::open(&request, &mut quiet).expect("the model in the box");
-    let plan = pipeline.plan(&request).expect("a plan");
+    let home = tempfile::tempdir().expect("a folder");
+    let session = session(&ModelChoice::default(), home.path());
+    let plan = session.plan(&request).expect("a plan");
     assert_eq!(plan.model, entry().title);
-    crate::pipeline::library::at_home("toybox::the_library_has_it_too", || {
-        let film = pipeline.generate(&request, &mut quiet).expect("a film");
+    {
+        let film = session.generate(&request, &mut quiet).expect("a film");
         assert_eq!((film.frames.len(), film.contact_sheet.as_ref()), (5, Some(&sheet)));
         // Its sound is that of a file: as long as the film.
         let sound = film.waveform.expect("a sound");
@@ -334,7 +336,7 @@ fn the_library_has_it_too() {
         let other = folder.path().join("expected.png");
         expected.write(&other).expect("a picture");
         assert!(fs::read(&sheet).expect("a file") == fs::read(&other).expect("a file"), "another sheet");
-    });
+    }
 }
 
 #[test]

@@ -12,11 +12,10 @@ use talkie::progress::{Stage, quiet};
 use talkie::sampling::noise::Generator;
 use talkie::sampling::schedule::{Sampler, Schedule};
 use talkie::sampling::stepper::Stepper;
-use talkie::{Event, Pipeline, Request, media};
+use talkie::{Condition, Event, Request, media};
 
-use crate::pipeline::library::at_home;
 use crate::support::command::{Bench, Done};
-use crate::support::{device, fixture, reference, relative_l2, tensors};
+use crate::support::{choice, device, fixture, reference, relative_l2, session, tensors};
 
 fn numbers(values: &Value) -> Vec<f64> {
     values.as_array().expect("a list").iter().map(|value| value.as_f64().expect("a number")).collect()
@@ -218,43 +217,38 @@ fn noise_of_a_file_is_followed_by_that_of_the_seed() {
 /// Stops after each step in turn and goes on: across two experts, with a first frame that stays, with sound, in two stages.
 #[test]
 fn a_run_goes_on_bit_for_bit_from_every_step() {
-    at_home("plan::few_steps::a_run_goes_on_bit_for_bit_from_every_step", || {
+    let home = tempfile::tempdir().expect("a folder");
+    {
         let few = |preset: &str| Request { preset: Some(preset.into()), ..Request::default() };
-        let image = |model: &str| Some(fixture(model).join("first.png"));
+        let image = |model: &str| vec![Condition::Image { file: fixture(model).join("first.png") }];
         let size = |size: &str| Some(size.parse().expect("a size"));
         let three = [("sigmas".to_owned(), "1,0.8,0.5".to_owned())].into();
         let cases = [
             ("wan21-t2v", Request { size: size("32x32"), ..few("rcm") }),
-            ("wan22-ti2v-5b", Request { image: image("wan22-ti2v-5b"), size: size("64x32"), ..few("fastwan") }),
-            ("wan22-i2v-a14b", Request { image: image("wan22-i2v-a14b"), size: size("48x32"), ..few("rcm") }),
+            ("wan22-ti2v-5b", Request { conditions: image("wan22-ti2v-5b"), size: size("64x32"), ..few("fastwan") }),
+            ("wan22-i2v-a14b", Request { conditions: image("wan22-i2v-a14b"), size: size("48x32"), ..few("rcm") }),
             (
                 "ltx2",
                 Request { size: size("128x128"), sampler: Some(Sampler::Renoise), set: three, ..few("distilled") },
             ),
         ];
         for (model, request) in cases {
-            let request = Request {
-                prompt: "a red fox walks".into(),
-                model: Some(fixture(model).to_string_lossy().into_owned()),
-                frames: Some(9),
-                seed: Some(1),
-                ..request
-            };
-            let pipeline = Pipeline::open(&request, &mut quiet).expect(model);
-            let whole = pipeline.generate(&request, &mut quiet).expect(model);
-            let steps = pipeline.plan(&request).expect(model).steps.len() as u64;
+            let request = Request { prompt: "a red fox walks".into(), frames: Some(9), seed: Some(1), ..request };
+            let session = session(&choice(model), home.path());
+            let whole = session.generate(&request, &mut quiet).expect(model);
+            let steps = session.plan(&request).expect(model).step_count() as u64;
             for step in 1..=steps {
                 let mut stop = |event: &Event| match event {
                     Event::Advance { stage: Stage::Denoise, done, .. } if *done == step => ControlFlow::Break(()),
                     _ => ControlFlow::Continue(()),
                 };
-                let error = pipeline.generate(&request, &mut stop).map(|_| ()).expect_err("a stop");
+                let error = session.generate(&request, &mut stop).map(|_| ()).expect_err("a stop");
                 assert_eq!(error.kind(), Kind::Stopped, "{model}: {}", error.report());
-                let film = pipeline.resume(Run::open(None).expect("a run"), &mut quiet).expect(model);
+                let film = session.resume(Run::open(None, home.path()).expect("a run"), &mut quiet).expect(model);
                 assert!(film.frames == whole.frames, "{model}: another film after step {step} of {steps}");
             }
         }
-    });
+    }
 }
 
 #[test]

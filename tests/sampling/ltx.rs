@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Tensor};
-use talkie::families::family::{Conditioning, Denoiser, DenoiserInput, Embedding, Pass};
+use talkie::families::family::{Denoiser, DenoiserInput, Prompt};
 use talkie::families::latents::Latents;
 use talkie::pipeline::guidance::velocity;
-use talkie::plan::Step;
+use talkie::plan::{Pass, Step};
 use talkie::sampling::Scales;
 use talkie::sampling::schedule::{Sampler, Schedule, SchedulerConfig};
 
-use crate::support::{device, fixture, relative_l2, tensors};
+use crate::support::{fixture, relative_l2, tensors};
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
@@ -62,22 +62,16 @@ fn ltx_schedules_of_one_step_and_of_any_film_are_numbers() {
 struct Recorded(HashMap<String, Tensor>);
 
 impl Denoiser for Recorded {
-    fn velocity(&self, _: DenoiserInput<'_>, text: &Embedding, pass: Pass) -> talkie::Result<Latents> {
-        let negative = text.video.to_vec1::<f32>().unwrap()[0] < 0.0;
-        let name = match pass {
-            Pass::Whole if negative => "uncond",
-            Pass::Whole => "cond",
-            Pass::Perturbed => "stg",
-            Pass::Isolated => "isolated",
+    fn velocity(&self, _: DenoiserInput<'_>, prompt: Prompt, pass: Pass) -> talkie::Result<Latents> {
+        let name = match (pass, prompt) {
+            (Pass::Full, Prompt::Negative) => "uncond",
+            (Pass::Full, Prompt::Positive) => "cond",
+            (Pass::Perturbed, _) => "stg",
+            (Pass::Isolated, _) => "isolated",
         };
         let made = self.0[&format!("guidance.{name}")].clone();
         Ok(Latents { video: made.clone(), audio: Some((made * 2.0).unwrap()) })
     }
-}
-
-fn embedding(sign: f32) -> Embedding {
-    let text = Tensor::new(&[sign], &device()).unwrap();
-    Embedding { video: text.clone(), audio: Some(text) }
 }
 
 #[test]
@@ -85,18 +79,16 @@ fn ltx_guidance_mixes_as_diffusers_does() {
     let expected = tensors("ltx-sampling/schedules.safetensors");
     let sigma = numbers(&expected["guidance.sigma"])[0];
     let sample = &expected["guidance.sample"];
-    let on = Conditioning { text: embedding(1.0), negative: Some(embedding(-1.0)), image: None };
     for (row, scales) in
         expected["guidance.scales"].to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap().iter().enumerate()
     {
         let &[text, stg, modality, rescale] = scales.as_slice() else { panic!("four scales") };
         let guidance = Scales { text, stg, modality, rescale };
-        let step =
-            Step { sigma, timestep: 1000.0 * sigma, expert: 0, stage: 0, guidance, audio_guidance: Some(guidance) };
+        let step = Step { sigma, timestep: 1000.0 * sigma, expert: 0, guidance, audio_guidance: Some(guidance) };
         // The sound of twice everything: its guidance is that of the pictures, doubled.
         let latents = Latents { video: sample.clone(), audio: Some((sample * 2.0).unwrap()) };
-        let at = DenoiserInput { latents: &latents, timestep: step.timestep, image: None };
-        let made = velocity(&Recorded(expected.clone()), at, &step, &on).unwrap();
+        let at = DenoiserInput { latents: &latents, timestep: step.timestep, pin: None };
+        let made = velocity(&Recorded(expected.clone()), at, &step, true).unwrap();
         let wanted = &expected[&format!("guidance.velocity.{row}")];
         let error = relative_l2(&made.video, wanted);
         assert!(error < 1e-5, "row {row}: {error:e}");

@@ -4,11 +4,13 @@ pub mod command;
 pub mod frames;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::ProptestConfig;
+use talkie::progress::quiet;
+use talkie::{Budget, Machine, ModelChoice, Session};
 
 /// So many cases of a property, or `TALKIE_TEST_TIMES` as many.
 pub fn cases(cases: u32) -> ProptestConfig {
@@ -62,4 +64,20 @@ pub fn padded(rows: &Tensor, json: &serde_json::Value, key: &str) -> Tensor {
     let kept = json["rows"][key].as_u64().map_or(rows.dim(1).unwrap(), |kept| kept as usize);
     let rows = rows.to_dtype(DType::F32).unwrap().narrow(1, 0, kept).unwrap();
     rows.pad_with_zeros(1, 0, 512 - kept).unwrap()
+}
+
+/// The weights of a fixture.
+pub fn choice(name: &str) -> ModelChoice {
+    ModelChoice { model: Some(fixture(name).to_string_lossy().into_owned()), ..ModelChoice::default() }
+}
+
+/// This machine with a home in a folder of the test's.
+pub fn machine(home: &Path) -> Machine {
+    Machine::here().with_home(home)
+}
+
+/// A session of some weights that keeps nothing, with a home of the test's.
+#[track_caller]
+pub fn session(choice: &ModelChoice, home: &Path) -> Session {
+    Session::open_on(machine(home), choice, Budget::Nothing, &mut quiet).expect("a session")
 }

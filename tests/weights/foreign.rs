@@ -16,12 +16,12 @@ use talkie::families::text::clean::clean;
 use talkie::families::text::tokenize::{Tokenizer, Vocabulary};
 use talkie::media::Format;
 use talkie::model::catalogue::Entry;
-use talkie::pipeline::Pipeline;
 use talkie::pipeline::run::Run;
 use talkie::request::{Request, Size};
 use talkie::sampling::schedule::{Sampler, Schedule, SchedulerConfig};
 use talkie::weights::Header;
 use talkie::weights::bundle;
+use talkie::{Machine, ModelChoice, Session};
 use talkie::{error, request};
 
 use crate::support::command::{Bench, floats, write_tensors};
@@ -199,17 +199,21 @@ proptest! {
 }
 
 /// What a film of this request would be, and that it is said in short time.
-fn look(request: &Request) {
+fn look((choice, request): &(ModelChoice, Request)) {
     let begin = Instant::now();
-    if let Ok(plan) = Pipeline::look(request) {
+    if let Ok(plan) = Session::look(&Machine::here(), choice, request) {
         assert!(plan.stages.iter().all(|stage| stage.peak() >= stage.weights));
         assert!(!plan.to_string().is_empty() && serde_json::to_string(&plan).is_ok());
     }
     assert!(begin.elapsed() < Duration::from_secs(20), "{request:?}");
 }
 
-fn of(bench: &Bench) -> Request {
-    Request { prompt: "a fox".into(), model: Some(bench.path("model").display().to_string()), ..Request::default() }
+fn of(bench: &Bench) -> ModelChoice {
+    ModelChoice { model: Some(bench.path("model").display().to_string()), ..ModelChoice::default() }
+}
+
+fn fox() -> Request {
+    Request { prompt: "a fox".into(), ..Request::default() }
 }
 
 const CONFIGURATIONS: [&str; 5] = [
@@ -231,7 +235,7 @@ proptest! {
             let whole = fs::read(&path).expect("a configuration");
             fs::write(&path, replaced(&read(&path), place, new).to_string()).expect("a configuration");
             let size = large.then_some(Size { width: 16384, height: 16384 });
-            look(&Request { size, frames: large.then_some(100_000), ..of(bench) });
+            look(&(of(bench), Request { size, frames: large.then_some(100_000), ..fox() }));
             fs::write(&path, whole).expect("a configuration");
         });
     }
@@ -243,7 +247,7 @@ proptest! {
             let path = bench.path(CONFIGURATIONS[which]);
             let whole = fs::read(&path).expect("a configuration");
             fs::write(&path, damaged(&whole, &damages)).expect("a configuration");
-            look(&of(bench));
+            look(&(of(bench), fox()));
             fs::write(&path, whole).expect("a configuration");
         });
     }
@@ -254,7 +258,7 @@ proptest! {
         let whole = json!(Request { set: BTreeMap::from([("tile".into(), "64".into())]), ..Request::default() });
         let request = fields.into_iter().fold(whole, |request, (place, new)| replaced(&request, place, new));
         if let Ok(request) = serde_json::from_value::<Request>(request) {
-            BENCH.with(|bench| look(&Request { model: of(bench).model, prompt: "a fox".into(), ..request }));
+            BENCH.with(|bench| look(&(of(bench), Request { prompt: "a fox".into(), ..request })));
         }
     }
 
@@ -268,15 +272,14 @@ proptest! {
         thread_local!(static BENCH: Bench = Bench::new("wan22-a14b"));
         let names = ["boundary_ratio", "guidance_2", "sigmas", "solver_order", "solver_type", "text_length", "tile", "tile_stride"];
         let (guidance, flow_shift, memory) = numbers;
-        BENCH.with(|bench| look(&Request {
+        BENCH.with(|bench| look(&(ModelChoice { memory: Some(memory >> (memory % 64)), ..of(bench) }, Request {
             size: Some(Size { width: size.0, height: size.1 }),
             frames: Some(frames),
             guidance: Some(guidance).filter(|_| memory % 3 == 0),
             flow_shift: Some(flow_shift).filter(|_| memory % 5 == 0),
-            memory: Some(memory >> (memory % 64)),
             set: keys.into_iter().map(|(key, value)| (names[key].to_owned(), value)).collect(),
-            ..of(bench)
-        }));
+            ..fox()
+        })));
     }
 }
 
@@ -326,7 +329,7 @@ proptest! {
     fn a_damaged_plan_is_read_or_refused(place in 0.0..1.0, new in value(), damages in damage(), whole in any::<bool>()) {
         thread_local!(static PLAN: Value = {
             let bench = Bench::new("wan21-t2v");
-            let plan = Pipeline::look(&Request { frames: Some(5), steps: Some(2), ..of(&bench) }).expect("a plan");
+            let plan = Session::look(&Machine::here(), &of(&bench), &Request { frames: Some(5), steps: Some(2), ..fox() }).expect("a plan");
             json!(plan)
         });
         let folder = tempfile::tempdir().expect("a folder");
@@ -335,7 +338,7 @@ proptest! {
             false => damaged(plan.to_string().as_bytes(), &damages),
         });
         fs::write(folder.path().join("plan.json"), bytes).expect("a plan");
-        let Ok(run) = Run::open(folder.path().to_str()) else { return Ok(()) };
+        let Ok(run) = Run::open(folder.path().to_str(), folder.path()) else { return Ok(()) };
         let _ = run.plan().map(|plan| plan.to_string());
         let _ = (run.state(&Device::Cpu), run.conditioning(&Device::Cpu), run.latents());
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor};
 use talkie::families::ltx::upsampler::{self, Upsampler};
 use talkie::families::ltx::vae::{Config, Decoder, Encoder, Statistics};
-use talkie::plan::tiling::Tiling;
+use talkie::plan::Tiling;
 use talkie::weights::Weights;
 
 use crate::support::{device, fixture, reference, relative_l2, tensors};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor};
 use talkie::families::family::Decoded;
 use talkie::families::wan::vae::{Config, Decoder, Encoder, Frames, denormalise, normalise};
-use talkie::plan::tiling::Tiling;
+use talkie::plan::Tiling;
 use talkie::weights::Weights;
 
 use crate::support::{device, fixture, relative_l2, tensors};
