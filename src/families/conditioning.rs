@@ -115,13 +115,15 @@ impl Conditioning {
     /// By name, as a run's folder keeps it.
     pub fn pack(&self) -> Vec<(String, Tensor)> {
         let negative = self.negative.as_ref();
+        // Files of tensors hold numbers to compute with.
+        let pin = self.given.pin.as_ref().and_then(|pin| pin.given.to_dtype(DType::F32).ok());
         let named = [
             ("text", Some(&self.text.video)),
             ("text_audio", self.text.audio.as_ref()),
             ("negative", negative.map(|negative| &negative.video)),
             ("negative_audio", negative.and_then(|negative| negative.audio.as_ref())),
             ("init", self.given.init.as_ref()),
-            ("pin", self.given.pin.as_ref().map(|pin| &pin.given)),
+            ("pin", pin.as_ref()),
         ];
         let named = named.into_iter().filter_map(|(name, tensor)| Some((name.to_owned(), tensor?.clone())));
         let extra = self.given.extra.iter().map(|(name, tensor)| (format!("{EXTRA}{name}"), tensor.clone()));
@@ -142,7 +144,8 @@ impl Conditioning {
                 .hint("start the run again with `talkie generate`")
         })?;
         let negative = embedding("negative", "negative_audio");
-        let (init, pin) = (tensors.remove("init"), tensors.remove("pin").map(|given| Mask { given }));
+        let pin = tensors.remove("pin").map(|given| given.to_dtype(DType::U8)).transpose()?;
+        let (init, pin) = (tensors.remove("init"), pin.map(|given| Mask { given }));
         let extra =
             tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix(EXTRA)?.to_owned(), tensor)));
         Ok(Self { text, negative, given: Conditioned { init, pin, extra: extra.collect() } })

@@ -332,7 +332,7 @@ fn a_film_tells_what_was_skipped() {
 fn a_share_that_makes_no_sense_is_refused() {
     let bench = Bench::new("wan21-t2v");
     for share in ["0", "1", "-0.1", "nan", "2"] {
-        bench.generate(&["--cache", share]).refused(2, &["`--cache` is", "a share above 0 and below 1"]);
+        bench.generate(&["--cache", share]).refused(2, &["`--cache` must be a share above 0 and below 1, not"]);
     }
     bench.generate(&["--cache", "some"]).refused(2, &["--cache"]);
     let plan = |model: &str, sampler: &str| {
