@@ -225,7 +225,7 @@ pub trait Denoiser {
     /// The velocity that it predicts, of the shape of the latents, in f32.
     ///
     /// # Errors
-    /// Shapes that do not fit, and those of candle.
+    /// Shapes that do not fit.
     fn velocity(&self, at: DenoiserInput<'_>, text: &Embedding, pass: Pass) -> Result<Latents>;
 }
 
@@ -246,9 +246,6 @@ pub fn load<T: Send>(
 }
 
 /// A picture as one frame, (1, 3, 1, height, width) in [-1, 1]: what the encoders of all families take.
-///
-/// # Errors
-/// Those of candle.
 pub fn frame(image: &Rgb, device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = image.data.iter().map(|&byte| 2.0 * (f32::from(byte) / 255.0) - 1.0).collect();
     let frame = Tensor::from_vec(values, (1, 1, image.height as usize, image.width as usize, 3), device)?;

@@ -40,27 +40,18 @@ impl Latents {
     }
 
     /// The same on another device.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn to_device(&self, device: &Device) -> candle_core::Result<Self> {
         let audio = self.audio.as_ref().map(|audio| audio.to_device(device)).transpose()?;
         Ok(Self { video: self.video.to_device(device)?, audio })
     }
 
     /// The same times a number.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn scaled(&self, by: f64) -> candle_core::Result<Self> {
         let audio = self.audio.as_ref().map(|audio| audio * by).transpose()?;
         Ok(Self { video: (&self.video * by)?, audio })
     }
 
     /// Whether every value is a finite number.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn is_finite(&self) -> candle_core::Result<bool> {
         Ok(is_finite(&self.video)? && self.audio.as_ref().map_or(Ok(true), is_finite)?)
     }
@@ -108,9 +99,6 @@ fn checked(name: &str, tensor: &Tensor, axes: &str, path: &Path) -> Result<Tenso
 }
 
 /// Whether every value is a finite number.
-///
-/// # Errors
-/// Those of candle.
 pub fn is_finite(tensor: &Tensor) -> candle_core::Result<bool> {
     let tensor = tensor.to_dtype(DType::F32)?;
     // Which of the two a maximum makes of NaN is up to the device; a sum keeps it.

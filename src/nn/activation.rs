@@ -5,9 +5,6 @@ use candle_core::{Result, Tensor};
 use crate::compute::kernels::cpu::{self, exp, wide};
 
 /// `x · sigmoid(x)` (Elfwing et al., 2017).
-///
-/// # Errors
-/// Those of candle.
 pub fn silu(xs: &Tensor) -> Result<Tensor> {
     if cpu::takes(xs) {
         return cpu::map(xs, silu_of);
@@ -16,9 +13,6 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
 }
 
 /// GELU by its tanh approximation (Hendrycks and Gimpel, 2016): what diffusers calls `gelu-approximate`, T5 `gelu_new`.
-///
-/// # Errors
-/// Those of candle.
 pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
     if cpu::takes(xs) {
         return cpu::map(xs, gelu_of);
@@ -27,9 +21,6 @@ pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
 }
 
 /// The positive part, and `slope` times the negative one (Maas et al., 2013).
-///
-/// # Errors
-/// Those of candle.
 pub fn leaky_relu(xs: &Tensor, slope: f64) -> Result<Tensor> {
     if cpu::takes(xs) {
         let slope = slope as f32;

@@ -33,18 +33,12 @@ impl ChannelNorm {
     }
 
     /// A normalisation with these scales: `gamma` has a value per channel, f32, in any shape.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn new(gamma: &Tensor) -> Result<Self> {
         let dim = gamma.elem_count();
         Ok(Self { scale: (gamma.reshape((1, dim, 1, 1))? * (dim as f64).sqrt())?, added: 0.0, plain: false })
     }
 
     /// A normalisation of `dim` channels by their root mean square, √(mean of squares + `eps`), with nothing learned.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn pixel(dim: usize, eps: f64, device: &Device) -> Result<Self> {
         Ok(Self { added: eps * dim as f64, ..Self::new(&Tensor::ones(dim, DType::F32, device)?)? })
     }
@@ -58,9 +52,6 @@ impl ChannelNorm {
     /// # Shapes
     /// - `xs`: (1, dim, h, w)
     /// - output: the same, in the type of `xs`; computed in f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if !self.plain && cuda::takes(xs) {
@@ -76,9 +67,6 @@ impl ChannelNorm {
     /// # Shapes
     /// - `xs`: (1, dim, h, w)
     /// - output: the same, in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward_silu(&self, xs: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if !self.plain && cuda::takes(xs) {

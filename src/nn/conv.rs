@@ -61,9 +61,6 @@ impl Conv2d {
     }
 
     /// A convolution of the tensors given: `weight` (out, in, rows, columns), `bias` (out).
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn new(weight: Tensor, bias: Tensor) -> crate::error::Result<Self> {
         let bias = bias.reshape((1, (), 1, 1))?;
         let (weight, edges) = (weight.contiguous()?, Edges::Zeros);
@@ -100,7 +97,7 @@ impl Conv2d {
     /// - output: (1, out, h', w') where h' = (h + 2·padding − kernel) / stride + 1
     ///
     /// # Errors
-    /// Those of candle; an image that is too small for its mirror.
+    /// An image that is too small for its mirror.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.stacked(std::slice::from_ref(xs))
     }
@@ -225,7 +222,7 @@ impl Conv3d {
     /// - output: (1, out, h, w)
     ///
     /// # Errors
-    /// Those of candle: no frame at all, more than the kernel has, or one of another shape.
+    /// No frame at all, more than the kernel has, or one of another shape.
     pub fn forward(&self, window: &[Tensor]) -> Result<Tensor> {
         // Zeros before the beginning add nothing: their part of the kernel is left out.
         self.conv.stacked(window)

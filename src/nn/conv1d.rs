@@ -46,9 +46,6 @@ impl Conv1d {
     }
 
     /// A convolution of the tensors given: `weight` (out, in, kernel), `bias` (out).
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn new(weight: &Tensor, bias: Option<Tensor>) -> Result<Self> {
         let (outputs, inputs, kernel) = weight.dims3()?;
         let weight = weight.permute((2, 1, 0))?.contiguous()?.reshape((kernel * inputs, outputs))?;
@@ -88,7 +85,7 @@ impl Conv1d {
     /// - output: (t', out) where t' = t + padding − (kernel − 1)·dilation
     ///
     /// # Errors
-    /// Those of candle: other channels, or fewer samples than the kernel covers.
+    /// Other channels, or fewer samples than the kernel covers.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let (length, inputs) = xs.dims2()?;
         let covered = (self.kernel - 1) * self.dilation;
@@ -227,9 +224,6 @@ impl ConvTranspose1d {
     }
 
     /// A transposed convolution of the tensors given: `weight` (in, out, kernel), `bias` (out).
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn new(weight: &Tensor, bias: &Tensor, stride: usize, padding: usize) -> Result<Self> {
         let (inputs, outputs, kernel) = weight.dims3()?;
         let taps = kernel.div_ceil(stride);
@@ -258,9 +252,6 @@ impl ConvTranspose1d {
     /// # Shapes
     /// - `xs`: (t, in), t at least 1
     /// - output: ((t − 1)·stride + kernel − 2·padding, out)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let ys = self.conv.forward(xs)?;
         let (places, channels) = ys.dims2()?;

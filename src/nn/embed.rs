@@ -9,9 +9,6 @@ use crate::weights::{Matrix, Weights};
 /// # Shapes
 /// - `timesteps`: n values in [0, 1000]
 /// - output: (n, dim), f32, computed in f64
-///
-/// # Errors
-/// Those of candle.
 pub fn sinusoid(timesteps: &[f64], dim: usize, device: &Device) -> Result<Tensor> {
     let half = dim / 2;
     let mut values = Vec::with_capacity(timesteps.len() * dim);
@@ -45,7 +42,7 @@ impl Embedding {
     /// - output: (n, dim), in `dtype`
     ///
     /// # Errors
-    /// Those of candle: an id past the end of the table.
+    /// An id past the end of the table.
     pub fn forward(&self, ids: &Tensor, dtype: DType) -> Result<Tensor> {
         match &self.table {
             Matrix::Dense(table) => table.index_select(ids, 0)?.to_dtype(dtype),

@@ -40,17 +40,11 @@ impl Linear {
     /// # Shapes
     /// - `xs`: (…, in)
     /// - output: (…, out), in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.with_epilogue(xs, false)
     }
 
     /// The layer, and GELU after it, by its tanh approximation: see [`gelu_tanh`].
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward_gelu(&self, xs: &Tensor) -> Result<Tensor> {
         self.with_epilogue(xs, true)
     }

@@ -65,9 +65,6 @@ impl Modulation {
     ///
     /// # Shapes
     /// - `table`: (k, dim) or (1, k, dim), f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn with(&self, table: &Tensor) -> Result<Self> {
         Ok(Self { runs: self.runs.clone(), vectors: self.vectors.broadcast_add(table)? })
     }
@@ -76,9 +73,6 @@ impl Modulation {
     ///
     /// # Shapes
     /// - `xs` and output: (1, tokens, dim), f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn shift_scale(&self, xs: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
         if cpu::takes(xs) {
             return self.each_row(xs, xs, |xs, _, set, ys| shifted(xs, set.vector(scale), set.vector(shift), ys));
@@ -93,9 +87,6 @@ impl Modulation {
     ///
     /// # Shapes
     /// - `xs` and output: (1, tokens, dim), the output in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn shift_scale_norm(&self, xs: &Tensor, norm: Plain<'_>, shift: usize, scale: usize) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if cuda::takes(xs) && self.fits(xs)? {
@@ -110,9 +101,6 @@ impl Modulation {
     ///
     /// # Shapes
     /// - `xs`, `hs` and output: (1, tokens, dim), the output in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn add_gated(&self, xs: &Tensor, hs: &Tensor, gate: usize) -> Result<Tensor> {
         if cpu::takes(xs) && cpu::takes(hs) && xs.dims() == hs.dims() {
             return self.each_row(xs, hs, |xs, hs, set, ys| gated(xs, hs, set.vector(gate), ys));

@@ -25,9 +25,6 @@ impl LayerNorm {
     }
 
     /// One without learned parameters.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn plain(weights: &Weights, dim: usize, eps: f64) -> crate::error::Result<Self> {
         let weight = Tensor::ones(dim, DType::F32, weights.device())?;
         Ok(Self { bias: weight.zeros_like()?, weight, eps: eps as f32 })
@@ -36,9 +33,6 @@ impl LayerNorm {
     /// # Shapes
     /// - `xs`: (…, dim), of any float type
     /// - output: (…, dim), f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         candle_nn::ops::layer_norm(&xs.to_dtype(DType::F32)?.contiguous()?, &self.weight, &self.bias, self.eps)
     }
@@ -46,9 +40,6 @@ impl LayerNorm {
     /// # Shapes
     /// - `xs`: (…, dim), of any float type
     /// - output: (…, dim), in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward_same(&self, xs: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if cuda::takes(xs) && xs.dim(D::Minus1)? == self.weight.elem_count() {
@@ -71,9 +62,6 @@ impl Plain<'_> {
     /// # Shapes
     /// - `xs`: (…, dim), of any float type
     /// - output: (…, dim), f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(self, xs: &Tensor) -> Result<Tensor> {
         match self {
             Self::Layer(norm) => norm.forward(xs),
@@ -124,9 +112,6 @@ impl RmsNorm {
     /// # Shapes
     /// - `xs`: (…, dim)
     /// - output: (…, dim), in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         if cpu::takes(xs) && xs.dim(D::Minus1)? == self.weight.elem_count() {
             let weight = self.weight.to_vec1::<f32>()?;
@@ -145,9 +130,6 @@ impl RmsNorm {
 /// # Shapes
 /// - `xs`: (…, dim), of any float type
 /// - output: (…, dim), f32
-///
-/// # Errors
-/// Those of candle.
 pub fn rms_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
     if cpu::takes(xs) {
         return cpu::rows(xs, |_, xs, ys| scaled(xs, ys, eps as f32, &[]));
@@ -190,9 +172,6 @@ impl GroupNorm {
     /// # Shapes
     /// - `xs`: (1, dim, …)
     /// - output: the same, in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let dim = xs.dim(1)?;
         let wide = xs.to_dtype(DType::F32)?.contiguous()?.reshape((self.groups, ()))?;

@@ -19,9 +19,6 @@ impl Rope {
     ///
     /// `grid` is (frames, rows, columns), `dims` the channels of a head that belong to each axis, `theta` the base of the
     /// wavelengths (10,000 in the paper). The tables have `dims.sum() / 2` columns and a row per token.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn grid3(grid: [usize; 3], dims: [usize; 3], theta: f64, device: &Device) -> Result<Self> {
         let frequencies: Vec<Vec<f64>> = dims.iter().map(|&dim| frequencies(dim, theta)).collect();
         let pairs: usize = dims.iter().sum::<usize>() / 2;
@@ -42,7 +39,7 @@ impl Rope {
     /// Tables of the angles given, in radians, a row of them for each token.
     ///
     /// # Errors
-    /// Those of candle: more or fewer angles than `shape`, (tokens, pairs), has.
+    /// More or fewer angles than `shape`, (tokens, pairs), has.
     pub fn from_angles(angles: &[f64], shape: (usize, usize), device: &Device) -> Result<Self> {
         let table = |f: fn(f64) -> f64| {
             let values = angles.iter().map(|&angle| f(angle) as f32).collect();
@@ -56,9 +53,6 @@ impl Rope {
     /// # Shapes
     /// - `xs`: (b, heads, tokens, dim), of any float type
     /// - output: the same, turned in f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn interleaved(&self, xs: &Tensor) -> Result<Tensor> {
         if cpu::takes(xs) {
             return self.on_cpu(xs, turn_neighbours);
@@ -72,9 +66,6 @@ impl Rope {
     /// # Shapes
     /// - `xs`: (b, heads, tokens, dim), of any float type
     /// - output: the same, turned in f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn halves(&self, xs: &Tensor) -> Result<Tensor> {
         if cpu::takes(xs) {
             return self.on_cpu(xs, turn_halves);
@@ -90,9 +81,6 @@ impl Rope {
     /// # Shapes
     /// - `xs`: (1, tokens, heads · dim)
     /// - output: (1, heads, tokens, dim), in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn interleaved_norm(&self, xs: &Tensor, norm: &RmsNorm, heads: usize) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if cuda::takes(xs) {

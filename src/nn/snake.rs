@@ -41,7 +41,7 @@ impl Snake {
     /// - output: the same, in the type of `xs`; computed in f32
     ///
     /// # Errors
-    /// Other channels, and those of candle.
+    /// Other channels.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let channels = self.alpha.len();
         if xs.dims().last() != Some(&channels) {
@@ -114,9 +114,6 @@ impl AntiAliased {
     /// # Shapes
     /// - `xs`: (t, channels), t at least 1
     /// - output: the same, in the type of `xs`; computed in f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         if !self.plain && xs.device().is_cpu() && xs.dtype() == DType::F32 {
             return xs.contiguous()?.apply_op1_no_bwd(&OnCpu(self));

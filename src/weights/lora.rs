@@ -205,9 +205,6 @@ impl Layer {
 
 impl Change {
     /// A tensor with the change, computed in f32 and in the tensor's own type again.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn merge(&self, tensor: &Tensor) -> candle_core::Result<Tensor> {
         let change = match self {
             Self::Low { down, up } => up.matmul(down)?.reshape(tensor.shape())?,
@@ -217,9 +214,6 @@ impl Change {
     }
 
     /// What a matrix with the change makes of rows `xs` (n, in), over what it makes without: (n, out).
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn branch(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let of = |matrix: &Tensor| matrix.to_dtype(xs.dtype())?.t();
         match self {

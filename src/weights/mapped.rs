@@ -26,7 +26,7 @@ impl Mapped {
     /// A tensor of the bytes on a device.
     ///
     /// # Errors
-    /// Bytes that are not those of such a tensor, and those of candle.
+    /// Bytes that are not those of such a tensor.
     pub(super) fn to_device(&self, dtype: DType, shape: &Shape, device: &Device) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if let (Device::Cuda(device), false) = (device, crate::compute::kernels::plain()) {

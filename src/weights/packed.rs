@@ -94,9 +94,6 @@ impl Packed {
     }
 
     /// On a device. On the processor it stays where it is.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         let Data::Mapped(mapped) = &self.data else { return Ok(self.clone()) };
         let data = match (device.is_cpu(), self.kind) {
@@ -127,9 +124,6 @@ impl Packed {
     }
 
     /// Some rows in f32: (rows, columns), on the device that it is on.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn widen(&self, rows: Range<usize>, device: &Device) -> Result<Tensor> {
         let count = rows.len();
         let wide = match &self.data {
@@ -161,7 +155,7 @@ impl Packed {
     /// Chosen rows in f32: (n, columns).
     ///
     /// # Errors
-    /// Those of candle, and a row past the last.
+    /// A row past the last.
     pub fn rows(&self, chosen: &[u32], device: &Device) -> Result<Tensor> {
         if let Some(row) = chosen.iter().find(|&&row| row as usize >= self.rows) {
             candle_core::bail!("there is no row {row} of {}", self.rows);
@@ -179,9 +173,6 @@ impl Packed {
     /// # Shapes
     /// - `xs`: (n, columns)
     /// - output: (n, rows), in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn multiply(&self, xs: &Tensor) -> Result<Tensor> {
         if let Data::Mapped(_) = &self.data
             && cpu::takes(xs)
@@ -214,9 +205,6 @@ impl Packed {
     /// # Shapes
     /// - `xs`: (n, columns), `bias`: (rows), both of one type
     /// - output: (n, rows)
-    ///
-    /// # Errors
-    /// Those of candle.
     #[cfg(feature = "cuda")]
     pub(crate) fn multiply_on_cuda(&self, xs: &Tensor, bias: Option<&Tensor>, gelu: bool) -> Result<Option<Tensor>> {
         if let (true, Data::Bytes(bytes, _, scale), Kind::Plain(Dtype::F8_E4M3)) =
@@ -241,7 +229,7 @@ impl Packed {
     /// - `xs`: (n, columns), `ys`: (n, rows)
     ///
     /// # Errors
-    /// A matrix on another device, numbers of another count, and those of candle.
+    /// A matrix on another device, numbers of another count.
     pub(crate) fn add_products(&self, xs: &[f32], add: bool, ys: &mut [f32]) -> Result<()> {
         let Data::Mapped(mapped) = &self.data else { candle_core::bail!("this matrix is on another device") };
         let n = xs.len() / self.columns.max(1);

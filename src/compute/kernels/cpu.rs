@@ -56,9 +56,6 @@ pub(crate) fn map(xs: &Tensor, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Result<
 }
 
 /// `xs + hs`, of one shape and type.
-///
-/// # Errors
-/// Those of candle.
 pub(crate) fn sum_of(xs: &Tensor, hs: &Tensor) -> Result<Tensor> {
     if !takes(xs) || !takes(hs) || xs.dims() != hs.dims() {
         return xs + hs;
@@ -69,9 +66,6 @@ pub(crate) fn sum_of(xs: &Tensor, hs: &Tensor) -> Result<Tensor> {
 }
 
 /// `xs·hs`, of one shape and type.
-///
-/// # Errors
-/// Those of candle.
 pub(crate) fn product_of(xs: &Tensor, hs: &Tensor) -> Result<Tensor> {
     if !takes(xs) || !takes(hs) || xs.dims() != hs.dims() {
         return xs * hs;
@@ -82,9 +76,6 @@ pub(crate) fn product_of(xs: &Tensor, hs: &Tensor) -> Result<Tensor> {
 }
 
 /// Each row of the last side of `xs` times its number in `scales`, which has the other sides.
-///
-/// # Errors
-/// Those of candle.
 pub(crate) fn scaled_rows(xs: &Tensor, scales: &Tensor) -> Result<Tensor> {
     if !takes(xs) || !takes(scales) || xs.dims()[..xs.rank() - 1] != *scales.dims() {
         return xs.broadcast_mul(&scales.unsqueeze(scales.rank())?);

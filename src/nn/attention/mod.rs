@@ -26,9 +26,6 @@ pub fn scores(heads: usize, tokens: usize) -> usize {
 /// - `k`, `v`: (b, heads, m, d)
 /// - `bias`: broadcast over (b, heads, n, m), added to the scores: a mask or relative positions
 /// - output: (b, heads, n, d)
-///
-/// # Errors
-/// Those of candle.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     #[cfg(feature = "flash-attn")]
     if bias.is_none() && q.device().is_cuda() && q.dtype() != DType::F32 {

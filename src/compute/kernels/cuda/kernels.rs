@@ -105,9 +105,6 @@ impl Vectors<'_> {
 ///
 /// # Shapes
 /// - `xs` and output: (…, tokens, dim), the output in the type of `xs`
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn norm_modulate(
     xs: &Tensor,
     (eps, centred): (f64, bool),
@@ -124,9 +121,6 @@ pub(crate) fn norm_modulate(
 ///
 /// # Shapes
 /// - `xs` and output: (…, dim), the output in the type of `xs`; `weight` and `bias`: (dim), f32, without gaps
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn norm(xs: &Tensor, (eps, centred): (f64, bool), weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let dim = xs.dim(candle_core::D::Minus1)?;
     let rest = [Argument::Address(0), Argument::Whole(dim as u32), Argument::Whole(0)];
@@ -177,7 +171,7 @@ pub(crate) struct Turns<'a> {
 /// - `weight`: (heads · dim), f32
 ///
 /// # Errors
-/// Positions of other tokens, and those of candle and of the driver.
+/// Positions of other tokens.
 pub(crate) fn norm_rope(xs: &Tensor, (weight, eps): (&Tensor, f64), heads: usize, turns: Turns<'_>) -> Result<Tensor> {
     let (_, tokens, width) = xs.dims3()?;
     let dim = width / heads.max(1);
@@ -207,9 +201,6 @@ pub(crate) fn norm_rope(xs: &Tensor, (weight, eps): (&Tensor, f64), heads: usize
 ///
 /// # Shapes
 /// - `xs`, `hs` and output: (1, tokens, dim), all of one type
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn gate_add(xs: &Tensor, hs: &Tensor, vectors: Vectors<'_>, gate: usize) -> Result<Tensor> {
     let (xs, hs) = (xs.contiguous()?, hs.contiguous()?);
     let ys = place(xs.shape(), xs.dtype(), xs.device())?;
@@ -232,9 +223,6 @@ pub(crate) fn gate_add(xs: &Tensor, hs: &Tensor, vectors: Vectors<'_>, gate: usi
 ///
 /// # Shapes
 /// - `xs` and output: (1, channels, h, w), the output in the type of `xs`; `scale`: one number for each channel, f32
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn channel_norm(xs: &Tensor, scale: &Tensor, (added, shortest): (f64, f32), silu: bool) -> Result<Tensor> {
     /// Groups of channels that a block sums side by side.
     const GROUPS: u32 = 8;
@@ -262,9 +250,6 @@ pub(crate) fn channel_norm(xs: &Tensor, scale: &Tensor, (added, shortest): (f64,
 ///
 /// # Shapes
 /// - `bytes` and output: (rows, columns); `scale`: one number or (rows), f32
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn widen_bytes(bytes: &Tensor, scale: Option<&Tensor>, e5m2: bool, dtype: DType) -> Result<Tensor> {
     let (rows, columns) = bytes.dims2()?;
     let by_row = scale.is_some_and(|scale| scale.elem_count() == rows && rows != 1);
@@ -310,9 +295,6 @@ fn number_of(kind: GgmlDType) -> Option<u32> {
 /// # Shapes
 /// - `blocks`: the bytes of all blocks of a matrix, one after another
 /// - output: (rows, columns)
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn widen_blocks(
     blocks: &Tensor,
     (rows, columns): (usize, usize),
@@ -332,9 +314,6 @@ pub(crate) fn widen_blocks(
 }
 
 /// Numbers rounded to e4m3 after they were brought to its range, and what brings them back: one number in f32, on the device.
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn to_e4m3(xs: &Tensor) -> Result<(Tensor, Tensor)> {
     let xs = xs.contiguous()?;
     let count = xs.elem_count() as u64;

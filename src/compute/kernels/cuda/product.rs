@@ -192,9 +192,6 @@ impl Drop for Ready {
 /// # Shapes
 /// - `xs`: (n, in), `weight`: (out, in), `bias`: (out), all of one type
 /// - output: (n, out)
-///
-/// # Errors
-/// Those of candle and of the library.
 pub(crate) fn multiply(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, gelu: bool) -> Result<Option<Tensor>> {
     let (rows, inputs) = xs.dims2()?;
     let (outputs, taken) = weight.dims2()?;
@@ -213,9 +210,6 @@ pub(crate) fn multiply(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, gelu
 /// # Shapes
 /// - `xs`: (n, in), `weight`: bytes (out, in), `scale`: one number, f32, `bias`: (out), in the type of `xs`
 /// - output: (n, out)
-///
-/// # Errors
-/// Those of candle and of the library.
 pub(crate) fn multiply_eight(
     xs: &Tensor,
     weight: &Tensor,

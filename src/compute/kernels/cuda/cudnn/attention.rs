@@ -60,9 +60,6 @@ fn heads_last([_, heads, tokens, dim]: [i64; 4]) -> [i64; 4] {
 ///
 /// # Shapes
 /// As in [`attend`](crate::nn::attention::attend); the output lies as (b, n, heads, d).
-///
-/// # Errors
-/// Those of candle and of cuDNN.
 pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Option<Tensor>> {
     let (b, heads, n, dim) = q.dims4()?;
     let width = v.dim(3)?;

@@ -99,9 +99,6 @@ fn strides([_, channels, rows, columns]: [usize; 4]) -> [i64; 4] {
 /// - `xs`: (1, in, h, w)
 /// - `weight`: (out, in, rows, columns), `bias`: out numbers, both in the type of `xs`
 /// - output: (1, out, h', w'), as in [`Conv2d::forward`](crate::nn::conv::Conv2d::forward)
-///
-/// # Errors
-/// Those of candle and of cuDNN.
 pub(crate) fn convolve(
     xs: &Tensor,
     weight: &Tensor,
