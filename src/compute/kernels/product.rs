@@ -1,9 +1,10 @@
-//! The matrix product of a processor, by the crate `gemm`, which candle takes too: into a place that is given, and with a start.
+//! Matrix product on a CPU by the crate `gemm`, as in candle, but into a given slice, and added to it if
+//! wanted.
 
 use candle_core::Result;
 use rayon::prelude::*;
 
-/// A matrix as it lies in memory: its numbers from the first on, and how far apart rows and columns are.
+/// A strided view of a matrix: its values from the first on, and the distances of rows and columns.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     pub values: &'a [f32],
@@ -14,18 +15,18 @@ pub(crate) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Rows that lie one after another.
+    /// A contiguous matrix, row after row.
     pub(crate) fn plain(values: &'a [f32], rows: usize, columns: usize) -> Self {
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// The same on its side.
+    /// The transposed matrix.
     pub(crate) fn t(self) -> Self {
         let Self { values, rows, columns, row_stride, column_stride } = self;
         Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
     }
 
-    /// Whether every number is there.
+    /// Whether every element lies within `values`.
     fn is_whole(&self) -> bool {
         match (self.rows, self.columns) {
             (0, _) | (_, 0) => true,
@@ -34,13 +35,14 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Multiplications that are worth waking another core for.
+/// Fewest multiplications of a product that uses several cores.
 const WORTH: usize = 1 << 22;
 
-/// `ys = keep·ys + scale·(a·b)`, of which the rows of `ys` lie `stride` apart. `threads` says whether all cores work on it.
+/// `ys = keep·ys + scale·(a·b)`, of which the rows of `ys` lie `stride` apart. `threads` says whether all
+/// cores work on it.
 ///
 /// # Errors
-/// Matrices that do not fit each other, or a place that is too small.
+/// Matrices that do not fit each other, or an output that is too small.
 pub(crate) fn multiply(
     a: Matrix<'_>,
     b: Matrix<'_>,
@@ -57,7 +59,8 @@ pub(crate) fn multiply(
     let worth = n.saturating_mul(m).saturating_mul(depth) >= WORTH;
     let parallelism =
         if threads && worth && cores > 1 { gemm::Parallelism::Rayon(cores) } else { gemm::Parallelism::None };
-    // SAFETY: every number of the three matrices lies within its slice, as was checked above, and `ys` is nobody else's.
+    // SAFETY: every element of the three matrices lies within its slice, as checked above, and `output` is
+    // borrowed exclusively.
     #[expect(unsafe_code, reason = "the crate takes pointers")]
     unsafe {
         gemm::gemm(
@@ -85,7 +88,7 @@ pub(crate) fn multiply(
     Ok(())
 }
 
-/// A place for products: `rows` times what they begin with, or zeros `width` wide.
+/// A buffer for products, (rows, width): `begin` in every row, or zeros.
 pub(crate) fn place(rows: usize, width: usize, begin: Option<&[f32]>) -> Vec<f32> {
     let mut ys = vec![0f32; rows * width];
     if let Some(begin) = begin {

@@ -1,5 +1,5 @@
-//! Attention on a processor, in which the scores are never written: some queries meet some keys at a time, and what was gathered
-//! so far is scaled down where a larger score comes (Milakov and Gimelshein, 2018; Dao et al., 2022).
+//! Blocked attention on a CPU with an online softmax (Milakov and Gimelshein, 2018; Dao et al., 2022): the
+//! scores never exist as a whole.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -7,12 +7,12 @@ use rayon::prelude::*;
 use crate::compute::kernels::cpu::{self, exp, largest, sum, wide};
 use crate::compute::kernels::product::{self, Matrix};
 
-/// Queries that a core takes at a time, at most.
+/// Most queries per task.
 const QUERIES: usize = 192;
-/// Keys that they meet at a time: scores of so many lie in a core's second cache.
+/// Keys per block: the scores of one block fit the L2 cache.
 const KEYS: usize = 512;
 
-/// See [`super::attend`]. All tensors are f32, on the processor; the output lies as (b, n, heads, d).
+/// See [`super::attend`]. All tensors are f32 on a CPU; the output is laid out as (b, n, heads, d).
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     let (b, heads, n, d) = q.dims4()?;
     let (m, width) = (k.dim(2)?, v.dim(3)?);
@@ -38,7 +38,7 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Optio
     Tensor::from_vec(ys, (b, n, heads, width), q.device())?.transpose(1, 2)
 }
 
-/// A tensor (b, heads, rows, columns) as it lies.
+/// A strided view of a tensor (b, heads, rows, columns).
 #[derive(Clone, Copy)]
 struct Part<'a> {
     values: &'a [f32],
@@ -62,17 +62,17 @@ struct Heads<'a> {
     v: Part<'a>,
     bias: Option<Part<'a>>,
     keys: usize,
-    /// Numbers of a query and a key, and of a value.
+    /// Channels of queries and keys, and of values.
     dims: [usize; 2],
     scale: f32,
 }
 
-/// What a core works with.
+/// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
     /// (queries, keys)
     scores: Vec<f32>,
-    /// Of each query the largest score so far, and the sum of the weights.
+    /// Per query: the largest score so far, and the sum of its weights.
     most: Vec<f32>,
     sums: Vec<f32>,
 }
@@ -133,11 +133,12 @@ wide! {
 }
 
 wide! {
-    /// Scores become weights, relative to the largest score so far. What the weights before are worth now, and the sum of these.
+    /// Turns scores into weights relative to the largest score so far. Returns the factor for the earlier
+    /// weights, and the sum of the new ones.
     fn weigh(scores: &mut [f32], most: &mut f32) -> (f32, f32) {
         let before = *most;
         *most = before.max(largest(scores));
-        // Where no key may be seen yet, every weight is 0.
+        // If every key so far is masked, every weight is 0.
         let top = if *most == f32::NEG_INFINITY { 0.0 } else { *most };
         scores.iter_mut().for_each(|score| *score = exp(*score - top));
         (exp(before - top), sum(scores, |weight| weight))
