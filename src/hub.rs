@@ -130,7 +130,7 @@ impl Hub {
         let ask = || Listing::ask(&self.client, &name);
         let listing = match (transfer::patiently(&patience, &mut |error| progress.note(error), ask), here) {
             (Ok(listing), _) => listing,
-            (Err(Failure::Passing(error)), Some(folder)) => {
+            (Err(Failure::Transient(error)), Some(folder)) => {
                 progress.note(format!("{error}; using the files that are here"))?;
                 return Ok(folder);
             }
@@ -185,7 +185,7 @@ impl Hub {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Passing(error) | Failure::Final(error) => error,
+            Failure::Transient(error) | Failure::Final(error) => error,
         }
     }
 }

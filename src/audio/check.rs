@@ -47,23 +47,17 @@ pub fn clipping(sound: &Waveform) -> Option<String> {
     }
     let share = 100.0 * clipped as f64 / (sound.len() * sound.channels.len()) as f64;
     let peak = sound.channels.iter().flatten().map(|sample| sample.abs()).fold(0.0, f32::max);
-    let peak = match peak > 1.0 {
-        true => format!(", the loudest {:+.1} dB above it", decibels(peak)),
-        false => String::new(),
-    };
+    let above = if peak > 1.0 { format!(", the loudest {:+.1} dB above it", decibels(peak)) } else { String::new() };
     let (noun, verb) = if clipped == 1 { ("sample", "is") } else { ("samples", "are") };
-    Some(format!("the sound clips: {clipped} {noun} ({share:.2} %) {verb} at full scale or beyond{peak}"))
+    Some(format!("the sound clips: {clipped} {noun} ({share:.2} %) {verb} at full scale or beyond{above}"))
 }
 
 /// How many samples are beyond full scale, or in a flat top at it.
 fn clipped(channel: &[f32]) -> usize {
     let tops = channel.chunk_by(|a, b| (a.abs() >= FULL) == (b.abs() >= FULL));
-    let count = |top: &[f32]| match top[0].abs() >= FULL {
-        true if top.len() >= FLAT => top.len(),
-        true => top.iter().filter(|sample| sample.abs() > 1.0).count(),
-        false => 0,
-    };
-    tops.map(count).sum()
+    let tops = tops.filter(|top| top[0].abs() >= FULL);
+    let beyond = |top: &[f32]| top.iter().filter(|sample| sample.abs() > 1.0).count();
+    tops.map(|top| if top.len() >= FLAT { top.len() } else { beyond(top) }).sum()
 }
 
 /// The mean of a channel, 0 where it has no sample.

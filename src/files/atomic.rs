@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 /// What to do about a disk that takes no more.
 pub const DISK: &str = "check that the disk has free space, or name a file on another one";
 
-/// A file or folder that is removed when dropped, unless it was [`AtomicFile::keep`]-ed under its own name.
+/// A file or folder that is removed when dropped, unless it was [`AtomicFile::commit`]ted.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
@@ -83,7 +83,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// When the disk refuses the last bytes or the name: then nothing is kept.
-    pub fn keep(self, target: &Path) -> Result<()> {
+    pub fn commit(self, target: &Path) -> Result<()> {
         self.flush()
             .and_then(|()| fs::rename(&self.path, target))
             .context(|| format!("cannot finish writing {}", target.display()))
@@ -96,7 +96,7 @@ impl AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        // After `keep` it is not there, and an error has been reported already: nothing is left to say.
+        // After `commit` it is not there, and an error has been reported already: nothing is left to say.
         let _ = discard(&self.path);
     }
 }
@@ -111,7 +111,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(part.path(), bytes).context(failed).map_err(|error| {
         error.hint("check that the folder exists, that you may write there, and that the disk is not full")
     })?;
-    part.keep(path)
+    part.commit(path)
 }
 
 /// Tries whether a file could be written at `path`, and leaves what is there as it is.
@@ -182,10 +182,7 @@ fn files_in(path: &Path) -> Vec<PathBuf> {
 
 /// Waits until a file, or the names in a folder, are on the disk.
 fn sync(path: &Path) -> io::Result<()> {
-    match path.is_dir() && cfg!(not(unix)) {
-        true => Ok(()),
-        false => File::open(path)?.sync_all(),
-    }
+    if path.is_dir() && cfg!(not(unix)) { Ok(()) } else { File::open(path)?.sync_all() }
 }
 
 /// The folder that `target` is to lie in.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// A failed request.
 pub(super) enum Failure {
     /// The network or a busy server: the same request may succeed a moment later.
-    Passing(Error),
+    Transient(Error),
     /// Anything else.
     Final(Error),
 }
@@ -198,7 +198,7 @@ fn broken(host: &str, error: ureq::Error) -> Failure {
     let error = Error::failed(format!("there is no answer from {}", short(host)))
         .because(error)
         .hint("check the network, and HF_ENDPOINT if it is set; what is here already is kept");
-    if passing { Failure::Passing(error) } else { Failure::Final(error) }
+    if passing { Failure::Transient(error) } else { Failure::Final(error) }
 }
 
 /// An answer that is a refusal, in words. The hub's codes: <https://huggingface.co/docs/hub/api>.
@@ -240,5 +240,5 @@ fn refused(response: &Response<ureq::Body>, repo: &RepoName, file: Option<&str>)
         error = error.because(short(message));
     }
     let passing = matches!(status, 408 | 429 | 500..=599);
-    if passing { Failure::Passing(error) } else { Failure::Final(error) }
+    if passing { Failure::Transient(error) } else { Failure::Final(error) }
 }

@@ -117,7 +117,7 @@ impl<'a> Job<'a> {
         let broken = |cause: Option<io::Error>| {
             let error = Error::failed(format!("the connection broke off in the middle of {}", self.name))
                 .hint("the same command goes on from there");
-            Failure::Passing(match cause {
+            Failure::Transient(match cause {
                 Some(cause) => error.because(cause),
                 None => error,
             })
@@ -173,12 +173,12 @@ pub(super) fn patiently<T>(
 /// Counts the tries in a row that brought nothing.
 struct Tries<'a> {
     patience: &'a Patience,
-    vain: u32,
+    failures: u32,
 }
 
 impl<'a> Tries<'a> {
     fn new(patience: &'a Patience) -> Self {
-        Self { patience, vain: 0 }
+        Self { patience, failures: 0 }
     }
 
     /// Waits before the next try, or gives the failure back when there shall be none. `wait` hears the reason once, and
@@ -189,13 +189,13 @@ impl<'a> Tries<'a> {
         gained: bool,
         wait: &mut dyn FnMut(Option<&str>) -> Result<()>,
     ) -> Result<(), Failure> {
-        self.vain = if gained { 1 } else { self.vain + 1 };
+        self.failures = if gained { 1 } else { self.failures + 1 };
         let error = match failure {
-            Failure::Passing(error) if self.vain < self.patience.tries => error,
+            Failure::Transient(error) if self.failures < self.patience.tries => error,
             failure => return Err(failure),
         };
         wait(Some(&format!("{error}; trying again")))?;
-        let end = Instant::now() + self.patience.pause.saturating_mul(1 << (self.vain - 1).min(6));
+        let end = Instant::now() + self.patience.pause.saturating_mul(1 << (self.failures - 1).min(6));
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             std::thread::sleep(left.min(TICK));
             wait(None)?;

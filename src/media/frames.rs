@@ -79,7 +79,7 @@ impl Folder {
     pub(super) fn finish(self, target: &Path) -> Result<String> {
         let codec = if self.sound { "PNG, WAV" } else { "PNG" }.to_owned();
         if !target.is_dir() {
-            return self.part.keep(target).map(|()| codec);
+            return self.part.commit(target).map(|()| codec);
         }
         let refused = || format!("cannot move the frames into {}", target.display());
         let recipe = target.join(RECIPE);

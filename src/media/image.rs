@@ -7,7 +7,7 @@ use std::path::Path;
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
 
-use super::resize::{Filter, Span, resample};
+use super::resize::{Filter, Region, Span, resample};
 use crate::error::{Context, Error, Result};
 use crate::files::atomic::{AtomicFile, DISK};
 
@@ -80,15 +80,12 @@ pub fn fit(image: &Rgb, width: u32, height: u32, filter: Filter) -> Rgb {
     }
     let whole = [f64::from(image.width), f64::from(image.height)];
     let ratio = f64::from(width) / f64::from(height);
-    let kept = match whole[0] / whole[1] >= ratio {
-        true => [ratio * whole[1], whole[1]],
-        false => [whole[0], whole[0] / ratio],
-    };
+    let kept = if whole[0] / whole[1] >= ratio { [ratio * whole[1], whole[1]] } else { [whole[0], whole[0] / ratio] };
     let span = |axis: usize| {
         let start = (whole[axis] - kept[axis]) / 2.0;
         Span { start: start as f32, end: (start + kept[axis]) as f32 }
     };
-    resample(image, (span(0), span(1)), (width, height), filter)
+    resample(image, Region { across: span(0), down: span(1) }, (width, height), filter)
 }
 
 /// Refuses a name for a picture that is not that of a PNG. `option` is what it was given with, such as `--preview`.
@@ -115,7 +112,7 @@ pub fn write_png(path: &Path, image: &Rgb) -> Result<()> {
         .and_then(|file| encode_png(BufWriter::new(file), &image.data, (image.width, image.height)))
         .context(|| format!("cannot write the picture {}", path.display()))
         .map_err(|error| error.hint(DISK))?;
-    part.keep(path)
+    part.commit(path)
 }
 
 /// Encodes 8-bit RGB of `size` (width, height) as PNG, to the last byte.

@@ -102,7 +102,7 @@ impl Mux {
             webm::set_duration(self.part.path(), self.spec.fps.seconds(self.spec.frames))
                 .context(|| format!("cannot write the duration into {}", self.path.display()))?;
         }
-        self.part.keep(path)?;
+        self.part.commit(path)?;
         Ok(self.codec)
     }
 

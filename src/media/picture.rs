@@ -48,10 +48,10 @@ pub(super) fn indexed_frame(rgb: &[u8], spec: &FilmSpec) -> Result<frame::Video>
 fn allocate(format: Pixel, spec: &FilmSpec) -> Result<frame::Video> {
     let frame = frame::Video::new(format, spec.width, spec.height);
     // SAFETY: the frame is valid; only a pointer is compared. The binding does not report that the allocation failed.
-    match unsafe { (*frame.as_ptr()).data[0].is_null() } {
-        true => Err(Error::failed(format!("no memory for a frame of {}x{}", spec.width, spec.height))),
-        false => Ok(frame),
+    if unsafe { (*frame.as_ptr()).data[0].is_null() } {
+        return Err(Error::failed(format!("no memory for a frame of {}x{}", spec.width, spec.height)));
     }
+    Ok(frame)
 }
 
 /// Copies rows of `width` bytes into a plane, whose rows are padded.

@@ -47,6 +47,13 @@ pub(super) struct Span {
     pub(super) end: f32,
 }
 
+/// A rectangle of an image.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Region {
+    pub(super) across: Span,
+    pub(super) down: Span,
+}
+
 /// The input samples that one output sample is made of.
 struct Window {
     first: usize,
@@ -54,9 +61,9 @@ struct Window {
 }
 
 /// Scales the part of `image` that lies in `across` × `down` to `width` × `height`.
-pub(super) fn resample(image: &Rgb, (across, down): (Span, Span), (width, height): (u32, u32), filter: Filter) -> Rgb {
-    let columns = windows(image.width as usize, across, width as usize, filter);
-    let rows = windows(image.height as usize, down, height as usize, filter);
+pub(super) fn resample(image: &Rgb, region: Region, (width, height): (u32, u32), filter: Filter) -> Rgb {
+    let columns = windows(image.width as usize, region.across, width as usize, filter);
+    let rows = windows(image.height as usize, region.down, height as usize, filter);
     let wide = horizontal(&image.data, image.width as usize, &columns);
     Rgb { width, height, data: vertical(&wide, width as usize * 3, &rows) }
 }

@@ -108,7 +108,8 @@ impl Linear {
                 cpu::with_values(&[xs, weight], |values| {
                     let weight = product::Matrix::plain(values[1], outputs, inputs);
                     let xs = product::Matrix::plain(values[0], rows, inputs);
-                    product::multiply(xs, weight.t(), (&mut ys, outputs), (bias.is_some(), 1.0), true)
+                    let output = product::Output { values: &mut ys, stride: outputs, add: bias.is_some() };
+                    product::multiply(xs, weight.t(), 1.0, output, true)
                 })?;
             }
             Matrix::Packed(weight, _) => {

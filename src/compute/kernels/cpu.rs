@@ -131,17 +131,15 @@ macro_rules! wide {
                     body($($argument),*)
                 }
 
-                let has = |wide: bool| match wide {
-                    true => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")
-                        && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("fma"),
-                    false => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-                };
-                if has(true) {
+                let fma = is_x86_feature_detected!("fma");
+                if fma && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                {
                     // SAFETY: each of these features was detected.
                     #[expect(unsafe_code, reason = "a function for processors that have AVX-512")]
                     return unsafe { with_avx512($($argument),*) };
                 }
-                if has(false) {
+                if fma && is_x86_feature_detected!("avx2") {
                     // SAFETY: as above.
                     #[expect(unsafe_code, reason = "a function for processors that have AVX2")]
                     return unsafe { with_avx2($($argument),*) };

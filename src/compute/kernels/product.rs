@@ -38,18 +38,21 @@ impl<'a> Matrix<'a> {
 /// Fewest multiplications of a product that uses several cores.
 const WORTH: usize = 1 << 22;
 
-/// `ys = keep·ys + scale·(a·b)`, of which the rows of `ys` lie `stride` apart. `threads` says whether all
-/// cores work on it.
+/// Where a product goes.
+pub(crate) struct Output<'a> {
+    pub values: &'a mut [f32],
+    /// Distance of the rows in `values`.
+    pub stride: usize,
+    /// Whether to add the product to `values` instead of replacing them.
+    pub add: bool,
+}
+
+/// Writes `scale·(a·b)` to `output`, on all cores with `threads`.
 ///
 /// # Errors
 /// Matrices that do not fit each other, or an output that is too small.
-pub(crate) fn multiply(
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    (ys, stride): (&mut [f32], usize),
-    (keep, scale): (bool, f32),
-    threads: bool,
-) -> Result<()> {
+pub(crate) fn multiply(a: Matrix<'_>, b: Matrix<'_>, scale: f32, output: Output<'_>, threads: bool) -> Result<()> {
+    let Output { values: ys, stride, add } = output;
     let (n, m, depth) = (a.rows, b.columns, a.columns);
     let room = n == 0 || m == 0 || ((n - 1) * stride + m <= ys.len() && stride >= m);
     if b.rows != depth || !a.is_whole() || !b.is_whole() || !room {
@@ -59,7 +62,7 @@ pub(crate) fn multiply(
     let worth = n.saturating_mul(m).saturating_mul(depth) >= WORTH;
     let parallelism =
         if threads && worth && cores > 1 { gemm::Parallelism::Rayon(cores) } else { gemm::Parallelism::None };
-    // SAFETY: every element of the three matrices lies within its slice, as checked above, and `output` is
+    // SAFETY: every element of the three matrices lies within its slice, as checked above, and `ys` is
     // borrowed exclusively.
     #[expect(unsafe_code, reason = "the crate takes pointers")]
     unsafe {
@@ -70,7 +73,7 @@ pub(crate) fn multiply(
             ys.as_mut_ptr(),
             1,
             stride as isize,
-            keep,
+            add,
             a.values.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,

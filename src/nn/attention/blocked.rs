@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use crate::compute::kernels::cpu::{self, exp, largest, sum, wide};
-use crate::compute::kernels::product::{self, Matrix};
+use crate::compute::kernels::product::{self, Matrix, Output};
 
 /// Most queries per task.
 const QUERIES: usize = 192;
@@ -25,12 +25,13 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Optio
         let part = |index: usize| parts.get(index).map(|&(values, strides)| Part { values, strides });
         let [Some(q), Some(k), Some(v)] = [0, 1, 2].map(part) else { candle_core::bail!("three tensors attend") };
         let whole = Heads { q, k, v, bias: part(3), keys: m, dims: [d, width], scale: scale as f32 };
-        let films = ys.par_chunks_mut(n * heads * width).enumerate();
-        films.try_for_each(|(film, ys)| {
+        let batches = ys.par_chunks_mut(n * heads * width).enumerate();
+        batches.try_for_each(|(batch, ys)| {
             let blocks = ys.par_chunks_mut(block * heads * width).enumerate();
             blocks.try_for_each_init(Scratch::default, |scratch, (index, ys)| {
                 (0..heads).try_for_each(|head| {
-                    whole.gather((film, head, index * block), &mut ys[head * width..], heads * width, scratch)
+                    let first = Place { batch, head, row: index * block };
+                    whole.gather(first, &mut ys[head * width..], heads * width, scratch)
                 })
             })
         })
@@ -46,13 +47,21 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Some rows of a head.
-    fn rows(self, (film, head, first): (usize, usize, usize), rows: usize, columns: usize) -> Matrix<'a> {
+    /// `rows` rows of a head from `place` on.
+    fn rows(self, place: Place, rows: usize, columns: usize) -> Matrix<'a> {
         let Self { values, strides } = self;
-        let start = film * strides[0] + head * strides[1] + first * strides[2];
+        let start = place.batch * strides[0] + place.head * strides[1] + place.row * strides[2];
         let values = values.get(start..).unwrap_or_default();
         Matrix { values, rows, columns, row_stride: strides[2], column_stride: strides[3] }
     }
+}
+
+/// A row of a head.
+#[derive(Clone, Copy)]
+struct Place {
+    batch: usize,
+    head: usize,
+    row: usize,
 }
 
 /// All heads.
@@ -78,14 +87,8 @@ struct Scratch {
 }
 
 impl Heads<'_> {
-    /// What some queries of a head gather, into rows that lie `stride` apart: as many as there are.
-    fn gather(
-        &self,
-        (film, head, first): (usize, usize, usize),
-        ys: &mut [f32],
-        stride: usize,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
+    /// Attention of the queries of a head from `first` on, as many as `ys` has rows; they are `stride` apart.
+    fn gather(&self, first: Place, ys: &mut [f32], stride: usize, scratch: &mut Scratch) -> Result<()> {
         let (rows, [d, width]) = (ys.len().div_ceil(stride), self.dims);
         let Scratch { scores, most, sums } = scratch;
         scores.resize(rows * KEYS.min(self.keys), 0.0);
@@ -93,15 +96,17 @@ impl Heads<'_> {
         most.resize(rows, f32::NEG_INFINITY);
         sums.clear();
         sums.resize(rows, 0.0);
-        let q = self.q.rows((film, head, first), rows, d);
+        let q = self.q.rows(first, rows, d);
         for start in (0..self.keys).step_by(KEYS) {
             let keys = KEYS.min(self.keys - start);
             let scores = &mut scores[..rows * keys];
-            let k = self.k.rows((film, head, start), keys, d);
-            product::multiply(q, k.t(), (scores, keys), (false, self.scale), false)?;
+            let at = |row| Place { row, ..first };
+            let k = self.k.rows(at(start), keys, d);
+            let output = Output { values: scores, stride: keys, add: false };
+            product::multiply(q, k.t(), self.scale, output, false)?;
             for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
                 if let Some(bias) = self.bias {
-                    let bias = bias.rows((film, head, first + row), 1, self.keys);
+                    let bias = bias.rows(at(first.row + row), 1, self.keys);
                     let skip = start * bias.column_stride;
                     add(scores, &bias.values[skip..], bias.column_stride);
                 }
@@ -111,8 +116,9 @@ impl Heads<'_> {
                     ys[row * stride..][..width].iter_mut().for_each(|y| *y *= kept);
                 }
             }
-            let v = self.v.rows((film, head, start), keys, width);
-            product::multiply(Matrix::plain(scores, rows, keys), v, (ys, stride), (start > 0, 1.0), false)?;
+            let v = self.v.rows(at(start), keys, width);
+            let output = Output { values: ys, stride, add: start > 0 };
+            product::multiply(Matrix::plain(scores, rows, keys), v, 1.0, output, false)?;
         }
         for (row, sum) in sums.iter().enumerate() {
             let inverse = 1.0 / sum;

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::Edges;
 use crate::compute::kernels::cpu::{wide, with_values};
-use crate::compute::kernels::product::{self, Matrix};
+use crate::compute::kernels::product::{self, Matrix, Output};
 
 /// Numbers per square.
 const POINTS: usize = 16;
@@ -139,7 +139,8 @@ impl Image<'_> {
             products.par_chunks_mut(outputs * squares).enumerate().try_for_each(|(point, products)| {
                 let (values, row_stride) = (&turned[point * squares..], POINTS * squares);
                 let image = Matrix { values, rows: inputs, columns: squares, row_stride, column_stride: 1 };
-                product::multiply(kernels.of(point), image, (products, squares), (false, 1.0), false)
+                let output = Output { values: products, stride: squares, add: false };
+                product::multiply(kernels.of(point), image, 1.0, output, false)
             })?;
             let planes = ys.par_chunks_mut(self.h * self.w).zip(bias).enumerate();
             planes.for_each(|(output, (ys, &bias))| band.turn_back(products, output, bias, ys));

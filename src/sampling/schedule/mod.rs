@@ -188,9 +188,12 @@ impl Schedule {
         if sampler.is_multistep() && (sigmas[0] - 1.0).abs() < BELOW_ONE {
             sigmas[0] -= BELOW_ONE;
         }
-        let timestep = |sigma: &f64| match sampler.is_multistep() {
-            true => (sigma * TRAIN_TIMESTEPS).trunc(),
-            false => f64::from(*sigma as f32 * TRAIN_TIMESTEPS as f32),
+        let timestep = |sigma: &f64| {
+            if sampler.is_multistep() {
+                (sigma * TRAIN_TIMESTEPS).trunc()
+            } else {
+                f64::from(*sigma as f32 * TRAIN_TIMESTEPS as f32)
+            }
         };
         let timesteps = sigmas.iter().map(timestep).collect();
         sigmas.push(0.0);
