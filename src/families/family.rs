@@ -240,7 +240,7 @@ pub fn load<T: Send>(
     load: impl FnOnce(&Weights) -> Result<T> + Send,
 ) -> Result<T> {
     let start = std::time::Instant::now();
-    let network = progress.reading((name, weights.bytes()), &weights.tally(), || load(weights))?;
+    let network = progress.reading(name, weights.bytes(), &weights.tally(), || load(weights))?;
     progress.spent(Chore::Load, start.elapsed())?;
     Ok(network)
 }

@@ -317,7 +317,7 @@ impl Weights {
         let count: usize = shape.iter().product();
         if shape.len() > 2 || (count != 1 && count != rows) {
             return Err(Error::failed(format!(
-                "`{key}` must be one scale, or one per output, not {shape:?}, in {}",
+                "`{key}` must be one scale, or one per output, not of the shape {shape:?}, in {}",
                 self.place()
             ))
             .hint("talkie reads fp8 weights with one scale for a layer, or one for each of its outputs"));

@@ -60,7 +60,7 @@ fn place(archive: &Archive, tensor: Tensor) -> Result<Stored> {
     let Tensor { dtype, storage, offset, shape, strides } = tensor;
     let kind = Kind::Plain(dtype);
     let bytes = kind.bytes(&shape).filter(|_| countable(&shape));
-    let bytes = bytes.ok_or_else(|| Error::failed(format!("no tensor has the shape {shape:?}")))?;
+    let bytes = bytes.ok_or_else(|| Error::failed(format!("its shape is impossible: {shape:?}")))?;
     if !contiguous(&shape, &strides) {
         return Err(Error::failed(format!(
             "its numbers are not in a row: a shape of {shape:?}, strides of {strides:?}"

@@ -1,6 +1,6 @@
 //! The coefficients of an exponential multistep integrator of a flow, in f64.
 
-/// What a step multiplies its tensors with.
+/// The coefficients of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Weights {
     /// The weight of the latent where the step starts.
@@ -12,8 +12,9 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// A step between sigmas, `from > to`, that uses predictions at `others` too: earlier points for a predictor, and
-    /// `to` as well for a corrector. Without any it is the first order step of both papers. A `to` of 0 takes no others.
+    /// A step between sigmas, `from > to`, with predictions at `others`: earlier points for a predictor, and
+    /// `to` too for a corrector. Without others it is the first-order step of both papers. A `to` of 0 allows
+    /// no others.
     ///
     /// With λ = ln((1 − σ)/σ), h = λ(to) − λ(from) and r = (λ(other) − λ(from))/h, the step is
     /// x′ = σ′/σ·x − α′·(e⁻ʰ − 1)·(m + Σ ρ·(m_other − m)/r): equations (5) and (8) of UniPC (Zhao et al. 2023) for the

@@ -56,7 +56,7 @@ fn a_file_that_is_not_whole_is_refused() {
             (
                 "nothing, past counting",
                 &write(tensor("[0,4294967296,4294967296]", 0)),
-                &[VAE, "no tensor has the shape"],
+                &[VAE, "has an impossible shape"],
             ),
             ("more than there is", &write(tensor("[2305843009213693951]", (1 << 61) - 1)), &[VAE, "by its header"]),
         ],
