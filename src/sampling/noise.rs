@@ -20,7 +20,8 @@ pub fn randn(shape: impl Into<Shape>, seed: u64) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
-/// `torch.Generator("cpu")`: the Mersenne twister MT19937 (Matsumoto & Nishimura 1998) and torch's normal transform.
+/// `torch.Generator("cpu")`: the Mersenne twister MT19937 (Matsumoto & Nishimura 1998) and torch's normal
+/// transform.
 #[derive(Clone)]
 pub struct Generator {
     state: [u32; N],

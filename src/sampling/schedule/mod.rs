@@ -96,8 +96,9 @@ impl FromStr for Sampler {
 /// The sigmas and timesteps of a run of n steps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Schedule {
-    /// n + 1 values in [0, 1], below 1 for the multistep samplers, strictly decreasing, the last 0. Each is an f32, as in
-    /// the reference: near 1 the rounding of 1 − σ decides the coefficients of a multistep sampler.
+    /// n + 1 values in [0, 1], below 1 for the multistep samplers, strictly decreasing, the last 0. Each is
+    /// an f32, as in the reference: near 1 the rounding of 1 − σ decides the coefficients of a multistep
+    /// sampler.
     pub sigmas: Vec<f64>,
     /// n values in [0, 1000], as fed to the transformer: integers for the multistep samplers, f32 for the
     /// others.
@@ -143,8 +144,8 @@ impl Schedule {
     /// `terminal` (0: not stretched). In f32, as in the reference.
     ///
     /// # Errors
-    /// `steps` outside 1 to 1000, a `flow_shift` that is not above 0 and at most [`MAX_DYNAMIC_SHIFT`], a `terminal` that is
-    /// not at least 0 and below 1.
+    /// `steps` outside 1 to 1000, a `flow_shift` that is not above 0 and at most [`MAX_DYNAMIC_SHIFT`], a
+    /// `terminal` that is not at least 0 and below 1.
     pub fn even(flow_shift: f64, terminal: f64, steps: usize) -> Result<Self> {
         check_steps(steps)?;
         if !(flow_shift > 0.0 && flow_shift <= MAX_DYNAMIC_SHIFT) {

@@ -22,7 +22,8 @@ const LAST_SAMPLE: &str = "last_sample";
 /// - DPM-Solver++ 2M (Lu et al. 2022): a multistep predictor of x₀ = x − σ·v.
 /// - UniPC (Zhao et al. 2023), B(h) = eʰ − 1: the same with a corrector, which refines each latent with the
 ///   prediction at it.
-/// - Renoise, for distilled models (DMD2, Yin et al. 2024; rCM, Zheng et al. 2025): x′ = (1 − σ′)·x₀ + σ′·noise.
+/// - Renoise, for distilled models (DMD2, Yin et al. 2024; rCM, Zheng et al. 2025): x′ = (1 − σ′)·x₀ +
+///   σ′·noise.
 #[derive(Debug, Clone)]
 pub struct Stepper {
     sampling: Sampling,

@@ -1,4 +1,5 @@
-//! Gemma 3, the text encoder of LTX-2. Its names are those of the text model alone, `Gemma3TextModel` in transformers.
+//! Gemma 3, the text encoder of LTX-2. Its names are those of the text model alone, `Gemma3TextModel` in
+//! transformers.
 
 use super::{Layout, Part};
 

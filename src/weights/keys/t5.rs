@@ -58,7 +58,8 @@ pub const UMT5_LLAMA: Layout = Layout {
     raised: &[],
 };
 
-/// UMT5 under the names of transformers, in diffusers folders and in ComfyUI's files, which hold the tokenizer too.
+/// UMT5 under the names of transformers, in diffusers folders and in ComfyUI's files, which hold the
+/// tokenizer too.
 pub const UMT5_COMFY: Layout = Layout {
     title: "UMT5",
     marks: &[

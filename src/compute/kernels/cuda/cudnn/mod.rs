@@ -111,7 +111,7 @@ pub fn rehearse(device: &str) -> Result<Vec<(String, Result<usize>)>> {
         ("Wan 2.1 14B, 832x480x81", 40, 32_760, 32_760, 128),
         ("Wan 2.1 14B to its text", 40, 32_760, 512, 128),
         ("Wan 2.2 5B, 1280x704x121", 24, 27_280, 27_280, 128),
-        ("LTX-2, pictures", 32, 12_288, 12_288, 128),
+        ("LTX-2, video", 32, 12_288, 12_288, 128),
         ("LTX-2, video to audio", 32, 12_288, 126, 64),
     ];
     let attention = attention.map(|(name, heads, queries, keys, dim)| {
