@@ -237,7 +237,7 @@ impl Packed {
             let (rows, columns) = self.dims();
             candle_core::bail!("{} numbers times ({rows}, {columns}) into {} numbers", xs.len(), ys.len());
         }
-        if self.add_on_tiles(mapped.bytes(), xs, add, ys) {
+        if self.add_by_amx(mapped.bytes(), xs, add, ys) {
             return Ok(());
         }
         let panel = self.panel().min(self.rows);
@@ -255,9 +255,9 @@ impl Packed {
     }
 
     /// The same by AMX, if the processor has it and it takes this kind of values.
-    fn add_on_tiles(&self, bytes: &[u8], xs: &[f32], add: bool, ys: &mut [f32]) -> bool {
+    fn add_by_amx(&self, bytes: &[u8], xs: &[f32], add: bool, ys: &mut [f32]) -> bool {
         let dtype = match self.kind {
-            Kind::Plain(dtype @ (Dtype::BF16 | Dtype::F8_E4M3 | Dtype::F8_E5M2)) if amx::are_there() => dtype,
+            Kind::Plain(dtype @ (Dtype::BF16 | Dtype::F8_E4M3 | Dtype::F8_E5M2)) if amx::is_available() => dtype,
             _ => return false,
         };
         let (outs, depth, scale) = (self.rows, self.columns, self.scale.as_deref().unwrap_or_default());

@@ -29,18 +29,18 @@ const DEPTH: usize = 32 * STEP;
 const ROOM: usize = 1 << 23;
 
 /// Whether this processor has AMX with bf16, and the system permits its use. Checked once.
-pub(crate) fn are_there() -> bool {
-    static THERE: OnceLock<bool> = OnceLock::new();
-    *THERE.get_or_init(asked)
+pub(crate) fn is_available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(detect)
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-fn asked() -> bool {
+fn detect() -> bool {
     false
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-fn asked() -> bool {
+fn detect() -> bool {
     // From <asm/prctl.h>: Linux saves the large tile registers only for processes that request permission.
     const REQUEST_PERMISSION: libc::c_int = 0x1023;
     const TILE_DATA: libc::c_int = 18;
