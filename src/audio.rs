@@ -1,4 +1,4 @@
-//! Sound: samples, as the vocoders make them and the files take them.
+//! Audio: waveforms, from vocoders to files.
 
 pub mod check;
 pub mod pieces;
@@ -9,9 +9,10 @@ use std::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
 
-/// The samples in a second that a sound may have: below is no sound, above no converter.
+/// Valid sampling rates, in Hz.
 pub const RATES: RangeInclusive<u32> = 1_000..=768_000;
-/// The loudest sample that is still taken for sound, where 1 is full scale: far above what any network means.
+/// The largest valid magnitude of a sample, with 1 as full scale: far above the output of any working
+/// network.
 pub const LOUDEST: f32 = 1e4;
 
 /// Samples of one or more channels, in [-1, 1] where nothing clips.
@@ -24,7 +25,7 @@ pub struct Waveform {
 }
 
 impl Waveform {
-    /// How many samples each channel has.
+    /// Samples per channel.
     pub fn len(&self) -> usize {
         self.channels.first().map_or(0, Vec::len)
     }
@@ -34,12 +35,12 @@ impl Waveform {
         self.len() == 0
     }
 
-    /// How long it sounds, in seconds.
+    /// Duration in seconds.
     pub fn seconds(&self) -> f64 {
         self.len() as f64 / f64::from(self.rate)
     }
 
-    /// The first `samples` samples of each channel, with silence after the end where there are not so many.
+    /// The first `samples` samples of each channel, padded with silence.
     #[must_use]
     pub fn fitted(&self, samples: usize) -> Self {
         let fit = |channel: &Vec<f32>| {
@@ -50,11 +51,11 @@ impl Waveform {
         Self { rate: self.rate, channels: self.channels.iter().map(fit).collect() }
     }
 
-    /// Refuses what is no sound: a rate outside [`RATES`], no channel or channels of different lengths, samples that are
-    /// not finite or beyond [`LOUDEST`].
+    /// Checks the waveform: a rate in [`RATES`], one or more channels of equal length, finite samples of at
+    /// most [`LOUDEST`].
     ///
     /// # Errors
-    /// A failure that names the rate, or the first such sample and its place.
+    /// A failure that names the rate, or the first bad sample and its place.
     pub fn check(&self) -> Result<()> {
         if !RATES.contains(&self.rate) {
             let what = format!("the soundtrack cannot have {} samples a second", self.rate);
@@ -65,9 +66,10 @@ impl Waveform {
             return Err(Error::failed(format!("the soundtrack needs channels of one length, not of {lengths:?}")));
         }
         for (name, channel) in self.named() {
-            // What is not a number is in no range.
+            // NaN is in no range.
             if let Some(at) = channel.iter().position(|sample| !(0.0..=LOUDEST).contains(&sample.abs())) {
-                let what = format!("the soundtrack holds what is no sound: {} is sample {at} of {name}", channel[at]);
+                let what =
+                    format!("the soundtrack has a sample beyond any sound: {} is sample {at} of {name}", channel[at]);
                 return Err(Error::failed(what)
                     .hint("try `--dtype f32`: the vocoder, the autoencoder, or their number type, overflows"));
             }
@@ -75,7 +77,7 @@ impl Waveform {
         Ok(())
     }
 
-    /// The channels, and what people call each.
+    /// The channels, and a name for each.
     fn named(&self) -> impl Iterator<Item = (String, &[f32])> {
         let name = |index| match (self.channels.len(), index) {
             (1, _) => "the only channel".to_owned(),

@@ -1,4 +1,4 @@
-//! The one error type: what was being done, why it failed, and what to try next.
+//! The error type: what was being done, why it failed, and what to try next.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// What sort of failure an [`Error`] is. It decides the exit code of the command.
+/// The kind of an [`Error`], which decides the exit code of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -19,10 +19,10 @@ pub enum Kind {
     Stopped,
 }
 
-/// An error that names the thing, the cause and what to do next.
+/// An error: what failed, its cause and a hint.
 ///
-/// `Display` prints only what was being done; [`std::error::Error::source`] is the cause and [`Error::hint`] the advice.
-/// [`Error::report`] prints all three, as the command does.
+/// `Display` prints only what was being done; [`std::error::Error::source`] is the cause, [`Error::advice`]
+/// the hint. [`Error::report`] has all three, as the command prints them.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -32,12 +32,12 @@ pub struct Error {
 }
 
 impl Error {
-    /// The request is wrong: an absurd number, an unknown name, two options that exclude each other.
+    /// A wrong request: an absurd number, an unknown name, two options that exclude each other.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(Kind::Usage, what)
     }
 
-    /// The work failed: a file, a network, a device, a number that is not finite.
+    /// A failure on the way: a file, a network, a device, a value that is not finite.
     pub fn failed(what: impl Into<String>) -> Self {
         Self::new(Kind::Failed, what)
     }
@@ -51,7 +51,7 @@ impl Error {
         Self { kind, what: what.into(), hint: None, cause: None }
     }
 
-    /// Adds the error underneath. The kind of a talkie error underneath is kept, so that a stop stays a stop.
+    /// Adds the cause. A talkie error as cause passes its kind on, so that a stop stays a stop.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Cause>) -> Self {
         let cause = cause.into();
@@ -62,25 +62,25 @@ impl Error {
         self
     }
 
-    /// Adds what to do next, as something that can be typed or checked.
+    /// Adds a hint: what to type or check next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// What sort of failure this is.
+    /// The kind.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The advice of this error, or of the nearest one underneath that has any.
+    /// The hint of this error, or of the nearest cause that has one.
     pub fn advice(&self) -> Option<&str> {
         let below = || self.cause.as_deref()?.downcast_ref::<Self>()?.advice();
         self.hint.as_deref().or_else(below)
     }
 
-    /// The whole story over several lines: what, because (each cause), and what to try.
+    /// All of it in several lines: what, because (each cause), try (the hint).
     pub fn report(&self) -> String {
         let mut text = format!("error: {self}");
         let mut cause = std::error::Error::source(self);
@@ -91,7 +91,7 @@ impl Error {
         if let Some(hint) = self.advice() {
             text.push_str(&format!("\n  try: {hint}"));
         }
-        // Names from foreign files are in it, and a terminal obeys some characters.
+        // Names from foreign files may hold terminal control characters.
         text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
     }
 }
@@ -114,12 +114,12 @@ impl From<candle_core::Error> for Error {
     }
 }
 
-/// Says what was being done when a result turns out to be an error.
+/// Adds to an error what was being done.
 pub trait Context<T> {
-    /// Wraps the error: `what` is only built when there is one.
+    /// Wraps the error; `what` is only called if there is one.
     ///
     /// # Errors
-    /// The same error, underneath a [`Kind::Failed`] one that says what was being done.
+    /// A [`Kind::Failed`] error of `what`, with the original as its cause.
     fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
 }
 
@@ -129,11 +129,12 @@ impl<T, E: Into<Cause>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// The names that look like `word`, nearest first, at most three: for "did you mean".
+/// The names most similar to `word`, nearest first, at most three: for "did you mean".
 ///
-/// Near is an edit distance (Levenshtein, in characters) of at most a third of the word, and of 2 for short words.
+/// Similar is an edit distance (Levenshtein, in characters) of at most a third of the word, or 2 for short
+/// words.
 pub fn nearest<'a>(word: &str, names: &[&'a str]) -> Vec<&'a str> {
-    // A word that long is not a slip of the finger, and the distance costs the product of both lengths.
+    // A longer word is not a typo, and the distance costs the product of both lengths.
     const LONGEST: usize = 100;
     let length = word.chars().take(LONGEST + 1).count();
     if length > LONGEST {
@@ -145,7 +146,7 @@ pub fn nearest<'a>(word: &str, names: &[&'a str]) -> Vec<&'a str> {
     near.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
-/// Characters to insert, delete or replace to turn `a` into `b`, one row of the table at a time.
+/// Levenshtein distance, one row of the table at a time.
 fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,16 +1,16 @@
-//! A file of a hub repository → a path on this machine: cache, resume, SHA-256, offline.
+//! Files of hub repositories on this machine: cache, resume, SHA-256, offline.
 //!
-//! The cache is the one that Python's `huggingface_hub` keeps, with the same variables, so both share their files; its
-//! layout comes from the crate hf-hub. The transfer is our own: hf-hub can neither be stopped between two bytes, nor
-//! gives up on a silent server, nor checks a hash.
+//! The cache and its variables are those of Python's `huggingface_hub`, so both share their files; its layout
+//! comes from the crate hf-hub. The transfer is ours: hf-hub cannot be stopped between two bytes, has no
+//! timeout on a silent server, and does not check hashes.
 //!
-//! | file | what it knows |
+//! | file | content |
 //! |---|---|
-//! | `config` | the environment: where the cache is, which hub, which token |
-//! | `names` | which names of repositories and files are let in, and patterns over them |
-//! | `listing` | the hub's JSON about a repository |
-//! | `client` | one request and its answer; which failures pass by themselves |
-//! | `cache` | the folders, the links, the disk; what is here and what is missing |
+//! | `config` | the environment: cache, hub, token |
+//! | `names` | validation of names, and patterns over them |
+//! | `listing` | the hub's JSON of a repository |
+//! | `client` | requests; which failures are transient |
+//! | `cache` | folders, links, disk space; what is missing |
 //! | `transfer` | one file: resume, hash, retries |
 
 mod cache;
@@ -43,11 +43,11 @@ pub struct Hub {
 pub struct FileState {
     /// Its name in the repository.
     pub name: String,
-    /// Its size in bytes, as far as it is known.
+    /// Its size in bytes, if known.
     pub size: Option<u64>,
-    /// Bytes that are here: its size when it is whole, less when a download was broken off.
+    /// Bytes on this machine: its size if it is whole, less after an interrupted download.
     pub present: u64,
-    /// Whether it is here, whole.
+    /// Whether it is complete.
     pub whole: bool,
 }
 
@@ -55,7 +55,7 @@ impl Hub {
     /// The hub that the environment describes: see [`HubConfig::from_env`].
     ///
     /// # Errors
-    /// A home folder that cannot be found, or a token or an endpoint that cannot be one.
+    /// No home folder, or an invalid token or endpoint.
     pub fn from_env() -> Result<Self> {
         Self::new(HubConfig::from_env()?)
     }
@@ -63,7 +63,7 @@ impl Hub {
     /// The hub that `config` describes.
     ///
     /// # Errors
-    /// A token or an endpoint that cannot be one.
+    /// An invalid token or endpoint.
     pub fn new(config: HubConfig) -> Result<Self> {
         config.check()?;
         Ok(Self { client: Client::new(&config), config })
@@ -72,8 +72,8 @@ impl Hub {
     /// The files of a repository: from the hub, or when offline those of the cached snapshot.
     ///
     /// # Errors
-    /// A name that cannot be one, a repository or revision that does not exist or is closed, no network, or an answer
-    /// that is not the hub's; offline, a repository of which nothing is here.
+    /// An invalid name, a repository or revision that does not exist or is closed, no network, or a response
+    /// that is not the hub's; offline, a repository that is not cached.
     pub fn list(&self, repo: &str, revision: &str) -> Result<Vec<RemoteFile>> {
         let (name, cache) = self.repo(repo, revision)?;
         if self.config.offline {
@@ -82,7 +82,7 @@ impl Hub {
         Ok(self.listing(&name)?.files)
     }
 
-    /// Where a file of a repository is on this machine, if it is. Asks nobody.
+    /// The path of a cached file. Does not use the network.
     pub fn cached(&self, repo: &str, revision: &str, name: &str) -> Option<PathBuf> {
         let (_, cache) = self.repo(repo, revision).ok()?;
         names::is_safe(name)
@@ -92,9 +92,9 @@ impl Hub {
             .filter(|path| path.is_file())
     }
 
-    /// What is here and what is missing of the files that `wanted` names, without fetching any.
+    /// The state of the files that match `wanted`, without fetching any.
     ///
-    /// Offline, only the names that the cache itself gives away are known, and no sizes of missing files.
+    /// Offline, only names in the cache are known, and no sizes of missing files.
     ///
     /// # Errors
     /// As [`Hub::list`]; a pattern that no file of the repository matches.
@@ -108,29 +108,28 @@ impl Hub {
         Ok(listing.files.iter().map(|file| cache.state(&listing.commit, file)).collect())
     }
 
-    /// Fetches what is not here yet of the files that `wanted` names, and answers the folder that they are in.
+    /// Fetches the missing files of those that match `wanted`, and returns their folder.
     ///
-    /// `wanted` holds names of files, or patterns in which `*` is any run of characters, `/` too. Every one of them must
-    /// match a file. Reports [`Stage::Download`] in bytes, and each file on its own; a stop from the callback leaves a
-    /// part that the next call goes on with. With all files here, and the hub out of reach or offline asked for, no
-    /// network is needed.
+    /// `wanted` holds names of files, or patterns in which `*` is any run of characters, `/` too; each must
+    /// match a file. Reports [`Stage::Download`] in bytes, and each file; a stop from the callback leaves a
+    /// part that the next call resumes. If all files are here, an unreachable hub or offline mode is fine.
     ///
     /// # Errors
-    /// As [`Hub::list`]; a pattern without a match, a full disk, a file whose length or SHA-256 is not the hub's, a
-    /// connection that breaks again and again, a stop; offline, files that are not here.
+    /// As [`Hub::list`]; a pattern without a match, a full disk, a file whose length or SHA-256 is not the
+    /// hub's, a connection that breaks again and again, a stop; offline, files that are not here.
     pub fn fetch(&self, repo: &str, revision: &str, wanted: &[&str], progress: &mut Progress<'_>) -> Result<PathBuf> {
         let (name, cache) = self.repo(repo, revision)?;
         if self.config.offline {
             return cache.whole(wanted).map_err(|missing| name.missing(&missing));
         }
         let here = cache.whole(wanted).ok();
-        // Whoever has all files does not wait for a hub that is away.
+        // With all files here, do not wait for an unreachable hub.
         let tries = if here.is_some() { 1 } else { self.config.patience.tries };
         let patience = Patience { tries, ..self.config.patience };
         let ask = || Listing::ask(&self.client, &name);
         let listing = match (transfer::patiently(&patience, &mut |error| progress.note(error), ask), here) {
             (Ok(listing), _) => listing,
-            (Err(Failure::Passing(error)), Some(folder)) => {
+            (Err(Failure::Transient(error)), Some(folder)) => {
                 progress.note(format!("{error}; using the files that are here"))?;
                 return Ok(folder);
             }
@@ -149,8 +148,9 @@ impl Hub {
     ) -> Result<PathBuf> {
         listing.keep(wanted, name)?;
         let commit = listing.commit.clone();
-        // A reference moves only when the files under it are whole: an update that breaks off must not hide the
-        // snapshot that works offline. The first one is written at once, so that a broken first download is found.
+        // A reference moves only when its files are complete: an interrupted update must not hide the
+        // snapshot that works offline. The first one is written at once, so that an interrupted first
+        // download is found.
         if cache.snapshot().is_none() {
             cache.point(&commit)?;
         }
@@ -185,7 +185,7 @@ impl Hub {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Passing(error) | Failure::Final(error) => error,
+            Failure::Transient(error) | Failure::Final(error) => error,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Events: the only way out of a long loop. Bars, JSON lines, previews and cancellation all hang on one callback.
+//! Events of a run, through one callback: progress bars, JSON lines, previews, cancellation.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -16,20 +16,20 @@ use crate::error::{Error, Result};
 pub enum Stage {
     /// Fetching files that are not on this machine yet. Counted in bytes.
     Download,
-    /// Reading the prompt: the text encoder.
+    /// Encoding the prompt: the text encoder.
     Text,
-    /// Encoding the first frame: the encoder of the video autoencoder.
+    /// Encoding the image: the encoder of the video autoencoder.
     Image,
     /// Denoising: the transformer. Counted in steps.
     Denoise,
-    /// Latents to sound: the audio autoencoder and the vocoder.
+    /// Decoding audio: the audio autoencoder and the vocoder.
     Sound,
-    /// Latents to frames and frames to the file. Counted in frames.
+    /// Decoding video, and writing the file. Counted in frames.
     Decode,
 }
 
 impl Stage {
-    /// The stage in one word, as the bars and the plan show it.
+    /// The stage's name, for bars and the plan.
     pub fn name(self) -> &'static str {
         match self {
             Self::Download => "download",
@@ -42,36 +42,36 @@ impl Stage {
     }
 }
 
-/// What takes time in a run and is not a network's work.
+/// Work in a stage that is not computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Chore {
     /// Loading weights.
     Load,
-    /// Writing frames and sound: all that is done with them after they were made.
+    /// Writing decoded frames and sound.
     Write,
 }
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
-    /// A run begins, or goes on.
+    /// A run begins or is resumed.
     Run {
-        /// What [`crate::pipeline::run::Run::open`] and `talkie resume` take for it.
+        /// The run's name, for [`crate::pipeline::run::Run::open`] and `talkie resume`.
         name: String,
     },
-    /// A sentence that the user should read: what was rounded, cut, resized, left out.
+    /// A sentence for the user: something was rounded, cut, resized or left out.
     Note {
         /// The sentence.
         message: String,
     },
-    /// A stage begins, with so many units of work.
+    /// A stage begins.
     Begin {
         /// The stage.
         stage: Stage,
-        /// Units of work: bytes, blocks, steps or frames; 0 where the first `Advance` says it.
+        /// Units of work: bytes, blocks, steps or frames; 0 if the first `Advance` has it.
         total: u64,
     },
     /// A stage got as far as `done` of `total`.
@@ -90,23 +90,23 @@ pub enum Event {
         /// Wall-clock seconds that it took.
         seconds: f64,
     },
-    /// So much of the time of the stage at hand, or of none, went into something else than its network's work.
+    /// Time of the current stage, if any, spent loading or writing, not computing.
     Spent {
-        /// What it was.
+        /// Loading or writing.
         on: Chore,
         /// Wall-clock seconds that it took.
         seconds: f64,
     },
-    /// One file of a download, or one network that is being loaded, got as far as `done` of `total` bytes.
+    /// A file's download, or a network's loading, got as far as `done` of `total` bytes.
     File {
         /// The file's name in its repository, or the network's in its model.
         name: String,
-        /// Bytes that are here.
+        /// Bytes done.
         done: u64,
         /// Bytes in all.
         total: u64,
     },
-    /// A small picture of the latents as they are now.
+    /// A preview: a small image of the current latents.
     Preview {
         /// Steps done.
         step: usize,
@@ -118,26 +118,26 @@ pub enum Event {
         #[serde(skip)]
         rgb: Vec<u8>,
     },
-    /// The film is whole.
+    /// The film is finished.
     Done {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
-        /// Frames in it.
+        /// Its number of frames.
         frames: usize,
-        /// Seconds that it lasts.
+        /// Its duration.
         seconds: f64,
-        /// Where its contact sheet is, if one was asked for.
+        /// The path of its contact sheet, if requested.
         #[serde(skip_serializing_if = "Option::is_none")]
         contact_sheet: Option<PathBuf>,
     },
 }
 
-/// A callback for those who want to see nothing: `&mut talkie::progress::quiet`.
+/// A callback that ignores events: `&mut talkie::progress::quiet`.
 pub fn quiet(_: &Event) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// How many bytes of weights have been read.
+/// Counter of bytes of weights read so far.
 #[derive(Debug, Default)]
 pub struct Tally {
     done: AtomicU64,
@@ -153,7 +153,7 @@ impl Tally {
     /// Counts bytes that were read.
     ///
     /// # Errors
-    /// The reading is to stop.
+    /// A stop was requested.
     pub fn add(&self, bytes: u64) -> Result<()> {
         self.done.fetch_add(bytes, Ordering::Relaxed);
         if self.stopped.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
@@ -164,10 +164,10 @@ fn stopped() -> Error {
     Error::stopped("stopped on request")
 }
 
-/// How often a reading is reported.
+/// Interval of reports while reading.
 const OFTEN: Duration = Duration::from_millis(100);
 
-/// Where events go. The callback answers [`ControlFlow::Break`] to stop the run after the current step.
+/// The sink of events. Its callback returns [`ControlFlow::Break`] to stop the run after the current step.
 pub struct Progress<'a> {
     sink: &'a mut dyn FnMut(&Event) -> ControlFlow<()>,
 }
@@ -197,10 +197,10 @@ impl<'a> Progress<'a> {
         self.emit(&Event::Note { message: message.into() })
     }
 
-    /// Runs `work` as a stage of `total` units: begin, work, end with the time that it took.
+    /// Runs `work` as a stage of `total` units, with [`Event::Begin`] and [`Event::End`] around it.
     ///
     /// # Errors
-    /// What `work` answers, or a stop.
+    /// The error of `work`, or a stop.
     pub fn stage<T>(&mut self, stage: Stage, total: u64, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let start = std::time::Instant::now();
         self.emit(&Event::Begin { stage, total })?;
@@ -209,26 +209,28 @@ impl<'a> Progress<'a> {
         Ok(out)
     }
 
-    /// Runs `work`, which reads `total` bytes and counts them in `tally`, and reports how far it got.
+    /// Runs `work`, which reads `total` bytes and counts them in `tally`, and reports its progress as that of
+    /// `name`.
     ///
     /// # Errors
-    /// What `work` answers, or a stop.
+    /// The error of `work`, or a stop.
     pub fn reading<T: Send>(
         &mut self,
-        (name, total): (&str, u64),
+        name: &str,
+        total: u64,
         tally: &Tally,
         work: impl FnOnce() -> Result<T> + Send,
     ) -> Result<T> {
         let (ended, end) = channel();
         std::thread::scope(|scope| {
             scope.spawn(move || ended.send(work()));
-            let mut told = false;
+            let mut reported = false;
             loop {
                 let event = |done| Event::File { name: name.to_owned(), done, total };
                 match end.recv_timeout(OFTEN) {
                     Err(RecvTimeoutError::Timeout) => {
                         let done = tally.done.load(Ordering::Relaxed).min(total.saturating_sub(1));
-                        told = true;
+                        reported = true;
                         if self.emit(&event(done)).is_err() {
                             tally.stopped.store(true, Ordering::Relaxed);
                         }
@@ -237,7 +239,7 @@ impl<'a> Progress<'a> {
                         return Err(Error::failed(format!("reading `{name}` stopped unexpectedly")));
                     }
                     Ok(read) => {
-                        if told {
+                        if reported {
                             self.emit(&event(total))?;
                         }
                         return read;
@@ -247,7 +249,7 @@ impl<'a> Progress<'a> {
         })
     }
 
-    /// Reports time that went into a chore.
+    /// Reports time spent on a chore.
     ///
     /// # Errors
     /// As [`Progress::emit`].

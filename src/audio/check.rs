@@ -1,22 +1,22 @@
-//! What a listener would complain of: clipping, silence, an offset. It is said, and the sound is left as it is.
+//! Defects of audio, to report, not repair: clipping, silence, a DC offset.
 
 use super::Waveform;
 
-/// Full scale, less one step of 16 bits: what ends in a clamp or a tanh comes no further.
+/// Full scale, less one step of 16 bits: the most that a clamp or tanh reaches.
 const FULL: f32 = 32767.0 / 32768.0;
-/// As many samples at full scale in a row are no peak but a flat top.
+/// Samples at full scale in a row that count as clipped.
 const FLAT: usize = 3;
-/// A sound that never swings further than this, -60 dB of full scale, is not heard beside any other.
+/// The peak of silence: -60 dB of full scale.
 const SILENT: f32 = 0.001;
-/// An offset from here on, -40 dB of full scale, clicks where the film begins and ends.
+/// The least DC offset to report, -40 dB of full scale: it clicks where the film begins and ends.
 const OFFSET: f64 = 0.01;
 
-/// A sentence for each thing that is wrong with a sound, none where it is as it should be.
+/// One sentence per defect.
 pub fn notes(sound: &Waveform) -> Vec<String> {
     [silence(sound), offset(sound), clipping(sound)].into_iter().flatten().collect()
 }
 
-/// Whether nothing is to be heard: every channel stays within 0.001 of its own mean.
+/// Silence: every channel stays within 0.001 of its mean.
 pub fn silence(sound: &Waveform) -> Option<String> {
     let swing = |channel: &Vec<f32>| {
         let mean = mean(channel) as f32;
@@ -31,7 +31,7 @@ pub fn silence(sound: &Waveform) -> Option<String> {
     }
 }
 
-/// Whether a channel swings round another value than zero, by 0.01 or more.
+/// DC offset: the mean of a channel is 0.01 or more from zero.
 pub fn offset(sound: &Waveform) -> Option<String> {
     let found = sound.named().map(|(name, channel)| (name, mean(channel)));
     let found: Vec<String> =
@@ -39,7 +39,7 @@ pub fn offset(sound: &Waveform) -> Option<String> {
     (!found.is_empty()).then(|| format!("the sound is off its centre (DC offset): {}", found.join(", ")))
 }
 
-/// Whether samples lie beyond full scale, or three or more in a row at it.
+/// Clipping: samples beyond full scale, or three or more in a row at it.
 pub fn clipping(sound: &Waveform) -> Option<String> {
     let clipped: usize = sound.channels.iter().map(|channel| clipped(channel)).sum();
     if clipped == 0 {
@@ -47,26 +47,20 @@ pub fn clipping(sound: &Waveform) -> Option<String> {
     }
     let share = 100.0 * clipped as f64 / (sound.len() * sound.channels.len()) as f64;
     let peak = sound.channels.iter().flatten().map(|sample| sample.abs()).fold(0.0, f32::max);
-    let peak = match peak > 1.0 {
-        true => format!(", the loudest {:+.1} dB above it", decibels(peak)),
-        false => String::new(),
-    };
+    let above = if peak > 1.0 { format!(", the loudest {:+.1} dB above it", decibels(peak)) } else { String::new() };
     let (noun, verb) = if clipped == 1 { ("sample", "is") } else { ("samples", "are") };
-    Some(format!("the sound clips: {clipped} {noun} ({share:.2} %) {verb} at full scale or beyond{peak}"))
+    Some(format!("the sound clips: {clipped} {noun} ({share:.2} %) {verb} at full scale or beyond{above}"))
 }
 
-/// How many samples are beyond full scale, or in a flat top at it.
+/// Number of clipped samples.
 fn clipped(channel: &[f32]) -> usize {
     let tops = channel.chunk_by(|a, b| (a.abs() >= FULL) == (b.abs() >= FULL));
-    let count = |top: &[f32]| match top[0].abs() >= FULL {
-        true if top.len() >= FLAT => top.len(),
-        true => top.iter().filter(|sample| sample.abs() > 1.0).count(),
-        false => 0,
-    };
-    tops.map(count).sum()
+    let tops = tops.filter(|top| top[0].abs() >= FULL);
+    let beyond = |top: &[f32]| top.iter().filter(|sample| sample.abs() > 1.0).count();
+    tops.map(|top| if top.len() >= FLAT { top.len() } else { beyond(top) }).sum()
 }
 
-/// The mean of a channel, 0 where it has no sample.
+/// The mean of a channel; 0 if empty.
 fn mean(channel: &[f32]) -> f64 {
     channel.iter().map(|&sample| f64::from(sample)).sum::<f64>() / channel.len().max(1) as f64
 }

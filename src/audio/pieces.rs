@@ -1,18 +1,19 @@
-//! Long signals, a piece at a time: with the neighbours that its output depends on, a piece gives what the whole would.
+//! Long signals in pieces. Each piece includes the neighbours in its receptive field, so that results are the
+//! same.
 
 use std::ops::Range;
 
 /// One piece of a signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// What to compute with: the piece and its neighbours.
+    /// The input range: the piece and its neighbours.
     pub take: Range<usize>,
-    /// What to keep of the result, in the same unit: the piece itself.
+    /// The output range, in the same unit: the piece itself.
     pub keep: Range<usize>,
 }
 
 impl Piece {
-    /// How much of the result comes before what to keep.
+    /// Outputs to skip before `keep`.
     pub fn skip(&self) -> usize {
         self.keep.start - self.take.start
     }

@@ -1,4 +1,4 @@
-//! Sound at another rate.
+//! Resampling of audio.
 
 use std::f64::consts::PI;
 
@@ -6,10 +6,10 @@ use rayon::prelude::*;
 
 /// Zero crossings of the sinc to either side.
 const WIDTH: f64 = 6.0;
-/// Where the filter cuts off, as a part of half the lower rate.
+/// The cut-off, as a fraction of half the lower rate.
 const ROLLOFF: f64 = 0.99;
 
-/// What a filter sees beyond the ends of a sound.
+/// Padding beyond the ends of the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ends {
     /// Silence.
@@ -18,16 +18,16 @@ pub enum Ends {
     Repeated,
 }
 
-/// Samples at `from` per second, both at least 1, as samples at `to` per second: ⌈samples · to / from⌉ of them.
+/// Resamples from `from` Hz to `to` Hz, both at least 1: ⌈samples · to / from⌉ samples.
 ///
-/// The filter is a sinc under a Hann window: that of julius (Défossez, 2020), of torchaudio's `resample` with silent ends
-/// and of diffusers' `UpSample1d` with repeated ones.
+/// The filter is a Hann-windowed sinc, as in julius (Défossez, 2020): with silent ends torchaudio's
+/// `resample`, with repeated ends diffusers' `UpSample1d`.
 pub fn resample(samples: &[f32], from: u32, to: u32, ends: Ends) -> Vec<f32> {
     if from == to {
         return samples.to_vec();
     }
     let (from, to) = (u64::from(from), u64::from(to));
-    // The cut-off, as a part of half the rate of the input.
+    // The cut-off, as a fraction of half the input rate.
     let scale = from.min(to) as f64 / from as f64 * ROLLOFF;
     let width = (WIDTH / scale).ceil() as isize;
     let last = samples.len() as isize - 1;
@@ -45,7 +45,7 @@ pub fn resample(samples: &[f32], from: u32, to: u32, ends: Ends) -> Vec<f32> {
     made.collect()
 }
 
-/// The windowed sinc, `time` zero crossings from its middle.
+/// The windowed sinc at `time` zero crossings from its centre.
 fn filter(time: f64) -> f64 {
     if time == 0.0 {
         return 1.0;

@@ -33,7 +33,7 @@ impl Spectrum {
     /// A spectrum from its matrices: `basis` (2·frequencies, window), `bands` (bins, frequencies).
     ///
     /// # Errors
-    /// Matrices that do not fit, or those of candle.
+    /// Matrices that do not fit.
     pub fn new(basis: &Tensor, bands: &Tensor, hop: usize) -> Result<Self> {
         if basis.dim(0)? != 2 * bands.dim(1)? || basis.dim(1)? == 0 || hop == 0 {
             let (basis, bands) = (basis.dims(), bands.dims());
@@ -46,9 +46,6 @@ impl Spectrum {
     /// The spectrum of sound at `rate` in `bins` bands of Slaney's mel scale (1998), from silence to half the rate, each of
     /// the same area, in Hann windows of `window` samples, an even number: torchaudio's `MelSpectrogram` with
     /// `mel_scale="slaney"`, `norm="slaney"` and `power=1`.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn slaney(rate: u32, bins: usize, window: usize, hop: usize, device: &Device) -> Result<Self> {
         let frequencies = window / 2 + 1;
         let wave = |i: usize| {
@@ -79,7 +76,7 @@ impl Spectrum {
     /// - output: (samples / hop + 1, bins), f32
     ///
     /// # Errors
-    /// Too few samples, or those of candle.
+    /// Too few samples.
     pub fn centred(&self, samples: &[f32]) -> Result<Tensor> {
         let half = self.basis.dim(0)? / 2;
         if samples.len() <= half {
@@ -96,7 +93,7 @@ impl Spectrum {
     /// - output: (windows, bins), f32, windows = (samples − window) / hop + 1
     ///
     /// # Errors
-    /// Fewer samples than a window has, or those of candle.
+    /// Fewer samples than a window has.
     pub fn of(&self, samples: &[f32]) -> Result<Tensor> {
         let window = self.basis.dim(0)?;
         if samples.len() < window {

@@ -1,4 +1,4 @@
-//! The device that computes, and the number types that it computes with.
+//! Devices and their number types.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 /// Opens a device by its name on the command line: `cpu`, `cuda`, `cuda:N` or `metal`.
 ///
 /// # Errors
-/// An unknown name, a device that this build does not know, or one that this machine does not have.
+/// An unknown name, a device that this build does not support, or one that this machine does not have.
 pub fn open(name: &str) -> Result<Device> {
     let (kind, index) = match name.split_once(':') {
         Some((kind, index)) => (kind, index.parse().map_err(|_| unknown(name))?),
@@ -43,8 +43,8 @@ pub fn best() -> &'static str {
     ["cuda", "metal"].into_iter().find(|name| open(name).is_ok()).unwrap_or("cpu")
 }
 
-/// Gives freed memory back to the system. An allocator keeps what was freed in pieces of some megabytes, such as a network's layers,
-/// and the next stage would have it beside its own.
+/// Returns freed memory to the system. Allocators keep freed blocks of some megabytes, such as a network's
+/// layers, and the next stage would need its memory besides.
 pub(crate) fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -56,7 +56,7 @@ pub(crate) fn trim() {
     cuda::trim();
 }
 
-/// Bytes that a device could give, by its name on the command line. Unknown where the system does not say.
+/// Free bytes of a device, by its name on the command line; `None` if the system does not report them.
 pub fn free(name: &str) -> Option<u64> {
     match name.split(':').next() {
         Some("cpu") => {
@@ -71,7 +71,7 @@ pub fn free(name: &str) -> Option<u64> {
     }
 }
 
-/// The most bytes that tensors took on a device that counts them itself, since [`reset_peak`].
+/// Peak bytes of tensors on devices that count them, since [`reset_peak`].
 pub(crate) fn peak_bytes() -> Option<u64> {
     #[cfg(feature = "cuda")]
     return cuda::peak_bytes();
@@ -79,7 +79,7 @@ pub(crate) fn peak_bytes() -> Option<u64> {
     None
 }
 
-/// Sets the count of [`peak_bytes`] back to what is in use now.
+/// Resets the peak counter.
 pub(crate) fn reset_peak() {
     #[cfg(feature = "cuda")]
     cuda::reset_peak();

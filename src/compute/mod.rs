@@ -1,4 +1,4 @@
-//! What computes: devices, kernels, and how much arithmetic there is.
+//! Devices, kernels and FLOP counts.
 
 pub mod device;
 pub mod flops;

@@ -73,9 +73,6 @@ impl Latents {
     }
 
     /// Whether every value is a finite number.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn is_finite(&self) -> candle_core::Result<bool> {
         Ok(is_finite(&self.video)? && self.audio.as_ref().map_or(Ok(true), is_finite)?)
     }
@@ -123,9 +120,6 @@ fn checked(name: &str, tensor: &Tensor, axes: &str, path: &Path) -> Result<Tenso
 }
 
 /// Whether every value is a finite number.
-///
-/// # Errors
-/// Those of candle.
 pub fn is_finite(tensor: &Tensor) -> candle_core::Result<bool> {
     let tensor = tensor.to_dtype(DType::F32)?;
     // Which of the two a maximum makes of NaN is up to the device; a sum keeps it.

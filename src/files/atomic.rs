@@ -1,7 +1,8 @@
-//! What is being written, under a name of its own until it is whole; and the locks that tell a living writer from a dead one.
+//! Atomic files: written under a temporary name, renamed when complete. Locks distinguish a running writer
+//! from one that was killed.
 //!
-//! A part of `film.mp4` is `.film.mp4.part-PID-N` in the same folder. Its writer holds a lock on it that ends with the
-//! process, however that ends: a part that nobody holds is what a killed process left, and goes when the next one begins.
+//! The part of `film.mp4` is `.film.mp4.part-PID-N` in the same folder. Its writer holds a lock on it, which
+//! ends with the process: an unlocked part was left by a killed process, and the next writer removes it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -9,30 +10,30 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 
-/// What to do about a disk that takes no more.
+/// The hint for a failed write.
 pub const DISK: &str = "check that the disk has free space, or name a file on another one";
 
-/// A file or folder that is removed when dropped, unless it was [`AtomicFile::keep`]-ed under its own name.
+/// A file or folder under a temporary name, removed when dropped unless [`AtomicFile::commit`]ted.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
-    /// Held as long as the part is written.
+    /// Held while the part is written.
     _lock: File,
 }
 
 impl AtomicFile {
-    /// An empty file in the folder of `target`.
+    /// Creates an empty file in the folder of `target`.
     ///
     /// # Errors
-    /// A usage error when that folder is not there, a failure when nothing can be written in it.
+    /// A usage error if that folder does not exist, a failure if it cannot be written.
     pub fn file(target: &Path) -> Result<Self> {
         Self::create(folder_of(target)?, target, &|path| OpenOptions::new().write(true).create_new(true).open(path))
     }
 
-    /// An empty folder, for what will be `target`, in `folder`.
+    /// Creates an empty folder for `target` in `folder`.
     ///
     /// # Errors
-    /// A failure when nothing can be written in `folder`.
+    /// A failure if `folder` cannot be written.
     pub fn folder(folder: &Path, target: &Path) -> Result<Self> {
         Self::create(folder, target, &|path| fs::create_dir(path).and_then(|()| File::open(path)))
     }
@@ -44,14 +45,14 @@ impl AtomicFile {
             let file = make(path)?;
             match try_lock(&file) {
                 Err(cause) if cause.kind() != io::ErrorKind::Unsupported => Err(cause),
-                // Another process may have taken it for a dead one's, between the making and the lock.
+                // Between creation and lock, another process may have locked it to sweep it.
                 Ok(false) => Err(io::ErrorKind::AlreadyExists.into()),
                 Ok(true) if !path.exists() => Err(io::ErrorKind::AlreadyExists.into()),
                 _ => Ok(file),
             }
         };
         let mut result = Err(io::Error::from(io::ErrorKind::AlreadyExists));
-        // Process numbers come round again, and another thread may write a film of that name.
+        // Process ids repeat, and another thread may write a film of that name.
         for attempt in 0..100 {
             let path = folder.join(format!("{}{}-{attempt}", prefix(&name), std::process::id()));
             result = locked(&path).map(|lock| Self { path, _lock: lock });
@@ -60,35 +61,36 @@ impl AtomicFile {
             }
         }
         result.map_err(|cause| {
-            let hint = "choose a folder that you may write in, on a disk that is not full";
+            let hint = "choose a writable folder, on a disk that is not full";
             Error::failed(format!("cannot write in the folder {}", folder.display())).because(cause).hint(hint)
         })
     }
 
-    /// Where it is being written.
+    /// The temporary path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Waits until its bytes, or those of the files in it, are on the disk.
+    /// Syncs it, or the files in it, to the disk.
     ///
     /// # Errors
-    /// When the disk refuses them.
+    /// When the disk fails.
     pub fn flush(&self) -> io::Result<()> {
         files_in(&self.path).iter().try_for_each(|file| sync(file))?;
         sync(&self.path)
     }
 
-    /// Gives it its own name, with every byte on the disk. A file that had this name before is replaced, in one step.
+    /// Syncs it and renames it to `target`. A file of that name is replaced in one step.
     ///
     /// # Errors
-    /// When the disk refuses the last bytes or the name: then nothing is kept.
-    pub fn keep(self, target: &Path) -> Result<()> {
+    /// When the disk fails: then nothing is kept.
+    pub fn commit(self, target: &Path) -> Result<()> {
         self.flush()
             .and_then(|()| fs::rename(&self.path, target))
             .context(|| format!("cannot finish writing {}", target.display()))
             .map_err(|error| error.hint(DISK))?;
-        // The name is lost with the power until the folder is on the disk, too. Not every file system can do that.
+        // A power cut could lose the name until the folder is synced too, which not every file system
+        // supports.
         let _ = folder_of(target).map(sync);
         Ok(())
     }
@@ -96,37 +98,37 @@ impl AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        // After `keep` it is not there, and an error has been reported already: nothing is left to say.
+        // After `commit` it does not exist, and an error was reported already.
         let _ = discard(&self.path);
     }
 }
 
-/// Writes a file under a temporary name in the same folder, and renames it when its bytes are on the disk.
+/// Writes a file atomically.
 ///
 /// # Errors
-/// A folder that is not there or cannot be written, a full disk. Nothing is left behind then.
+/// A folder that does not exist or cannot be written, a full disk. Nothing is left behind then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let part = AtomicFile::file(path).context(failed)?;
-    std::fs::write(part.path(), bytes).context(failed).map_err(|error| {
-        error.hint("check that the folder exists, that you may write there, and that the disk is not full")
-    })?;
-    part.keep(path)
+    std::fs::write(part.path(), bytes)
+        .context(failed)
+        .map_err(|error| error.hint("check that the folder exists and is writable, and that the disk is not full"))?;
+    part.commit(path)
 }
 
-/// Tries whether a file could be written at `path`, and leaves what is there as it is.
+/// Checks that a file can be written at `path`, without changing it.
 ///
 /// # Errors
-/// A folder that is not there or cannot be written, or a folder in the file's place.
+/// A folder that does not exist or cannot be written, or a folder in the file's place.
 pub fn check_place(path: &Path) -> Result<()> {
     if path.is_dir() {
-        return Err(Error::usage(format!("a file is to be written where a folder is: {}", path.display()))
+        return Err(Error::usage(format!("cannot write a file where a folder is: {}", path.display()))
             .hint("name a file in that folder"));
     }
     AtomicFile::file(path).map(drop).context(|| format!("cannot write {}", path.display()))
 }
 
-/// How the names of the parts of `name` begin.
+/// Prefix of the parts of `name`.
 fn prefix(name: &str) -> String {
     format!(".{name}.part-")
 }
@@ -138,7 +140,7 @@ pub fn is_part_of(file: &str, name: &str) -> bool {
     numbers.is_some_and(|(pid, attempt)| number(pid) && number(attempt))
 }
 
-/// Whether something is under a name: a file, or a folder in which there is more than parts.
+/// Whether a path is taken: by a file, or a folder with more than parts in it.
 pub fn is_taken(path: &Path) -> bool {
     if !path.is_dir() {
         return path.symlink_metadata().is_ok();
@@ -148,10 +150,10 @@ pub fn is_taken(path: &Path) -> bool {
     files_in(path).iter().any(|file| !part(file))
 }
 
-/// Removes the parts of `name` that no living process writes. What cannot be told, or removed, stays.
+/// Removes the parts of `name` that no running process holds. If that is unknown, or fails, they stay.
 fn sweep(folder: &Path, name: &str) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        // A link's file may be anybody's.
+        // A link may lead to a foreign file.
         let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
         if link || !entry.file_name().to_str().is_some_and(|file| is_part_of(file, name)) {
             continue;
@@ -164,7 +166,7 @@ fn sweep(folder: &Path, name: &str) {
     }
 }
 
-/// Removes a part: a file, or a folder with the files in it. A folder in which there are folders is not one of ours.
+/// Removes a part: a file, or a folder with the files in it. A part never has folders in it.
 fn discard(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.is_dir() {
         return fs::remove_file(path);
@@ -180,18 +182,15 @@ fn files_in(path: &Path) -> Vec<PathBuf> {
     fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// Waits until a file, or the names in a folder, are on the disk.
+/// Syncs a file, or the names in a folder, to the disk.
 fn sync(path: &Path) -> io::Result<()> {
-    match path.is_dir() && cfg!(not(unix)) {
-        true => Ok(()),
-        false => File::open(path)?.sync_all(),
-    }
+    if path.is_dir() && cfg!(not(unix)) { Ok(()) } else { File::open(path)?.sync_all() }
 }
 
-/// The folder that `target` is to lie in.
+/// The folder of `target`.
 ///
 /// # Errors
-/// A usage error when it is not there or is no folder.
+/// A usage error if it does not exist or is not a folder.
 pub fn folder_of(target: &Path) -> Result<&Path> {
     let folder = match target.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -200,15 +199,15 @@ pub fn folder_of(target: &Path) -> Result<&Path> {
     if folder.is_dir() {
         return Ok(folder);
     }
-    let what = format!("the folder of the output is not there: {}", folder.display());
+    let what = format!("the folder of the output does not exist: {}", folder.display());
     Err(Error::usage(what).hint(format!("mkdir -p {}", folder.display())))
 }
 
-/// Locks a file or folder for this process, or answers that somebody has it. The lock goes with the last copy of the
-/// handle, so also when the process is killed.
+/// Locks a file or folder for this process; `false` if another holds it. The lock ends with the last copy of
+/// the handle, even if the process is killed.
 ///
 /// # Errors
-/// [`io::ErrorKind::Unsupported`] where there are no such locks: other systems than Unix, some network file systems.
+/// [`io::ErrorKind::Unsupported`] without such locks: other systems than Unix, some network file systems.
 #[cfg(unix)]
 pub fn try_lock(file: &File) -> io::Result<bool> {
     use rustix::fs::{FlockOperation, flock};
@@ -221,7 +220,7 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// As above, where the system has no such locks.
+/// As above, on systems without such locks.
 #[cfg(not(unix))]
 pub fn try_lock(_file: &File) -> io::Result<bool> {
     Err(io::ErrorKind::Unsupported.into())

@@ -1,10 +1,10 @@
-//! Where talkie keeps what it writes for itself.
+//! talkie's data folder.
 
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
-/// Where talkie keeps what it writes for itself: `TALKIE_HOME`, or `talkie` in the platform's folder for data.
+/// talkie's data folder: `TALKIE_HOME`, or `talkie` in the platform's folder for data.
 ///
 /// # Errors
 /// No home folder is known.

@@ -1,4 +1,4 @@
-//! Files of talkie's own: written atomically, locked, under its home; and JSON of bounded size.
+//! Atomic files, locks, talkie's data folder, and JSON of bounded size.
 
 pub mod atomic;
 mod home;

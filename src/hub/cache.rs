@@ -1,5 +1,5 @@
-//! The cache of one repository on disk: `refs/REVISION` names a commit, `snapshots/COMMIT` holds a link for each file, and
-//! `blobs` holds the contents under their hashes.
+//! The cache of one repository on disk: `refs/REVISION` names a commit, `snapshots/COMMIT` holds a link per
+//! file, and `blobs` the contents by hash.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -28,7 +28,7 @@ impl RepoCache {
         Self { layout, root, revision: repo.revision.clone() }
     }
 
-    /// The folder of the commit that the revision stood for when it was last fetched, if it is here.
+    /// The folder of the commit of the revision at the last fetch, if it exists.
     pub(super) fn snapshot(&self) -> Option<PathBuf> {
         let folder = self.folder(&self.commit()?);
         folder.is_dir().then_some(folder)
@@ -42,23 +42,22 @@ impl RepoCache {
         Some(String::from_utf8(text).ok()?.trim().to_string()).filter(|text| is_commit(text))
     }
 
-    /// Where the files of a commit are.
+    /// The folder of a commit.
     pub(super) fn folder(&self, commit: &str) -> PathBuf {
         self.layout.pointer_path(commit)
     }
 
-    /// Where a content is, once it is whole.
+    /// The path of a complete blob.
     pub(super) fn blob(&self, name: &str) -> PathBuf {
         self.layout.blob_path(name)
     }
 
-    /// Where a content grows, which is where hf-hub lets it grow: programs that use it go on with our parts, and we with
-    /// theirs.
+    /// The path of a partial blob. It is hf-hub's, so that its users resume our downloads, and we theirs.
     pub(super) fn part(&self, name: &str) -> PathBuf {
         self.blob(name).with_extension("part")
     }
 
-    /// Makes the revision stand for `commit`.
+    /// Points the revision to `commit`.
     pub(super) fn point(&self, commit: &str) -> Result<()> {
         if self.commit().as_deref() == Some(commit) {
             return Ok(());
@@ -66,7 +65,7 @@ impl RepoCache {
         self.layout.create_ref(commit).context(|| format!("cannot write {}", self.root.join("refs").display()))
     }
 
-    /// How much of a file is here.
+    /// How much of a file is cached.
     pub(super) fn state(&self, commit: &str, file: &RemoteFile) -> FileState {
         let length = |path: PathBuf| fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|meta| meta.len());
         let here = length(self.folder(commit).join(&file.name));
@@ -76,10 +75,10 @@ impl RepoCache {
         FileState { name: file.name.clone(), size: file.size, present: present.unwrap_or(0), whole }
     }
 
-    /// Makes the content `blob` appear as the file `name` of `commit`. The caller holds the lock of the blob.
+    /// Links `blob` as the file `name` of `commit`. The caller holds the lock of the blob.
     pub(super) fn link(&self, blob: &Path, commit: &str, name: &str) -> Result<()> {
         let link = self.folder(commit).join(name);
-        // Made aside and moved into place, so that at no moment a reader finds nothing or half.
+        // Made aside and renamed, so that readers never find nothing or half.
         let aside = blob.with_extension("link");
         let made = || {
             fs::create_dir_all(link.parent().unwrap_or(&link))?;
@@ -89,14 +88,14 @@ impl RepoCache {
             }
             match symlink(blob, &aside, name).or_else(|_| fs::hard_link(blob, &aside)) {
                 Ok(()) => fs::rename(&aside, &link),
-                // A file system without links: the snapshot has the content itself.
+                // A file system without links: the snapshot gets the blob itself.
                 Err(_) => fs::rename(blob, &link),
             }
         };
         made().context(|| format!("cannot write {}", link.display()))
     }
 
-    /// Refuses a download for which the disk has no room.
+    /// Refuses a download that does not fit the disk.
     pub(super) fn ensure_room(&self, bytes: u64) -> Result<()> {
         fs::create_dir_all(&self.root).context(|| format!("cannot make {}", self.root.display()))?;
         match free_bytes(&self.root) {
@@ -111,7 +110,7 @@ impl RepoCache {
         }
     }
 
-    /// The files of the snapshot that is here, as far as they are whole.
+    /// The complete files of the cached snapshot.
     pub(super) fn listed(&self) -> Option<Vec<RemoteFile>> {
         let folder = self.snapshot()?;
         let file = |name: String| {
@@ -121,10 +120,10 @@ impl RepoCache {
         Some(names_in(&folder).into_iter().filter_map(file).collect())
     }
 
-    /// The folder, if nothing of what `wanted` describes is missing in it as far as the cache itself can tell.
+    /// The folder, if no file that matches `wanted` is missing, as far as the cache shows.
     ///
     /// # Errors
-    /// The names, or patterns, of what is missing.
+    /// The missing names or patterns.
     pub(super) fn whole(&self, wanted: &[&str]) -> Result<PathBuf, Vec<String>> {
         let states = self.survey_offline(wanted);
         let missing: Vec<String> = states.into_iter().filter(|state| !state.whole).map(|state| state.name).collect();
@@ -134,7 +133,8 @@ impl RepoCache {
         }
     }
 
-    /// What is known without the hub: links, whole or dangling; shards that an index names; patterns without a match.
+    /// The state known without the hub: links, whole or dangling; shards of an index; patterns without a
+    /// match.
     pub(super) fn survey_offline(&self, wanted: &[&str]) -> Vec<FileState> {
         let Some(folder) = self.snapshot() else {
             return wanted.iter().map(|pattern| unknown(pattern)).collect();
@@ -162,10 +162,9 @@ fn unknown(name: &str) -> FileState {
     FileState { name: name.to_string(), size: None, present: 0, whole: false }
 }
 
-/// The names of all links and files under a snapshot. Of the links, only their own place counts: a dangling one still has
-/// a name.
+/// The names of all links and files under a snapshot, dangling links too.
 fn names_in(folder: &Path) -> BTreeSet<String> {
-    // Deeper than any repository, in case a link of someone's making leads round in a circle.
+    // Deeper than any repository, in case a foreign link makes a cycle.
     const DEEPEST: usize = 16;
     let mut names = BTreeSet::new();
     let mut folders = vec![(folder.to_path_buf(), String::new(), 0)];
@@ -185,7 +184,7 @@ fn names_in(folder: &Path) -> BTreeSet<String> {
     names
 }
 
-/// The files that a `*.safetensors.index.json` names, beside it. None of an index that cannot be read: loading will say why.
+/// The files in a `*.safetensors.index.json`, beside it. None of an unreadable index: loading will report it.
 fn shards(folder: &Path, index: &str) -> BTreeSet<String> {
     #[derive(Deserialize)]
     struct Index {
@@ -204,18 +203,18 @@ fn read_at_most(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A link that still leads to its blob when the whole cache is moved.
+/// A relative link: it survives a move of the whole cache.
 #[cfg(unix)]
 fn symlink(blob: &Path, link: &Path, name: &str) -> io::Result<()> {
     let blob = blob.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    // Up out of the folders of the name, out of COMMIT and out of snapshots.
+    // Up from the folders of the name, COMMIT and snapshots.
     let mut target = PathBuf::from("../".repeat(name.matches('/').count() + 2));
     target.push("blobs");
     target.push(blob);
     std::os::unix::fs::symlink(target, link)
 }
 
-/// Windows asks for a right that most users lack: hard links then.
+/// A hard link: symbolic links need a privilege on Windows that most users lack.
 #[cfg(not(unix))]
 fn symlink(_blob: &Path, _link: &Path, _name: &str) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -232,9 +231,9 @@ fn free_bytes(_folder: &Path) -> Option<u64> {
     None
 }
 
-/// A number of bytes as people say it, with one digit after the point.
+/// A number of bytes in units, with one decimal.
 pub(super) fn in_words(bytes: u64) -> String {
-    // Lossy for figures that one digit after the point does not show.
+    // Lossy beyond the decimals shown.
     let bytes = bytes as f64;
     match bytes {
         1e9.. => format!("{:.1} GB", bytes / 1e9),

@@ -1,4 +1,4 @@
-//! One request to the hub and its answer: addresses, redirections, the token, and which failures pass by themselves.
+//! Requests to the hub: URLs, redirections, the token, and which failures are transient.
 
 use std::io::Read;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// A failed request.
 pub(super) enum Failure {
     /// The network or a busy server: the same request may succeed a moment later.
-    Passing(Error),
+    Transient(Error),
     /// Anything else.
     Final(Error),
 }
@@ -23,23 +23,23 @@ impl From<Error> for Failure {
     }
 }
 
-/// Talks to one hub.
+/// A client of one hub.
 pub(super) struct Client {
     agent: Agent,
     endpoint: String,
     token: Option<String>,
 }
 
-/// What the headers of a file say.
+/// The headers of a file.
 pub(super) struct Head {
     pub blob: String,
     pub size: u64,
     pub sha256: Option<String>,
 }
 
-/// The content of a file from some byte on.
+/// The content of a file from an offset on.
 pub(super) struct Content {
-    /// The first byte that `reader` gives: the one that was asked for, or 0 from a server that knows no ranges.
+    /// The offset of `reader`: the requested one, or 0 from a server without ranges.
     pub start: u64,
     pub reader: Box<dyn Read>,
 }
@@ -48,10 +48,11 @@ impl Client {
     pub(super) fn new(config: &HubConfig) -> Self {
         let patience = config.patience;
         let agent = Agent::config_builder()
-            // Redirections lead to other hosts, where the token must not go and where HEAD must stop: followed by hand.
+            // Redirections are followed by hand: the token must not go to other hosts, and HEAD must stop
+            // there.
             .max_redirects(0)
             .http_status_as_error(false)
-            // A compressed answer could not be resumed, nor its bytes counted.
+            // A compressed response cannot be resumed, nor its bytes counted.
             .accept_encoding("identity")
             .user_agent(concat!("talkie/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(patience.connect))
@@ -63,7 +64,7 @@ impl Client {
         Self { agent, endpoint: config.endpoint.clone(), token: config.token.clone() }
     }
 
-    /// The JSON about a repository, of at most `longest` bytes.
+    /// The JSON of a repository, of at most `longest` bytes.
     pub(super) fn api(&self, repo: &RepoName, longest: u64) -> Result<Vec<u8>, Failure> {
         let url = format!("{}/api/{}?blobs=true", self.endpoint, repo.hf().api_url());
         let response = self.follow(url, &Ask::Get { from: 0 })?;
@@ -79,7 +80,7 @@ impl Client {
         })
     }
 
-    /// What the hub says about a file without sending it, for a hub whose list does not say it.
+    /// The size and version of a file, for a hub whose listing lacks them.
     pub(super) fn head(&self, repo: &RepoName, commit: &str, name: &str) -> Result<Head, Failure> {
         let response = self.follow(self.file(repo, commit, name), &Ask::Head)?;
         let status = response.status();
@@ -92,11 +93,11 @@ impl Client {
         let size = text(headers, "x-linked-size").or_else(|| text(headers, "content-length"));
         match size.and_then(|size| size.parse().ok()) {
             Some(size) if is_blob(&blob) => Ok(Head { sha256: is_sha256(&blob).then(|| blob.clone()), blob, size }),
-            _ => Err(Error::failed(format!("the hub does not say how long {name} is, or which version")).into()),
+            _ => Err(Error::failed(format!("the hub's headers of {name} have no size or version")).into()),
         }
     }
 
-    /// The content of a file from byte `from` on, out of `size`.
+    /// The content of a file of `size` bytes from offset `from` on.
     pub(super) fn open(
         &self,
         repo: &RepoName,
@@ -133,9 +134,9 @@ impl Client {
             let location = text(response.headers(), "location").filter(|_| response.status().is_redirection());
             let Some(location) = location else { return Ok(response) };
             let next = join(&url, location).ok_or_else(|| {
-                Error::failed(format!("the hub redirects to `{}`, which is no address to follow", short(location)))
+                Error::failed(format!("the hub redirects to `{}`, which is not an allowed address", short(location)))
             })?;
-            // Of a file that lies elsewhere, the hub's own headers say more than those of the place.
+            // For a file on another host, the hub's headers have more than that host's.
             if matches!(ask, Ask::Head) && origin(&next) != origin(&url) {
                 return Ok(response);
             }
@@ -164,13 +165,13 @@ enum Ask {
     Get { from: u64 },
 }
 
-/// Scheme and host of an address.
+/// Scheme and host of a URL.
 fn origin(url: &str) -> &str {
     let host = url.find("://").map_or(0, |at| at + 3);
     url[host..].find(['/', '?', '#']).map_or(url, |end| &url[..host + end])
 }
 
-/// The address that `location` means at `url`. From https to http there is no way.
+/// Resolves `location` relative to `url`. No downgrade from https to http.
 fn join(url: &str, location: &str) -> Option<String> {
     if location.starts_with("https://") || location.starts_with("http://") && url.starts_with("http://") {
         return Some(location.to_string());
@@ -182,7 +183,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The first byte of `bytes first-last/size`, if the size is the one expected.
+/// The first offset in `bytes first-last/size`, if the size is as expected.
 fn range_start(range: &str, size: u64) -> Option<u64> {
     let (range, whole) = range.strip_prefix("bytes ")?.split_once('/')?;
     if whole != "*" && whole.parse() != Ok(size) {
@@ -191,17 +192,17 @@ fn range_start(range: &str, size: u64) -> Option<u64> {
     range.split_once('-')?.0.parse().ok()
 }
 
-/// A request without an answer.
+/// The failure of a request without a response.
 fn broken(host: &str, error: ureq::Error) -> Failure {
     use ureq::Error::{ConnectionFailed, HostNotFound, Io, Protocol, Timeout};
     let passing = matches!(error, ConnectionFailed | HostNotFound | Io(_) | Protocol(_) | Timeout(_));
     let error = Error::failed(format!("there is no answer from {}", short(host)))
         .because(error)
-        .hint("check the network, and HF_ENDPOINT if it is set; what is here already is kept");
-    if passing { Failure::Passing(error) } else { Failure::Final(error) }
+        .hint("check the network, and HF_ENDPOINT if it is set; what was fetched is kept");
+    if passing { Failure::Transient(error) } else { Failure::Final(error) }
 }
 
-/// An answer that is a refusal, in words. The hub's codes: <https://huggingface.co/docs/hub/api>.
+/// The failure of an error response. The hub's codes: <https://huggingface.co/docs/hub/api>.
 fn refused(response: &Response<ureq::Body>, repo: &RepoName, file: Option<&str>) -> Failure {
     let RepoName { repo, revision } = repo;
     let status = response.status().as_u16();
@@ -227,12 +228,10 @@ fn refused(response: &Response<ureq::Body>, repo: &RepoName, file: Option<&str>)
             Some(file) => (format!("{repo} has no file {file}"), format!("visit {page}/tree/{revision}")),
             None => (format!("the hub does not know {repo}"), format!("check the spelling: {page}")),
         },
-        (429, _) => {
-            ("the hub has had too many requests from here".to_string(), "wait a minute, or set HF_TOKEN".into())
-        }
+        (429, _) => ("too many requests to the hub from here".to_string(), "wait a minute, or set HF_TOKEN".into()),
         _ => (
             format!("the hub answered {status} about {}", file.unwrap_or(repo)),
-            "try again later; what is here already is kept".into(),
+            "try again later; what was fetched is kept".into(),
         ),
     };
     let mut error = Error::failed(what).hint(hint);
@@ -240,5 +239,5 @@ fn refused(response: &Response<ureq::Body>, repo: &RepoName, file: Option<&str>)
         error = error.because(short(message));
     }
     let passing = matches!(status, 408 | 429 | 500..=599);
-    if passing { Failure::Passing(error) } else { Failure::Final(error) }
+    if passing { Failure::Transient(error) } else { Failure::Final(error) }
 }

@@ -1,4 +1,4 @@
-//! The environment: where the cache is, which hub, which token, and how patient to be.
+//! Configuration from the environment: cache, hub, token, timeouts and retries.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,31 +6,31 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// What a [`super::Hub`] needs to know.
+/// The configuration of a [`super::Hub`].
 #[derive(Clone)]
 pub struct HubConfig {
     /// The cache folder, which holds `models--org--name` folders.
     pub cache: PathBuf,
-    /// The hub's address, `https://huggingface.co` or a mirror, without a `/` at the end.
+    /// The hub's URL, `https://huggingface.co` or a mirror, without a trailing `/`.
     pub endpoint: String,
-    /// The user's token, for models whose licence has to be accepted.
+    /// The user's token, for gated models.
     pub token: Option<String>,
-    /// Whether the network is forbidden.
+    /// Whether to use the cache only.
     pub offline: bool,
-    /// How long to wait and how often to try again.
+    /// Timeouts and retries.
     pub patience: Patience,
 }
 
-/// How long to wait for a network and how often to try again.
+/// Timeouts and retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// To find and reach the server.
+    /// Timeout to connect.
     pub connect: Duration,
-    /// For the beginning of an answer, and between any two bytes of it.
+    /// Timeout for the start of a response, and between any two bytes of it.
     pub silence: Duration,
-    /// Tries in a row that bring nothing before giving up.
+    /// Consecutive attempts without progress before giving up.
     pub tries: u32,
-    /// Before the second try; twice as long before each further one.
+    /// Pause before the second attempt; doubled before each further one.
     pub pause: Duration,
 }
 
@@ -46,14 +46,14 @@ impl Default for Patience {
 }
 
 impl HubConfig {
-    /// What the environment says, read as Python's `huggingface_hub` reads it.
+    /// The configuration of the environment, as in Python's `huggingface_hub`.
     ///
-    /// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `XDG_CACHE_HOME/huggingface/hub`, else `~/.cache/huggingface/hub`;
-    /// `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `HF_HOME/token`; `HF_ENDPOINT`; `HF_HUB_OFFLINE`, which is on
-    /// as `1`, `true`, `yes` or `on`.
+    /// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `XDG_CACHE_HOME/huggingface/hub`, else
+    /// `~/.cache/huggingface/hub`; `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `HF_HOME/token`;
+    /// `HF_ENDPOINT`; `HF_HUB_OFFLINE` (`1`, `true`, `yes` or `on`).
     ///
     /// # Errors
-    /// No variable says where the cache is and there is no home folder.
+    /// No variable names the cache and there is no home folder.
     pub fn from_env() -> Result<Self> {
         Self::from_vars(&|name| std::env::var(name).ok(), std::env::home_dir())
     }
@@ -63,7 +63,7 @@ impl HubConfig {
     /// # Errors
     /// As [`HubConfig::from_env`].
     pub fn from_vars(var: &dyn Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Result<Self> {
-        // An empty variable counts as absent: that is how one is switched off in a shell.
+        // An empty variable counts as unset, as usual in a shell.
         let var = |name: &str| var(name).map(|value| value.trim().to_string()).filter(|value| !value.is_empty());
         let path = |name: &str| var(name).map(|value| expand(&value, home.as_deref()));
         let hf_home = path("HF_HOME")
@@ -85,14 +85,14 @@ impl HubConfig {
         })
     }
 
-    /// Refuses a token and an endpoint that cannot go into a request.
+    /// Refuses an invalid token or endpoint.
     pub(super) fn check(&self) -> Result<()> {
         if self
             .token
             .as_ref()
             .is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()))
         {
-            // The token itself stays out of the message: messages end up in bug reports.
+            // The message omits the token: messages end up in bug reports.
             return Err(Error::usage("the hub token holds characters that no token has").hint("check HF_TOKEN"));
         }
         let host = self.endpoint.strip_prefix("https://").or_else(|| self.endpoint.strip_prefix("http://"));
@@ -120,7 +120,7 @@ fn is_true(value: &str) -> bool {
     ["1", "true", "yes", "on"].iter().any(|yes| value.eq_ignore_ascii_case(yes))
 }
 
-/// A path with `~` at its beginning replaced.
+/// Expands a leading `~`.
 fn expand(value: &str, home: Option<&Path>) -> PathBuf {
     match (value.strip_prefix('~'), home) {
         (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => home.join(rest.trim_start_matches('/')),

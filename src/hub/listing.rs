@@ -1,4 +1,4 @@
-//! The hub's JSON about a repository: which files it has at which commit.
+//! The hub's listing of a repository: its files at a commit.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::client::{Client, Failure};
 use super::names::{RepoName, is_blob, is_commit, is_safe, is_sha256, matches, short};
 use crate::error::{Error, Result};
 
-/// The longest listing that is read. The largest repositories known list a few thousand files of 200 bytes each.
+/// Most bytes of a listing. The largest repositories list a few thousand files of 200 bytes each.
 const LONGEST: u64 = 16 << 20;
 
 /// A file of a hub repository.
@@ -14,18 +14,18 @@ const LONGEST: u64 = 16 << 20;
 pub struct RemoteFile {
     /// Its name, with `/` between folders.
     pub name: String,
-    /// Its size in bytes, if the hub says so.
+    /// Its size in bytes, if the hub lists it.
     pub size: Option<u64>,
-    /// Its SHA-256 in hexadecimal digits, which the hub knows of large files.
+    /// Its SHA-256 in hexadecimal digits, which the hub has for large files.
     pub sha256: Option<String>,
-    /// What the cache calls its content: the SHA-256, or git's own hash of a small file.
+    /// The name of its blob: the SHA-256, or git's hash of a small file.
     #[serde(skip)]
     pub(super) blob: Option<String>,
 }
 
 /// The files of a repository at one commit.
 pub(super) struct Listing {
-    /// The commit that the revision stands for.
+    /// The commit of the revision.
     pub commit: String,
     pub files: Vec<RemoteFile>,
 }
@@ -52,7 +52,7 @@ struct Lfs {
 }
 
 impl Listing {
-    /// Asks the hub. Only names and hashes that are safe to make paths of come through.
+    /// Fetches the listing. Only names and hashes that are safe in paths pass.
     pub(super) fn ask(client: &Client, repo: &RepoName) -> Result<Self, Failure> {
         let body = client.api(repo, LONGEST)?;
         let foreign = |what: String| {
@@ -63,13 +63,13 @@ impl Listing {
         };
         let answer: Answer = serde_json::from_slice(&body).map_err(|error| foreign(short(&error.to_string())))?;
         if !is_commit(&answer.sha) {
-            return Err(foreign(format!("`{}` is no commit", short(&answer.sha))));
+            return Err(foreign(format!("`{}` is not a commit", short(&answer.sha))));
         }
         let files = answer.siblings.into_iter().map(file).collect::<Result<_, _>>().map_err(foreign)?;
         Ok(Self { commit: answer.sha, files })
     }
 
-    /// Keeps the files that `wanted` names or describes.
+    /// Keeps the files that match `wanted`.
     pub(super) fn keep(&mut self, wanted: &[&str], repo: &RepoName) -> Result<()> {
         for pattern in wanted {
             if !self.files.iter().any(|file| matches(pattern, &file.name)) {
@@ -82,7 +82,7 @@ impl Listing {
     }
 }
 
-/// One file of the answer, or what is wrong with it.
+/// One file of the response, or what is wrong with it.
 fn file(sibling: Sibling) -> Result<RemoteFile, String> {
     let name = sibling.rfilename;
     if !is_safe(&name) {
@@ -90,7 +90,7 @@ fn file(sibling: Sibling) -> Result<RemoteFile, String> {
     }
     if let Some(lfs) = sibling.lfs {
         if !is_sha256(&lfs.sha256) {
-            return Err(format!("`{}` is no SHA-256", short(&lfs.sha256)));
+            return Err(format!("`{}` is not a SHA-256", short(&lfs.sha256)));
         }
         return Ok(RemoteFile {
             name,
@@ -100,7 +100,7 @@ fn file(sibling: Sibling) -> Result<RemoteFile, String> {
         });
     }
     if let Some(id) = sibling.blob_id.as_deref().filter(|id| !is_blob(id)) {
-        return Err(format!("`{}` is no blob", short(id)));
+        return Err(format!("`{}` is not a blob", short(id)));
     }
     Ok(RemoteFile { name, size: sibling.size, sha256: None, blob: sibling.blob_id })
 }

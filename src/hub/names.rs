@@ -1,10 +1,10 @@
-//! Which names of repositories and files are let in, how they look in an address, and patterns over them.
+//! Names of repositories and files: validation, percent-encoding, patterns.
 
 use hf_hub::{Repo, RepoType};
 
 use crate::error::{Error, Result};
 
-/// A repository and a revision whose names are in order.
+/// A validated repository and revision.
 pub(super) struct RepoName {
     /// `org/name`.
     pub repo: String,
@@ -40,12 +40,12 @@ impl RepoName {
         Ok(Self { repo: repo.to_string(), revision: revision.to_string() })
     }
 
-    /// The repository as hf-hub names it, which knows the folders and addresses.
+    /// The repository for hf-hub, which has the folders and URLs.
     pub(super) fn hf(&self) -> Repo {
         Repo::with_revision(self.repo.clone(), RepoType::Model, self.revision.clone())
     }
 
-    /// Says which files are missing when the network is forbidden, and how to get them.
+    /// The error of missing files when offline.
     pub(super) fn missing(&self, files: &[String]) -> Error {
         const SHOWN: usize = 8;
         let mut list = files.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -57,24 +57,24 @@ impl RepoName {
     }
 }
 
-/// Whether a file name that came from elsewhere stays inside the folder that it is joined to.
+/// Whether a foreign file name stays inside the folder that it is joined to.
 pub(super) fn is_safe(name: &str) -> bool {
-    // A colon would be a drive on Windows; no checkpoint needs one.
+    // No colon: it would be a drive on Windows.
     let part = |part: &str| !part.is_empty() && part != "." && part != "..";
     name.len() <= 512 && name.split('/').all(part) && !name.chars().any(|c| c == '\\' || c == ':' || c.is_control())
 }
 
-/// Whether a text can be a commit, and so a folder.
+/// Whether a text is a commit, and safe as a folder.
 pub(super) fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && is_hex(text)
 }
 
-/// Whether a text can be a SHA-256 in hexadecimal digits.
+/// Whether a text is a SHA-256 in hexadecimal digits.
 pub(super) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && is_hex(text)
 }
 
-/// Whether a text can be the name of a blob: an entity tag without its quotes.
+/// Whether a text is a blob's name: an ETag without quotes.
 pub(super) fn is_blob(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
@@ -83,7 +83,7 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// A name as it stands in an address: everything but `/` and the unreserved characters of RFC 3986 in percent signs.
+/// Percent-encodes a name, but for `/` and the unreserved characters of RFC 3986.
 pub(super) fn encoded(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
@@ -96,7 +96,7 @@ pub(super) fn encoded(name: &str) -> String {
     out
 }
 
-/// Whether `name` is what `pattern` says, with `*` for any run of characters, `/` too.
+/// Whether `name` matches `pattern`, in which `*` is any run of characters, `/` too.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -112,7 +112,7 @@ pub(super) fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// A foreign text cut to a length that fits in a message, without control characters.
+/// A foreign text, truncated for messages, without control characters.
 pub(super) fn short(text: &str) -> String {
     const LONGEST: usize = 200;
     let mut out: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -1,4 +1,4 @@
-//! One file: go on where it broke off, hash what comes, try again.
+//! Download of one file: resume, hash, retry.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -16,10 +16,10 @@ use crate::error::{Context, Error, Result};
 use crate::files::atomic;
 use crate::progress::{Event, Progress, Stage};
 
-/// Between two events, and between two looks at whether to go on while waiting.
+/// Interval of events, and of checks for a stop while waiting.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Bytes read at a time.
+/// Bytes per read.
 const CHUNK: usize = 1 << 18;
 
 /// A file to fetch.
@@ -31,12 +31,12 @@ pub(super) struct Job<'a> {
     name: &'a str,
     blob: String,
     sha256: Option<String>,
-    /// Its length in bytes.
+    /// Its size in bytes.
     pub size: u64,
 }
 
 impl<'a> Job<'a> {
-    /// Asks the hub for what the list does not say about the file.
+    /// A job; asks the hub for what the listing lacks.
     pub(super) fn new(
         client: &'a Client,
         repo: &'a RepoName,
@@ -54,7 +54,7 @@ impl<'a> Job<'a> {
         Ok(Self { client, repo, cache, commit, name: &file.name, blob, sha256, size })
     }
 
-    /// Bytes of it that are here.
+    /// Bytes already fetched.
     pub(super) fn present(&self) -> u64 {
         let length = |path: PathBuf| fs::metadata(path).map_or(0, |meta| meta.len());
         if self.is_whole() { self.size } else { length(self.cache.part(&self.blob)).min(self.size) }
@@ -71,7 +71,7 @@ impl<'a> Job<'a> {
             fs::create_dir_all(folder).context(|| format!("cannot make {}", folder.display()))?;
         }
         let _lock = Lock::wait(&blob.with_extension("lock"), meter)?;
-        // Asked only now: whoever held the lock may have fetched it.
+        // Checked under the lock: its last holder may have fetched it.
         if !self.is_whole() {
             self.download(&blob, patience, meter)?;
         }
@@ -97,15 +97,15 @@ impl<'a> Job<'a> {
                 self.name
             ))
             .hint(
-                "it was removed; the same command fetches it again. If that fails too, ask who changes your traffic",
+                "it was removed; the same command fetches it again. If that fails too, check for a proxy that changes downloads",
             ));
         }
-        // A name promises that the content is on the disk, even if the power fails now.
+        // Synced before the rename: a named blob is complete even after a power cut.
         let kept = part.file.sync_data().and_then(|()| fs::rename(&part.path, blob));
         kept.context(|| format!("cannot write {}", blob.display()))
     }
 
-    /// One connection's worth of the file.
+    /// Fetches as much as one connection delivers.
     fn attempt(&self, part: &mut PartialFile, meter: &mut Meter<'_, '_>) -> Result<(), Failure> {
         if part.length == self.size {
             return Ok(());
@@ -116,8 +116,8 @@ impl<'a> Job<'a> {
         }
         let broken = |cause: Option<io::Error>| {
             let error = Error::failed(format!("the connection broke off in the middle of {}", self.name))
-                .hint("the same command goes on from there");
-            Failure::Passing(match cause {
+                .hint("the same command resumes it");
+            Failure::Transient(match cause {
                 Some(cause) => error.because(cause),
                 None => error,
             })
@@ -141,7 +141,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Fetches file after file.
+/// Fetches the files in order.
 pub(super) fn run(jobs: &[Job<'_>], patience: &Patience, progress: &mut Progress<'_>) -> Result<()> {
     let total = jobs.iter().map(|job| job.size).fold(0, u64::saturating_add);
     let mut before = 0;
@@ -155,7 +155,7 @@ pub(super) fn run(jobs: &[Job<'_>], patience: &Patience, progress: &mut Progress
     Ok(())
 }
 
-/// Asks again while the failure is one that passes; `note` hears why.
+/// Retries while failures are transient; `note` receives the reasons.
 pub(super) fn patiently<T>(
     patience: &Patience,
     note: &mut dyn FnMut(&str) -> Result<()>,
@@ -170,32 +170,32 @@ pub(super) fn patiently<T>(
     }
 }
 
-/// Counts the tries in a row that brought nothing.
+/// Counts consecutive attempts without progress.
 struct Tries<'a> {
     patience: &'a Patience,
-    vain: u32,
+    failures: u32,
 }
 
 impl<'a> Tries<'a> {
     fn new(patience: &'a Patience) -> Self {
-        Self { patience, vain: 0 }
+        Self { patience, failures: 0 }
     }
 
-    /// Waits before the next try, or gives the failure back when there shall be none. `wait` hears the reason once, and
-    /// then nothing every [`TICK`].
+    /// Waits before the next attempt, or returns the failure if there is none. `wait` receives the reason
+    /// once, and then `None` every [`TICK`].
     fn again(
         &mut self,
         failure: Failure,
         gained: bool,
         wait: &mut dyn FnMut(Option<&str>) -> Result<()>,
     ) -> Result<(), Failure> {
-        self.vain = if gained { 1 } else { self.vain + 1 };
+        self.failures = if gained { 1 } else { self.failures + 1 };
         let error = match failure {
-            Failure::Passing(error) if self.vain < self.patience.tries => error,
+            Failure::Transient(error) if self.failures < self.patience.tries => error,
             failure => return Err(failure),
         };
         wait(Some(&format!("{error}; trying again")))?;
-        let end = Instant::now() + self.patience.pause.saturating_mul(1 << (self.vain - 1).min(6));
+        let end = Instant::now() + self.patience.pause.saturating_mul(1 << (self.failures - 1).min(6));
         while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             std::thread::sleep(left.min(TICK));
             wait(None)?;
@@ -204,7 +204,7 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// The beginning of a file on disk, and its hash so far.
+/// A partial file on disk, and its hash so far.
 struct PartialFile {
     path: PathBuf,
     file: File,
@@ -213,7 +213,7 @@ struct PartialFile {
 }
 
 impl PartialFile {
-    /// Goes on with the part at `path`, if it is a part of a file of `size` bytes.
+    /// Opens the part at `path` to resume it; one longer than `size` bytes is restarted.
     fn open(path: PathBuf, size: u64, meter: &mut Meter<'_, '_>) -> Result<Self> {
         let opened = OpenOptions::new().read(true).append(true).create(true).open(&path);
         let file = opened.context(|| format!("cannot write {}", path.display()))?;
@@ -238,7 +238,7 @@ impl PartialFile {
         self.file.write_all(bytes).map_err(|cause| {
             let full = cause.kind() == io::ErrorKind::StorageFull;
             let error = Error::failed(format!("cannot write {}", self.path.display())).because(cause);
-            if full { error.hint("free some space; the same command goes on from here") } else { error }
+            if full { error.hint("free some space; the same command resumes it") } else { error }
         })?;
         self.hash.update(bytes);
         self.length += bytes.len() as u64;
@@ -253,7 +253,7 @@ impl PartialFile {
     }
 }
 
-/// Keeps other programs from writing the same part. Let go when dropped, or when the program dies.
+/// A lock on a part against other programs. Released when dropped, or when the program ends.
 struct Lock {
     _file: File,
 }
@@ -262,29 +262,29 @@ impl Lock {
     fn wait(path: &Path, meter: &mut Meter<'_, '_>) -> Result<Self> {
         let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         let file = opened.context(|| format!("cannot write {}", path.display()))?;
-        let mut told = false;
+        let mut reported = false;
         while !try_lock(&file).context(|| format!("cannot lock {}", path.display()))? {
             let message = format!("another program is fetching {}; waiting for it", meter.name);
-            meter.wait((!told).then_some(message.as_str()))?;
-            told = true;
+            meter.wait((!reported).then_some(message.as_str()))?;
+            reported = true;
             std::thread::sleep(TICK);
         }
         Ok(Self { _file: file })
     }
 }
 
-/// Some systems have no locks. There the hash still tells when two programs wrote the same file.
+/// Some systems have no locks. There the hash detects that two programs wrote the same file.
 fn try_lock(file: &File) -> io::Result<bool> {
     atomic::try_lock(file)
         .or_else(|cause| if cause.kind() == io::ErrorKind::Unsupported { Ok(true) } else { Err(cause) })
 }
 
-/// Turns the bytes of one file into events about it and about all.
+/// Reports the bytes of one file as events of it and of all files.
 struct Meter<'m, 'p> {
     progress: &'m mut Progress<'p>,
     name: &'m str,
     size: u64,
-    /// Bytes of the files before it.
+    /// Bytes of the files before.
     before: u64,
     total: u64,
     done: u64,
@@ -292,7 +292,7 @@ struct Meter<'m, 'p> {
 }
 
 impl Meter<'_, '_> {
-    /// Reports that `done` bytes are here, at most once a [`TICK`] unless `now`.
+    /// Reports `done` bytes, at most once per [`TICK`] unless `now`.
     fn at(&mut self, done: u64, now: bool) -> Result<()> {
         self.done = done;
         if !now && self.last.is_some_and(|last| last.elapsed() < TICK) {
@@ -303,7 +303,7 @@ impl Meter<'_, '_> {
         self.progress.advance(Stage::Download, self.before.saturating_add(done), self.total)
     }
 
-    /// Says why nothing comes, or nothing at all; both ask whether to go on.
+    /// Reports why nothing arrives, if a message is given, and checks for a stop.
     fn wait(&mut self, message: Option<&str>) -> Result<()> {
         match message {
             Some(message) => self.progress.note(format!("{message} ({} are here)", in_words(self.done))),

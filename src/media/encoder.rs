@@ -1,4 +1,4 @@
-//! Which of FFmpeg's encoders write a film, the best first, and how they are set.
+//! FFmpeg's video encoders per format, the best first, with their settings.
 
 use std::sync::Once;
 
@@ -12,19 +12,20 @@ use crate::error::{Error, Result};
 pub(super) struct Candidate {
     /// FFmpeg's name for it.
     pub(super) name: &'static str,
-    /// What it writes, as people call it.
+    /// The codec that it writes.
     pub(super) codec: &'static str,
-    /// FFmpeg's options: quality so that a frame, decoded, is within 2.5 of 255 levels of the original on average.
+    /// FFmpeg's options: decoded frames differ from the originals by at most 2.5 of 255 levels on average.
     options: &'static [(&'static str, &'static str)],
-    /// The bits for a pixel, where the encoder has no setting for quality alone.
+    /// Bits per pixel, for encoders without a quality setting.
     bits: Option<f64>,
 }
 
-/// A fixed number of threads: x264's and libvpx's decisions depend on it, and a film is to be the same everywhere.
+/// A fixed number of threads: the output of x264 and libvpx depends on it, and a film should be the same
+/// everywhere.
 const THREADS: (&str, &str) = ("threads", "4");
 
-// Of both first choices the frames that they look ahead are limited: each is kept in memory at several times its size, and
-// the files are no larger for it. x264's threads work on slices of one frame, not on four frames at a time.
+// Both first choices have a limited lookahead: each of its frames takes several times its size in memory, and
+// files are no larger without. x264's threads share one frame by slices, instead of four frames.
 const H264: &[Candidate] = &[
     Candidate {
         name: "libx264",
@@ -91,12 +92,13 @@ pub(super) struct Opened {
     pub(super) name: String,
 }
 
-/// Opens the first encoder that works here: one that is not compiled in, or whose hardware is missing, is passed over.
+/// Opens the first encoder that works: those that are not compiled in, or whose hardware is missing, are
+/// skipped.
 ///
-/// `time_base` is the unit of the frames' times; `header` says that the container keeps the codec's parameters.
+/// `time_base` is the unit of timestamps; `header` is whether the container stores the codec's parameters.
 ///
 /// # Errors
-/// When none opens, or the one that the caller named does not: with each one's reason.
+/// When none opens, or not the requested one: with the reason of each.
 pub(super) fn open(format: Format, spec: &FilmSpec, time_base: Rational, header: bool) -> Result<Opened> {
     prepare();
     let mut reasons = Vec::new();
@@ -124,7 +126,7 @@ pub(super) fn open(format: Format, spec: &FilmSpec, time_base: Rational, header:
 }
 
 impl Candidate {
-    /// Whether the local FFmpeg was built with it. That it opens is another matter.
+    /// The encoder, if the local FFmpeg was built with it. It may still fail to open.
     pub(super) fn find(&self) -> Option<ffmpeg::Codec> {
         codec::encoder::find_by_name(self.name)
     }
@@ -172,7 +174,7 @@ pub(super) fn frame_rate(spec: &FilmSpec) -> Rational {
     Rational::new(spec.fps.numerator() as i32, spec.fps.denominator() as i32)
 }
 
-/// Fills the binding's table of error texts, and keeps FFmpeg from writing to the terminal: its errors come as ours.
+/// Fills the binding's table of error texts, and silences FFmpeg's own log.
 pub(super) fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

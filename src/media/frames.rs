@@ -1,4 +1,4 @@
-//! A folder of numbered PNG frames, with the recipe and the sound beside them.
+//! A folder of numbered PNG frames, with recipe and audio.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -10,12 +10,13 @@ use crate::audio::Waveform;
 use crate::error::{Context, Error, Result};
 use crate::files::atomic::{AtomicFile, DISK, folder_of};
 
-/// The name of the recipe in a folder of frames.
+/// File name of the recipe.
 pub(super) const RECIPE: &str = "recipe.json";
-/// The name of the sound there.
+/// File name of the audio.
 const SOUND: &str = "audio.wav";
 
-/// Writes `frame-00000.png`, … into a folder of its own, which becomes, or moves into, the user's when it is whole.
+/// Writes `frame-00000.png`, … into a temporary folder. When complete, it is renamed to the user's, or its
+/// files move there.
 #[derive(Debug)]
 pub(super) struct Folder {
     part: AtomicFile,
@@ -25,12 +26,12 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Begins a folder of frames at `target`, and writes the recipe and the sound: a new name, an empty folder, or one that
-    /// holds only an earlier film.
+    /// Begins a folder of frames at `target`, and writes recipe and audio. `target` is a new name, an empty
+    /// folder, or a folder with only an earlier film.
     ///
     /// # Errors
-    /// A usage error when `target` is a file, holds anything that talkie did not write, or has no folder above it; a
-    /// failure when it cannot be written.
+    /// A usage error when `target` is a file, holds foreign files, or has no parent folder; a failure when it
+    /// cannot be written.
     pub(super) fn create(target: &Path, recipe: &str, sound: Option<&Waveform>) -> Result<Self> {
         let part = if target.is_dir() {
             own_files(target)?;
@@ -58,7 +59,7 @@ impl Folder {
     /// Writes the next frame: interleaved 8-bit RGB.
     ///
     /// # Errors
-    /// When the disk takes it not.
+    /// When the disk fails.
     pub(super) fn push(&mut self, rgb: &[u8], width: u32, height: u32) -> Result<()> {
         let name = frame_name(self.count);
         File::create(self.part.path().join(&name))
@@ -70,16 +71,15 @@ impl Folder {
         Ok(())
     }
 
-    /// Gives the frames their own names at `target`, in the folder where they were begun or beside it. In a folder that is
-    /// there, those of an earlier film go first; there the recipe comes last, so that a folder with one is whole. Returns
-    /// what the film is made of.
+    /// Moves the frames to `target`. In an existing folder, the files of an earlier film are removed first
+    /// and the recipe is written last, so that a folder with a recipe is complete. Returns the codecs.
     ///
     /// # Errors
-    /// When a file cannot be renamed or removed, or something else has come into the folder meanwhile.
+    /// When a file cannot be renamed or removed, or the folder holds new foreign files.
     pub(super) fn finish(self, target: &Path) -> Result<String> {
         let codec = if self.sound { "PNG, WAV" } else { "PNG" }.to_owned();
         if !target.is_dir() {
-            return self.part.keep(target).map(|()| codec);
+            return self.part.commit(target).map(|()| codec);
         }
         let refused = || format!("cannot move the frames into {}", target.display());
         let recipe = target.join(RECIPE);
@@ -105,9 +105,9 @@ fn frame_name(index: usize) -> String {
 /// The files of an earlier film in `folder`.
 ///
 /// # Errors
-/// A usage error that names the first thing there that is no frame, recipe or sound.
+/// A usage error that names the first foreign file: not a frame, recipe or audio.
 fn own_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let unreadable = || format!("cannot look into the folder {}", folder.display());
+    let unreadable = || format!("cannot list the folder {}", folder.display());
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).context(unreadable)? {
         let path = entry.context(unreadable)?.path();
@@ -116,7 +116,8 @@ fn own_files(folder: &Path) -> Result<Vec<PathBuf>> {
             continue;
         }
         if !is_own(&name) || path.is_dir() {
-            let what = format!("the output folder holds `{name}`, which is no frame of a film: {}", folder.display());
+            let what =
+                format!("the output folder holds `{name}`, which is not a frame of a film: {}", folder.display());
             return Err(Error::usage(what).hint("name a new or an empty folder: `-o frames/`"));
         }
         files.push(path);
@@ -124,7 +125,7 @@ fn own_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whether talkie gives files this name: the recipe, the sound, or `frame-` and at least five digits.
+/// Whether a file name is talkie's: the recipe, the audio, or `frame-` and at least five digits.
 fn is_own(name: &str) -> bool {
     let number = name.strip_prefix("frame-").and_then(|rest| rest.strip_suffix(".png"));
     name == RECIPE

@@ -1,4 +1,4 @@
-//! Pictures: the first frame that a film begins with, and previews.
+//! Images: reading (PNG, JPEG, WebP), fitting to a size, and writing PNG.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
@@ -7,17 +7,17 @@ use std::path::Path;
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
 
-use super::resize::{Filter, Span, resample};
+use super::resize::{Filter, Region, Span, resample};
 use crate::error::{Context, Error, Result};
 use crate::files::atomic::{AtomicFile, DISK};
 
-/// The most pixels that a picture may have, 8192 × 8192: far above any model's frame.
+/// Most pixels of an image, 8192 × 8192: far above any model's frame.
 const MAX_PIXELS: u64 = 1 << 26;
-/// The most bytes that a picture's file may have, and its decoder hold: that many pixels of four 16-bit samples.
+/// Most bytes of an image's file and of its decoder: [`MAX_PIXELS`] of four 16-bit samples.
 const MAX_BYTES: u64 = 1 << 29;
 const KNOWN: &str = "check the name: PNG, JPEG and WebP can be read";
 
-/// A picture: `height` rows of `width` pixels, three bytes each (red, green, blue).
+/// An image: `height` rows of `width` pixels, three bytes each (red, green, blue).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rgb {
     /// Pixels in a row.
@@ -28,16 +28,15 @@ pub struct Rgb {
     pub data: Vec<u8>,
 }
 
-/// Reads a PNG, JPEG or WebP picture, upright (Exif orientation applied) and as 8-bit RGB.
+/// Reads a PNG, JPEG or WebP image as 8-bit RGB, with its Exif orientation applied.
 ///
-/// An alpha channel is dropped, not composited, and grey repeats: as Pillow's `convert("RGB")` does, which the
-/// reference pipelines use.
+/// As Pillow's `convert("RGB")` in the reference pipelines: an alpha channel is dropped, not composited, and
+/// grey repeats.
 ///
 /// # Errors
-/// When the file is missing, is no such picture, is damaged, or has more than 64 million pixels.
+/// When the file is missing, damaged, of another format, or has more than 64 million pixels.
 pub fn read_image(path: &Path) -> Result<Rgb> {
-    let failed =
-        |cause| Error::failed(format!("cannot read the picture {}", path.display())).because(cause).hint(KNOWN);
+    let failed = |cause| Error::failed(format!("cannot read the image {}", path.display())).because(cause).hint(KNOWN);
     let image = decode(path).map_err(failed)?.into_rgb8();
     Ok(Rgb { width: image.width(), height: image.height(), data: image.into_raw() })
 }
@@ -46,7 +45,7 @@ fn decode(path: &Path) -> Result<DynamicImage> {
     let file = File::open(path).context(|| "it cannot be opened")?;
     let bytes = file.metadata().context(|| "it cannot be opened")?.len();
     if bytes > MAX_BYTES {
-        return Err(Error::failed(format!("it has {bytes} bytes, more than any picture of use")));
+        return Err(Error::failed(format!("its {bytes} bytes are more than any useful image has")));
     }
     let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
     let mut reader = reader.context(|| "it cannot be read")?;
@@ -67,31 +66,29 @@ fn decode(path: &Path) -> Result<DynamicImage> {
     Ok(image)
 }
 
-/// Scales `image` until it covers `width` × `height` pixels, and crops what stands over, evenly on both sides.
+/// Scales `image` to cover `width` × `height` pixels, and crops the rest evenly on both sides.
 ///
-/// In Pillow's arithmetic, as `ImageOps.fit(image, size, filter)`. A picture of that size is left as it is.
+/// Pillow's `ImageOps.fit(image, size, filter)`, bit for bit. An image of that size is unchanged.
 ///
 /// # Panics
 /// When a side of `image` or of the size is zero.
 pub fn fit(image: &Rgb, width: u32, height: u32, filter: Filter) -> Rgb {
-    assert!(![image.width, image.height, width, height].contains(&0), "a picture has at least one pixel");
+    assert!(![image.width, image.height, width, height].contains(&0), "an image has at least one pixel");
     if (image.width, image.height) == (width, height) {
         return image.clone();
     }
     let whole = [f64::from(image.width), f64::from(image.height)];
     let ratio = f64::from(width) / f64::from(height);
-    let kept = match whole[0] / whole[1] >= ratio {
-        true => [ratio * whole[1], whole[1]],
-        false => [whole[0], whole[0] / ratio],
-    };
+    let kept = if whole[0] / whole[1] >= ratio { [ratio * whole[1], whole[1]] } else { [whole[0], whole[0] / ratio] };
     let span = |axis: usize| {
         let start = (whole[axis] - kept[axis]) / 2.0;
         Span { start: start as f32, end: (start + kept[axis]) as f32 }
     };
-    resample(image, (span(0), span(1)), (width, height), filter)
+    resample(image, Region { across: span(0), down: span(1) }, (width, height), filter)
 }
 
-/// Refuses a name for a picture that is not that of a PNG. `option` is what it was given with, such as `--preview`.
+/// Refuses a path that does not end in `.png`. `option` is the option that it was given with, such as
+/// `--preview`.
 ///
 /// # Errors
 /// A usage error.
@@ -100,31 +97,36 @@ pub fn check_png(option: &str, path: &Path) -> Result<()> {
         return Ok(());
     }
     let name = option.trim_start_matches('-');
-    Err(Error::usage(format!("`{option}` is a PNG picture, which {} is not", path.display()))
+    Err(Error::usage(format!("`{option}` is a PNG image, which {} is not", path.display()))
         .hint(format!("name it like `{option} {name}.png`")))
 }
 
-/// Writes a PNG, under another name until it is whole.
+/// Writes a PNG, atomically.
 ///
 /// # Errors
-/// When the folder is missing or cannot be written, or the disk is full: then nothing is left.
+/// When the folder is missing or cannot be written, or the disk is full: then nothing is left behind.
 pub fn write_png(path: &Path, image: &Rgb) -> Result<()> {
     let part = AtomicFile::file(path)?;
     File::create(part.path())
         .context(|| "cannot create the file")
         .and_then(|file| encode_png(BufWriter::new(file), &image.data, (image.width, image.height)))
-        .context(|| format!("cannot write the picture {}", path.display()))
+        .context(|| format!("cannot write the image {}", path.display()))
         .map_err(|error| error.hint(DISK))?;
-    part.keep(path)
+    part.commit(path)
 }
 
 /// Encodes 8-bit RGB of `size` (width, height) as PNG, to the last byte.
 ///
 /// # Errors
-/// When `data` is not the picture of that size, or `file` takes it not.
+/// When `data` does not have that size, or `file` fails.
 pub(super) fn encode_png(mut file: impl Write, data: &[u8], size: (u32, u32)) -> Result<()> {
     if data.len() as u64 != u64::from(size.0) * u64::from(size.1) * 3 {
-        return Err(Error::failed(format!("{} bytes are no picture of {}x{}", data.len(), size.0, size.1)));
+        return Err(Error::failed(format!(
+            "an image of {}x{} pixels cannot have {} bytes",
+            size.0,
+            size.1,
+            data.len()
+        )));
     }
     let written = PngEncoder::new(&mut file).write_image(data, size.0, size.1, ExtendedColorType::Rgb8);
     written.context(|| "cannot encode the PNG")?;

@@ -1,4 +1,4 @@
-//! From frames to a file: each stream's encoder, and the muxer that they share.
+//! The muxer of a file, and the tracks in it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use crate::audio::Waveform;
 use crate::error::{Context, Error, Result};
 use crate::files::atomic::{AtomicFile, DISK};
 
-/// A file that is being written. The header, which needs every stream, is written by [`Mux::create`].
+/// A file that is being written. [`Mux::create`] writes the header, which needs every stream.
 pub(super) struct Mux {
-    // Before `part`: the file is closed before it is removed.
+    // Declared before `part`: the file is closed before it is removed.
     output: format::context::Output,
     video: Track,
     clock: Clock,
@@ -29,9 +29,9 @@ pub(super) struct Mux {
 }
 
 impl Mux {
-    /// Opens the file under its temporary name, an encoder for each stream, and writes the header.
+    /// Opens the temporary file and an encoder for each stream, and writes the header.
     ///
-    /// `sound` is as long as the film; a format without a track for it leaves it out.
+    /// `sound` is as long as the film; a format without audio ignores it.
     ///
     /// # Errors
     /// When the folder cannot be written or no encoder opens.
@@ -39,7 +39,7 @@ impl Mux {
         encoder::prepare();
         let part = AtomicFile::file(path)?;
         let failed = || format!("cannot begin {}", path.display());
-        // `file:` keeps a name with a colon from being taken for a protocol.
+        // `file:` because FFmpeg would take a name with a colon for a protocol.
         let name = part.path().to_str().map(|name| format!("file:{name}")).ok_or_else(|| {
             Error::usage(format!("FFmpeg takes only names in Unicode: {}", path.display())).hint("-o film.mp4")
         })?;
@@ -65,7 +65,7 @@ impl Mux {
         Ok(Self { output, video, clock, sound, part, path: path.to_owned(), format, spec: spec.clone(), codec })
     }
 
-    /// Adds the next frame: interleaved 8-bit RGB of the film's size. The sound up to its end comes with it.
+    /// Adds the next frame, interleaved 8-bit RGB of the film's size, and the audio up to its end.
     ///
     /// # Errors
     /// When an encoder or the disk fails.
@@ -81,7 +81,7 @@ impl Mux {
         sounded.and_then(|()| self.video.send(&frame, &mut self.output)).map_err(|cause| self.failed(cause))
     }
 
-    /// Writes what is still held back, the index, and gives the file the name `path`. Returns codecs and encoders.
+    /// Writes the pending packets and the index, and renames the file to `path`. Returns codecs and encoders.
     ///
     /// # Errors
     /// When an encoder or the disk fails: then the file is removed.
@@ -102,7 +102,7 @@ impl Mux {
             webm::set_duration(self.part.path(), self.spec.fps.seconds(self.spec.frames))
                 .context(|| format!("cannot write the duration into {}", self.path.display()))?;
         }
-        self.part.keep(path)?;
+        self.part.commit(path)?;
         Ok(self.codec)
     }
 
@@ -118,7 +118,7 @@ impl Mux {
     fn failed(&self, cause: ffmpeg::Error) -> Error {
         let error = Error::failed(format!("cannot write {}", self.path.display())).because(cause);
         match cause {
-            // A number of the operating system's: the disk, not the encoder.
+            // An error of the operating system: the disk, not the encoder.
             ffmpeg::Error::Other { errno } if errno != ffmpeg::error::ENOMEM => error.hint(DISK),
             _ => error,
         }
@@ -141,15 +141,15 @@ fn muxer(format: Format) -> &'static str {
     }
 }
 
-/// `rate` is that of the sound, if there is any.
+/// Options of the muxer. `rate` is that of the audio, if any.
 fn header_options(format: Format, spec: &FilmSpec, clock: Clock, rate: Option<u32>) -> Dictionary<'static> {
     let mut options = Dictionary::new();
-    // No random identifiers and no version of FFmpeg's: the same frames make the same file.
+    // No random identifiers and no version of FFmpeg: the same frames make the same file.
     options.set("fflags", "+bitexact");
     match format {
         Format::Mp4 | Format::Mov => {
-            // The same unit for the movie and its track, in which a frame is a whole number: the durations are exact.
-            // At least 10000, which FFmpeg would otherwise see to for the track alone.
+            // One timescale for the movie and its track, in which a frame is an integer: durations are exact.
+            // At least 10000, because FFmpeg would otherwise raise that of the track alone.
             let mut scale = spec.fps.numerator();
             while scale < 10_000 {
                 scale *= 2;
@@ -164,11 +164,11 @@ fn header_options(format: Format, spec: &FilmSpec, clock: Clock, rate: Option<u3
     options
 }
 
-/// The finest unit of a movie that is used: its length is a 32-bit number in most players.
+/// Most units per second of a movie: its duration is a 32-bit number in most players.
 const MAX_SCALE: u32 = 10_000_000;
 
-/// Units in a second of which a tick of the pictures and a sample are both a whole number, so that the edit lists are exact;
-/// those of the pictures alone where that is too fine.
+/// A timescale in which a video tick and an audio sample are integers, so that edit lists are exact; that of
+/// the video alone if it would be too fine.
 fn common(scale: u32, rate: u32) -> u32 {
     let (mut a, mut b) = (scale, rate);
     while b > 0 {

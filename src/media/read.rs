@@ -1,4 +1,4 @@
-//! What a film says of itself, and what the local FFmpeg can do.
+//! The recipe in a film, and the encoders of the local FFmpeg.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::frames::RECIPE;
 use crate::error::{Context, Error, Result};
 
-/// No recipe is longer; a file of that name that is was not written by talkie.
+/// Most bytes of a recipe: a longer file of that name was not written by talkie.
 const MAX_RECIPE: u64 = 1 << 24;
 
 /// An encoder of the local FFmpeg that films can be written with.
@@ -15,20 +15,21 @@ const MAX_RECIPE: u64 = 1 << 24;
 pub struct EncoderInfo {
     /// FFmpeg's name for it, as `libx264`.
     pub name: String,
-    /// What it writes, as `H.264`.
+    /// The codec that it writes, as `H.264`.
     pub codec: String,
     /// FFmpeg's description of it.
     pub description: String,
-    /// The endings of the films that it is used for.
+    /// File extensions that it is used for.
     pub endings: Vec<&'static str>,
 }
 
-/// The recipe in a film: the `comment` tag of a container, or `recipe.json` of a folder of frames or beside one frame.
+/// The recipe in a film: the `comment` tag of a container, or `recipe.json` of a folder of frames or beside
+/// one frame.
 ///
 /// `None` when the film is readable and has none.
 ///
 /// # Errors
-/// When there is no such file, or it is no film that can be read.
+/// When the file is missing, or not a readable film.
 pub fn comment(path: &Path) -> Result<Option<String>> {
     if path.is_dir() {
         return recipe_file(&path.join(RECIPE));
@@ -56,7 +57,7 @@ fn recipe_file(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// The containers that are looked into. FFmpeg knows more, among them lists that make it open other files and hosts.
+/// Allowed demuxers. FFmpeg has more, among them playlists that open other files and hosts.
 #[cfg(feature = "ffmpeg")]
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif";
 
@@ -79,8 +80,8 @@ fn container_comment(path: &Path, file: File) -> Result<Option<String>> {
         })
         .map_err(|error| error.hint("a .mp4, .mov, .mkv, .webm or .gif, or a folder of frames"))?;
     let metadata = input.metadata();
-    // SAFETY: the dictionary lives in `input`, the key is zero-terminated, and what is found is copied before `input`
-    // goes. The binding's own `get` takes foreign bytes for UTF-8 without looking.
+    // SAFETY: the dictionary lives in `input`, the key is zero-terminated, and the value is copied before
+    // `input` is dropped. The binding's `get` assumes UTF-8 without a check.
     #[expect(unsafe_code, reason = "the binding reads text as UTF-8 without a look")]
     let value = unsafe {
         let entry = ffi::av_dict_get(metadata.as_ptr(), c"comment".as_ptr(), std::ptr::null(), 0);
@@ -94,7 +95,7 @@ fn container_comment(path: &Path, _: File) -> Result<Option<String>> {
     Err(without_ffmpeg(&format!("cannot read the film {}", path.display())))
 }
 
-/// What cannot be done, and why, in a build without FFmpeg.
+/// The error of a build without FFmpeg.
 #[cfg(not(feature = "ffmpeg"))]
 pub(super) fn without_ffmpeg(what: &str) -> Error {
     Error::usage(what)
@@ -102,18 +103,18 @@ pub(super) fn without_ffmpeg(what: &str) -> Error {
         .hint("PNG frames work: -o frames/; or build with `cargo build --release --features ffmpeg`")
 }
 
-/// The encoders of the local FFmpeg that films are written with, the preferred ones first. Empty without FFmpeg.
+/// The encoders of the local FFmpeg that talkie uses, the preferred first. Empty without FFmpeg.
 ///
-/// That one is compiled in does not prove that it opens: hardware may be missing.
+/// They are compiled in, but may fail to open: hardware may be missing.
 #[cfg(feature = "ffmpeg")]
 pub fn encoders() -> Vec<EncoderInfo> {
     use super::{Format, encoder::candidates, sound};
 
     let groups = [(Format::Mp4, vec![".mp4", ".mov"]), (Format::Webm, vec![".webm"]), (Format::Gif, vec![".gif"])];
     let present = |(format, endings): (Format, Vec<&'static str>)| {
-        let pictures = candidates(format).iter().map(|candidate| (candidate.name, candidate.codec, candidate.find()));
-        let sound = sound::encoder(format).map(|encoder| (encoder.name, encoder.codec, encoder.find()));
-        pictures.chain(sound).filter_map(move |(name, codec, found)| {
+        let video = candidates(format).iter().map(|candidate| (candidate.name, candidate.codec, candidate.find()));
+        let audio = sound::encoder(format).map(|encoder| (encoder.name, encoder.codec, encoder.find()));
+        video.chain(audio).filter_map(move |(name, codec, found)| {
             let description = found?.description().to_owned();
             Some(EncoderInfo { name: name.to_owned(), codec: codec.to_owned(), description, endings: endings.clone() })
         })
@@ -121,13 +122,13 @@ pub fn encoders() -> Vec<EncoderInfo> {
     groups.into_iter().flat_map(present).collect()
 }
 
-/// The encoders of the local FFmpeg that films are written with. Empty without FFmpeg.
+/// The encoders of the local FFmpeg that talkie uses. Empty without FFmpeg.
 #[cfg(not(feature = "ffmpeg"))]
 pub fn encoders() -> Vec<EncoderInfo> {
     Vec::new()
 }
 
-/// The version of the FFmpeg that is used, as it calls itself; `None` without FFmpeg.
+/// The version of FFmpeg; `None` without FFmpeg.
 #[cfg(feature = "ffmpeg")]
 #[expect(unsafe_code, reason = "the binding has no function for it")]
 pub fn ffmpeg_version() -> Option<String> {
@@ -136,7 +137,7 @@ pub fn ffmpeg_version() -> Option<String> {
     Some(text.to_string_lossy().into_owned())
 }
 
-/// The version of the FFmpeg that is used; `None` without FFmpeg.
+/// The version of FFmpeg; `None` without FFmpeg.
 #[cfg(not(feature = "ffmpeg"))]
 pub fn ffmpeg_version() -> Option<String> {
     None

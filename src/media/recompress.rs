@@ -1,4 +1,4 @@
-//! A picture as it looks after H.264: models that were trained on films know pictures with its traces.
+//! H.264 compression of an image: models trained on video expect its artefacts.
 
 use ffmpeg_next::{Dictionary, Packet, Rational, codec, decoder, encoder, format::Pixel, frame};
 
@@ -8,34 +8,34 @@ use crate::fps::Fps;
 
 const ENCODER: &str = "libx264";
 
-/// The picture, compressed as a single frame of H.264 with a quality of `crf` (1, the best, to 51) and shown again. An odd
-/// row or column at the end is left out: the format has none.
+/// Encodes an image as a single frame of H.264 with `crf` (1, the best, to 51) and decodes it. An odd last
+/// row or column is dropped: 4:2:0 needs even sides.
 ///
 /// # Errors
-/// A picture of less than two pixels a side, an FFmpeg without libx264.
+/// An image of less than two pixels a side, an FFmpeg without libx264.
 pub fn recompress(image: &Rgb, crf: u8) -> Result<Rgb> {
     let even = even(image)?;
     let frame = through(&even, crf)
-        .context(|| format!("cannot compress the first picture with H.264 at CRF {crf}"))
+        .context(|| format!("cannot compress the image with H.264 at CRF {crf}"))
         .map_err(|error| error.hint("leave it as it is: `--set image_crf=0`"))?;
     Ok(shown(&frame))
 }
 
-/// The picture with even sides.
+/// The image with even sides.
 fn even(image: &Rgb) -> Result<Rgb> {
     let (width, height) = (image.width / 2 * 2, image.height / 2 * 2);
     if width == 0 || height == 0 {
         return Err(Error::usage(format!(
-            "a picture of {}x{} pixels is too small to compress",
+            "an image of {}x{} pixels is too small to compress",
             image.width, image.height
         ))
-        .hint("use a larger picture, or `--set image_crf=0`"));
+        .hint("use a larger image, or `--set image_crf=0`"));
     }
     let rows = image.data.chunks_exact(image.width as usize * 3).take(height as usize);
     Ok(Rgb { width, height, data: rows.flat_map(|row| &row[..width as usize * 3]).copied().collect() })
 }
 
-/// Through the encoder and the decoder.
+/// Encodes and decodes the image.
 fn through(image: &Rgb, crf: u8) -> Result<frame::Video> {
     super::encoder::prepare();
     let spec = FilmSpec {
@@ -70,7 +70,7 @@ fn through(image: &Rgb, crf: u8) -> Result<frame::Video> {
     let mut decoded = frame::Video::empty();
     decoder.receive_frame(&mut decoded).context(failed)?;
     if (decoded.width(), decoded.height(), decoded.format()) != (image.width, image.height, Pixel::YUV420P) {
-        return Err(Error::failed("H.264 gave back another picture"));
+        return Err(Error::failed("H.264 returned an image of another size or format"));
     }
     Ok(decoded)
 }

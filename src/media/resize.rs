@@ -1,20 +1,20 @@
-//! Resampling in Pillow's fixed-point arithmetic, so that a picture of another size conditions a model with the
-//! very bytes that the reference pipelines see.
+//! Image resampling in Pillow's fixed-point arithmetic, so that a resized image has the bytes of the
+//! reference pipelines.
 //!
-//! After `ImagingResample` in Pillow's `src/libImaging/Resample.c`: horizontally, then vertically, each pass rounded to
-//! 8 bits, with coefficients in 22-bit fixed point. (Pillow 13 goes vertically first where that is less work, for some
-//! pictures that are reduced in height: their samples then differ by what the rounding in between makes.)
+//! After `ImagingResample` in Pillow's `src/libImaging/Resample.c`: horizontally, then vertically, each pass
+//! rounded to 8 bits, with coefficients in 22-bit fixed point. (Pillow 13 goes vertically first for some
+//! images that shrink in height: those differ by the rounding in between.)
 
 use rayon::prelude::*;
 
 use super::Rgb;
 
-/// 32 bits less 8 of the sample and 2 for the overshoot of the filter.
+/// Bits of the fraction: 32 less 8 of the sample and 2 for the overshoot of the filter.
 const PRECISION: u32 = 32 - 8 - 2;
 /// Lobes of the Lanczos filter on each side.
 const LOBES: f64 = 3.0;
 
-/// What a picture is resampled with.
+/// A resampling filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
     /// Lanczos, of three lobes.
@@ -24,7 +24,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// How far it reaches on each side, in pixels of the smaller picture.
+    /// Radius of the filter, in pixels of the smaller image.
     fn support(self) -> f64 {
         match self {
             Self::Lanczos => LOBES,
@@ -40,28 +40,35 @@ impl Filter {
     }
 }
 
-/// A stretch of one axis from `start` to `end`, in pixels, both possibly fractional. Pillow passes them as f32.
+/// A range of one axis, in pixels, possibly fractional. f32 as in Pillow.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) start: f32,
     pub(super) end: f32,
 }
 
-/// The input samples that one output sample is made of.
+/// A rectangle of an image.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Region {
+    pub(super) across: Span,
+    pub(super) down: Span,
+}
+
+/// The input samples of one output sample, and their weights.
 struct Window {
     first: usize,
     weights: Vec<i32>,
 }
 
-/// Scales the part of `image` that lies in `across` × `down` to `width` × `height`.
-pub(super) fn resample(image: &Rgb, (across, down): (Span, Span), (width, height): (u32, u32), filter: Filter) -> Rgb {
-    let columns = windows(image.width as usize, across, width as usize, filter);
-    let rows = windows(image.height as usize, down, height as usize, filter);
+/// Scales a region of `image` to `width` × `height`.
+pub(super) fn resample(image: &Rgb, region: Region, (width, height): (u32, u32), filter: Filter) -> Rgb {
+    let columns = windows(image.width as usize, region.across, width as usize, filter);
+    let rows = windows(image.height as usize, region.down, height as usize, filter);
     let wide = horizontal(&image.data, image.width as usize, &columns);
     Rgb { width, height, data: vertical(&wide, width as usize * 3, &rows) }
 }
 
-/// Rows of interleaved RGB, `width` pixels each, to rows of as many pixels as there are windows.
+/// Resamples rows of `width` pixels, interleaved RGB, to one pixel per window.
 fn horizontal(data: &[u8], width: usize, windows: &[Window]) -> Vec<u8> {
     let mut out = vec![0; data.len() / width * windows.len()];
     out.par_chunks_mut(windows.len() * 3).zip(data.par_chunks(width * 3)).for_each(|(out, row)| {
@@ -74,7 +81,7 @@ fn horizontal(data: &[u8], width: usize, windows: &[Window]) -> Vec<u8> {
     out
 }
 
-/// Rows of `stride` bytes to as many rows as there are windows.
+/// Resamples rows of `stride` bytes to one row per window.
 fn vertical(data: &[u8], stride: usize, windows: &[Window]) -> Vec<u8> {
     let mut out = vec![0; stride * windows.len()];
     out.par_chunks_mut(stride).zip(windows).for_each(|(out, window)| {
@@ -93,10 +100,10 @@ impl Window {
     }
 }
 
-/// For each of `outputs` samples, which of the `inputs` samples count, and how much.
+/// The window of each of `outputs` samples over `inputs` samples.
 fn windows(inputs: usize, span: Span, outputs: usize, filter: Filter) -> Vec<Window> {
     let scale = f64::from(span.end - span.start) / outputs as f64;
-    // When enlarging, the filter keeps its own width.
+    // When enlarging, the filter keeps its width.
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
     let window = |output| {

@@ -1,4 +1,4 @@
-//! A contact sheet: frames of a film side by side, and beneath them its sound on the same time axis.
+//! A contact sheet: frames of a film, and beneath them its audio on the same time axis.
 
 use std::path::Path;
 
@@ -7,16 +7,17 @@ use super::resize::Filter;
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
 
-/// Pictures in a row.
+/// Frames per row.
 const ROW: usize = 8;
-/// Pictures of a film that has so many frames; a shorter film has one row.
-const MOST_PICTURES: usize = 2 * ROW;
-/// The longer side of a picture: smaller ones are repeated pixel by pixel until they have it, larger ones are shrunk.
+/// Frames on a sheet of two rows, if the film has as many; a shorter film has one row.
+const MOST_FRAMES: usize = 2 * ROW;
+/// The longer side of a frame on the sheet: smaller frames are enlarged by an integer to reach it.
 const LEAST_SIDE: u32 = 128;
+/// The longer side of a frame on the sheet: larger frames are shrunk to it.
 const MOST_SIDE: u32 = 256;
-/// Pixels between pictures, and around them.
+/// Pixels between frames, and around them.
 const GAP: u32 = 4;
-/// Rows of pixels that a channel of the sound has.
+/// Height of an audio channel, in pixels.
 const LANE: u32 = 40;
 
 const PAPER: [u8; 3] = [24, 24, 28];
@@ -26,57 +27,60 @@ const SOUND: [u8; 3] = [120, 190, 250];
 /// The lowest and the highest sample of a column of pixels.
 type Swing = (f32, f32);
 
-/// A contact sheet that is being made. Of the frames that are pushed it keeps those that it shows, no larger than it shows
+/// A contact sheet that is being made. It keeps only the frames that it shows, at the size that it shows
 /// them.
 ///
-/// Time goes from left to right and, where there are two rows, on in the second: the left edge of a picture is the moment of
-/// its frame, for the pictures and for the sound.
+/// Time goes from left to right, and on in the second row. The left edge of a frame is its time, in the audio
+/// too.
 #[derive(Debug)]
 pub struct Sheet {
     /// Frames of the film.
     frames: usize,
-    /// Frames that came so far.
+    /// Frames pushed so far.
     pushed: usize,
-    /// How many of them are shown.
+    /// Frames shown.
     count: usize,
-    pictures: Vec<Rgb>,
-    /// Width and height of a picture.
+    images: Vec<Rgb>,
+    /// Width and height of a frame on the sheet.
     size: (u32, u32),
-    /// The channels of the sound, a column of pixels after another.
+    /// The audio channels, by columns of pixels.
     lanes: Vec<Vec<Swing>>,
 }
 
 impl Sheet {
-    /// A sheet of a film of so many frames, each of `size` (width, height), with a sound as long as the film.
+    /// A sheet of a film of `frames` frames of `size` (width, height), with audio as long as the film.
     ///
     /// # Errors
     /// A film without frames or pixels.
     pub fn new(size: (u32, u32), frames: usize, sound: Option<&Waveform>) -> Result<Self> {
         if frames == 0 || size.0 == 0 || size.1 == 0 {
-            return Err(Error::failed(format!("no film has {frames} frames of {}x{} pixels", size.0, size.1)));
+            return Err(Error::failed(format!(
+                "a contact sheet needs at least one frame and one pixel, not {frames} frames of {}x{}",
+                size.0, size.1
+            )));
         }
-        let count = if frames < MOST_PICTURES { frames.min(ROW) } else { MOST_PICTURES };
+        let count = if frames < MOST_FRAMES { frames.min(ROW) } else { MOST_FRAMES };
         let size = shown(size);
         let columns = count * (size.0 + GAP) as usize;
         let lanes = sound.map_or_else(Vec::new, |sound| {
             sound.channels.iter().map(|channel| (0..columns).map(|at| swing(channel, at, columns)).collect()).collect()
         });
-        Ok(Self { frames, pushed: 0, count, pictures: Vec::with_capacity(count), size, lanes })
+        Ok(Self { frames, pushed: 0, count, images: Vec::with_capacity(count), size, lanes })
     }
 
     /// Takes the next frame.
     pub fn push(&mut self, frame: &Rgb) {
-        // Picture `n` of `count` begins where that share of the film is over.
-        if self.pictures.len() < self.count && self.pushed == self.pictures.len() * self.frames / self.count {
-            self.pictures.push(scaled(frame, self.size));
+        // Shown frame `n` of `count` is at `n / count` of the film.
+        if self.images.len() < self.count && self.pushed == self.images.len() * self.frames / self.count {
+            self.images.push(scaled(frame, self.size));
         }
         self.pushed += 1;
     }
 
-    /// Writes the sheet as a PNG, under another name until it is whole.
+    /// Writes the sheet as a PNG, atomically.
     ///
     /// # Errors
-    /// Frames that are missing, a disk that takes it not: then nothing is left.
+    /// Missing frames, or a failing disk: then nothing is left behind.
     pub fn write(&self, path: &Path) -> Result<()> {
         if self.pushed != self.frames {
             let (pushed, frames) = (self.pushed, self.frames);
@@ -95,9 +99,9 @@ impl Sheet {
         let (columns, rows) = (self.count.min(ROW) as u32, self.count.div_ceil(ROW) as u32);
         let row_height = height + GAP + beneath;
         let mut canvas = Canvas::new(GAP + columns * (width + GAP), GAP + rows * row_height);
-        for (index, picture) in self.pictures.iter().enumerate() {
+        for (index, image) in self.images.iter().enumerate() {
             let (column, row) = ((index % ROW) as u32, (index / ROW) as u32);
-            canvas.paste(picture, GAP + column * (width + GAP), GAP + row * row_height);
+            canvas.paste(image, GAP + column * (width + GAP), GAP + row * row_height);
         }
         let across = (columns * (width + GAP)) as usize;
         for (lane, swings) in self.lanes.iter().enumerate() {
@@ -110,7 +114,7 @@ impl Sheet {
     }
 }
 
-/// The size that a picture of `size` has on the sheet.
+/// The size on the sheet of a frame of `size`.
 fn shown((width, height): (u32, u32)) -> (u32, u32) {
     let side = width.max(height);
     if side < LEAST_SIDE {
@@ -121,7 +125,7 @@ fn shown((width, height): (u32, u32)) -> (u32, u32) {
     if side > MOST_SIDE { (shrunk(width), shrunk(height)) } else { (width, height) }
 }
 
-/// A frame at the size that it is shown in: a whole number of pixels for each of its own, or resampled where it is shrunk.
+/// A frame at its size on the sheet: enlarged by repeating pixels, or resampled to shrink.
 fn scaled(frame: &Rgb, (width, height): (u32, u32)) -> Rgb {
     if frame.width >= width {
         return fit(frame, width, height, Filter::Lanczos);
@@ -132,14 +136,14 @@ fn scaled(frame: &Rgb, (width, height): (u32, u32)) -> Rgb {
     Rgb { width, height, data: wide.flat_map(|row| row.repeat(times)).collect() }
 }
 
-/// The swing of a channel in one of so many columns, each an equal share of it and at least one sample.
+/// The swing of a channel in column `at` of `columns`, each an equal share of it and at least one sample.
 fn swing(channel: &[f32], at: usize, columns: usize) -> Swing {
     let place = |at: usize| (at as u128 * channel.len() as u128 / columns as u128) as usize;
     let share = &channel[place(at)..place(at + 1).max((place(at) + 1).min(channel.len()))];
     share.iter().fold((0.0, 0.0), |(low, high), &sample| (sample.min(low), sample.max(high)))
 }
 
-/// A picture to draw on.
+/// An image to draw on.
 struct Canvas(Rgb);
 
 impl Canvas {
@@ -147,15 +151,15 @@ impl Canvas {
         Self(Rgb { width, height, data: PAPER.repeat(width as usize * height as usize) })
     }
 
-    fn paste(&mut self, picture: &Rgb, left: u32, top: u32) {
-        let length = 3 * picture.width as usize;
-        for (row, pixels) in picture.data.chunks_exact(length).enumerate() {
+    fn paste(&mut self, image: &Rgb, left: u32, top: u32) {
+        let length = 3 * image.width as usize;
+        for (row, pixels) in image.data.chunks_exact(length).enumerate() {
             let start = self.place(left, top + row as u32);
             self.0.data[start..start + length].copy_from_slice(pixels);
         }
     }
 
-    /// A channel's swings, one beside the other, round a line in the middle of the lane. What clips ends at its edges.
+    /// Draws a channel's swings around the middle of the lane, clipped at its edges.
     fn wave(&mut self, swings: &[Swing], left: u32, top: u32) {
         let half = (LANE / 2 - 1) as f32;
         let row = |sample: f32| top + (half - sample.clamp(-1.0, 1.0) * half).round() as u32;

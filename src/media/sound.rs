@@ -1,4 +1,4 @@
-//! The soundtrack of a file: AAC in mp4 and mov, Opus in webm.
+//! The audio track of a file: AAC in mp4 and mov, Opus in webm.
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::sample::{Sample, Type};
@@ -9,21 +9,21 @@ use super::track::{Times, Track};
 use crate::audio::Waveform;
 use crate::error::{Context, Error, Result};
 
-/// An encoder of sound, and its settings.
+/// An audio encoder and its settings.
 pub(super) struct SoundEncoder {
     /// FFmpeg's name for it.
     pub(super) name: &'static str,
-    /// What it writes, as people call it.
+    /// The codec that it writes.
     pub(super) codec: &'static str,
-    /// The samples in a second that the codec knows.
+    /// Supported sampling rates, in Hz.
     rates: &'static [u32],
-    /// How it takes them.
+    /// The sample format.
     sample: Sample,
-    /// The most bits for a second of one channel, and the most for a sample. Beside the picture they are few.
+    /// Most bits per second of one channel, and per sample. Small beside the video.
     bits: (u32, u32),
 }
 
-/// The rates of ISO 14496-3, table 1.18. Every FFmpeg has this encoder.
+/// Rates of ISO 14496-3, table 1.18. Every FFmpeg has this encoder.
 const AAC: SoundEncoder = SoundEncoder {
     name: "aac",
     codec: "AAC",
@@ -32,7 +32,7 @@ const AAC: SoundEncoder = SoundEncoder {
     bits: (160_000, 4),
 };
 
-/// The rates of RFC 6716 §2. FFmpeg's own encoder `opus` is an experiment, and no match for this one.
+/// Rates of RFC 6716 §2. FFmpeg's own encoder `opus` is experimental and worse.
 const OPUS: SoundEncoder = SoundEncoder {
     name: "libopus",
     codec: "Opus",
@@ -41,10 +41,10 @@ const OPUS: SoundEncoder = SoundEncoder {
     bits: (96_000, 8),
 };
 
-/// The rate in which Opus counts its priming, whatever goes in (RFC 7845 §4.2).
+/// The rate of Opus's priming, for all input rates (RFC 7845 §4.2).
 const OPUS_RATE: i64 = 48_000;
 
-/// The encoder of the soundtrack of a `format`; none where it has no track for sound.
+/// The audio encoder of a `format`; `None` if it has no audio track.
 pub(super) fn encoder(format: Format) -> Option<&'static SoundEncoder> {
     match format {
         Format::Mp4 | Format::Mov => Some(&AAC),
@@ -54,20 +54,20 @@ pub(super) fn encoder(format: Format) -> Option<&'static SoundEncoder> {
 }
 
 impl SoundEncoder {
-    /// Whether the local FFmpeg was built with it.
+    /// The encoder, if the local FFmpeg was built with it.
     pub(super) fn find(&self) -> Option<ffmpeg::Codec> {
         codec::encoder::find_by_name(self.name)
     }
 
-    /// As [`Written::codec`](super::Written::codec) says it.
+    /// Its text in [`Written::codec`](super::Written::codec).
     pub(super) fn label(&self) -> String {
         format!("{} ({})", self.codec, self.name)
     }
 
-    /// Opens it for mono or stereo; `header` says that the container keeps the codec's parameters.
+    /// Opens it for mono or stereo; `header` is whether the container stores the codec's parameters.
     ///
     /// # Errors
-    /// A usage error for a rate that the codec does not know, a failure where this FFmpeg lacks it or it does not open.
+    /// A usage error for an unsupported rate, a failure if this FFmpeg lacks the encoder or it does not open.
     pub(super) fn open(&self, rate: u32, channels: usize, header: bool) -> Result<codec::encoder::audio::Encoder> {
         if !self.rates.contains(&rate) {
             let rates: Vec<_> = self.rates.iter().map(u32::to_string).collect();
@@ -82,7 +82,7 @@ impl SoundEncoder {
         })?;
         let mut context = codec::Context::new_with_codec(codec);
         context.set_time_base(Rational(1, rate as i32));
-        // No version of FFmpeg's in the first packet: the same sound makes the same file.
+        // No version of FFmpeg in the first packet: the same audio makes the same file.
         let flags = if header { codec::Flags::GLOBAL_HEADER } else { codec::Flags::empty() };
         context.set_flags(flags | codec::Flags::BITEXACT);
         let (second, sample) = self.bits;
@@ -96,19 +96,19 @@ impl SoundEncoder {
     }
 }
 
-/// A soundtrack that is being written.
+/// An audio track that is being written.
 pub(super) struct Soundtrack {
     track: Track,
     waveform: Waveform,
     encoder: &'static SoundEncoder,
-    /// Samples that a frame of the codec has.
+    /// Samples per frame of the codec.
     size: usize,
-    /// Samples that were sent.
+    /// Samples sent.
     at: usize,
 }
 
 impl Soundtrack {
-    /// Adds a stream for `waveform`, every sample of which will be in the file.
+    /// Adds a stream for `waveform`. The file will have every sample.
     ///
     /// # Errors
     /// As [`SoundEncoder::open`].
@@ -125,7 +125,7 @@ impl Soundtrack {
         stream.set_time_base(tick);
         let (priming, counted) = match format {
             Format::Webm => prime(&mut stream, &opened, waveform.rate),
-            // An edit list leaves the priming out, and times go on below zero.
+            // An edit list skips the priming, which has negative timestamps.
             _ => (0, false),
         };
         let size = (opened.frame_size() as usize).max(1);
@@ -133,12 +133,12 @@ impl Soundtrack {
         Ok(Self { track, waveform, encoder, size, at: 0 })
     }
 
-    /// Samples in a second.
+    /// The sampling rate, in Hz.
     pub(super) fn rate(&self) -> u32 {
         self.waveform.rate
     }
 
-    /// Encodes the samples before `until`, but for those that fill no frame of the codec yet.
+    /// Encodes the samples before `until`, in whole frames of the codec.
     ///
     /// # Errors
     /// When the encoder or the disk fails.
@@ -154,7 +154,7 @@ impl Soundtrack {
         Ok(())
     }
 
-    /// Writes what is left.
+    /// Encodes the rest.
     ///
     /// # Errors
     /// When the encoder or the disk fails.
@@ -163,24 +163,24 @@ impl Soundtrack {
         self.track.finish(output)
     }
 
-    /// Whether the encoder gave every sample back.
+    /// Checks that the encoder returned every sample.
     ///
     /// # Errors
-    /// When it did not.
+    /// When it did not return all.
     pub(super) fn check(&self) -> Result<()> {
         let (sent, given) = (self.waveform.len(), self.track.end);
         if given == sent as i64 {
             return Ok(());
         }
-        let what = format!("the encoder `{}` gave {given} samples back for {sent}", self.encoder.name);
+        let what = format!("the encoder `{}` returned {given} samples for {sent}", self.encoder.name);
         Err(Error::failed(what).hint("another ending, -o frames/, or `--no-sound`"))
     }
 }
 
-/// The priming of Opus in a WebM, whose packets are counted from it on, and whether this FFmpeg does that by itself.
+/// The priming of Opus in a WebM, where timestamps start with it, and whether this FFmpeg shifts them itself.
 ///
-/// FFmpeg before 6 does not: it moves the pictures instead, by 7 ms; and it takes the priming for samples at 48 kHz, so
-/// that at other rates a player would drop too little.
+/// FFmpeg before 6 does not: it delays the video by 7 ms instead; and it takes the priming for samples at 48
+/// kHz, so that at other rates a player would drop too little.
 #[expect(unsafe_code, reason = "the binding has no access to the priming")]
 fn prime(
     stream: &mut format::stream::StreamMut<'_>,
@@ -188,8 +188,8 @@ fn prime(
     rate: u32,
 ) -> (i64, bool) {
     let counted = format::version() >> 16 >= 60;
-    // SAFETY: the encoder is open, and the stream has the parameters that were copied from it; both are only borrowed
-    // here, and nothing but one number is read or written.
+    // SAFETY: the encoder is open, and the stream has parameters copied from it; both are borrowed here, and
+    // only one number is read or written.
     unsafe {
         let priming = (*encoder.as_ptr()).initial_padding;
         if !counted {
@@ -204,7 +204,7 @@ fn layout(channels: usize) -> ChannelLayout {
     if channels == 1 { ChannelLayout::MONO } else { ChannelLayout::STEREO }
 }
 
-/// A part of a waveform as a frame, with memory of its own: encoders may keep one for a while.
+/// A range of a waveform as a newly allocated frame: encoders may keep it for a while.
 fn samples(waveform: &Waveform, part: std::ops::Range<usize>, sample: Sample) -> Result<frame::Audio, ffmpeg::Error> {
     let channels = waveform.channels.len();
     let mut frame = frame::Audio::new(sample, part.len(), layout(channels));

@@ -1,47 +1,47 @@
-//! One stream of a file: its encoder, and the times of its packets.
+//! A stream of a file: its encoder, and the timestamps of its packets.
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::{Packet, Rational, Rescale, codec, format};
 
 use super::{FilmSpec, Format, encoder};
 
-/// A stream of the file, and its encoder.
+/// A stream and its encoder.
 pub(super) struct Track {
     encoder: codec::encoder::Encoder,
     /// Its index in the file.
     stream: usize,
     times: Times,
-    /// How many frames the encoder was given.
+    /// Frames sent to the encoder.
     pub(super) sent: usize,
-    /// How many packets it gave back.
+    /// Packets written.
     pub(super) written: usize,
-    /// When the last of them ends, in ticks of the encoder.
+    /// End of the last packet, in ticks of the encoder.
     pub(super) end: i64,
 }
 
-/// How the times of an encoder become those of a file.
+/// How timestamps of an encoder map to those of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Times {
-    /// A packet for each frame.
+    /// Video: a packet per frame.
     Frames(Clock),
-    /// Packets of samples, as long as the encoder says.
+    /// Audio: packets of samples, with the encoder's durations.
     Samples {
         /// Seconds in a sample.
         tick: Rational,
-        /// The samples that the encoder puts before the first, where a file begins with them instead of the first: the
-        /// decoder drops them, and its packets are counted from them on.
+        /// Samples of priming before the first one, in a file whose timestamps start with them. The decoder
+        /// drops them.
         priming: i64,
-        /// Whether the muxer counts so by itself.
+        /// Whether the muxer shifts the timestamps itself.
         counted: bool,
     },
 }
 
-/// When frames are shown, in ticks.
+/// The presentation times of frames, in ticks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     /// Seconds in a tick.
     pub(super) tick: Rational,
-    /// Ticks in a frame: 1, but in a GIF, whose ticks are hundredths of a second.
+    /// Ticks per frame: 1, but in a GIF, whose ticks are hundredths of a second.
     ticks: Rational,
 }
 
@@ -54,7 +54,7 @@ impl Clock {
         }
     }
 
-    /// When frame `index` begins: rounded from the beginning of the film, so that no error adds up.
+    /// Start of frame `index`, rounded from the start of the film, so that errors do not add up.
     pub(super) fn time(self, index: usize) -> i64 {
         let (numerator, denominator) = (i64::from(self.ticks.0), i64::from(self.ticks.1));
         (index as i64 * numerator * 2 + denominator) / (denominator * 2)
@@ -66,11 +66,13 @@ impl Clock {
 }
 
 impl Times {
-    /// Puts the times of packet `index` into the file's `unit`. Returns when it ends, in ticks of the encoder.
+    /// Rescales the timestamps of packet `index` to the file's `unit`. Returns its end, in ticks of the
+    /// encoder.
     fn stamp(self, packet: &mut Packet, unit: Rational, index: usize) -> i64 {
         match self {
             Self::Frames(clock) => {
-                // Not every encoder sets it, and without it the track would end before its last frame.
+                // Not every encoder sets the duration, without which the track would end before its last
+                // frame.
                 packet.set_duration(clock.duration(index));
                 packet.rescale_ts(clock.tick, unit);
                 clock.time(index + 1)
@@ -78,7 +80,7 @@ impl Times {
             Self::Samples { tick, priming, counted } => {
                 let start = packet.pts().unwrap_or_default();
                 let end = start + packet.duration();
-                // The sum is rounded, not its parts: the packets of a WebM lie on its milliseconds.
+                // Round the sum, not its terms: timestamps of a WebM are milliseconds.
                 let added = if counted { priming.rescale(tick, unit) } else { 0 };
                 let time = (start + priming).rescale(tick, unit) - added;
                 packet.set_duration(packet.duration().rescale(tick, unit));
@@ -91,7 +93,7 @@ impl Times {
 }
 
 impl Track {
-    /// The stream `stream` of a file, which `encoder` makes.
+    /// The stream of index `stream`, from `encoder`.
     pub(super) fn new(stream: usize, encoder: codec::encoder::Encoder, times: Times) -> Self {
         Self { encoder, stream, times, sent: 0, written: 0, end: 0 }
     }
@@ -106,13 +108,13 @@ impl Track {
         self.write(output)
     }
 
-    /// Writes what the encoder still holds.
+    /// Flushes the encoder.
     pub(super) fn finish(&mut self, output: &mut format::context::Output) -> Result<(), ffmpeg::Error> {
         self.encoder.send_eof()?;
         self.write(output)
     }
 
-    /// Writes every packet that the encoder has ready.
+    /// Writes the packets that the encoder has ready.
     fn write(&mut self, output: &mut format::context::Output) -> Result<(), ffmpeg::Error> {
         let unit = output.stream(self.stream).ok_or(ffmpeg::Error::StreamNotFound)?.time_base();
         let mut packet = Packet::empty();

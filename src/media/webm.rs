@@ -1,7 +1,7 @@
-//! What FFmpeg's WebM muxer gets wrong beside Opus: how long the film is.
+//! Corrects the durations in a WebM: FFmpeg's muxer gets them wrong with Opus.
 //!
-//! It counts the priming of the codec as sound, and rounds to milliseconds. Both the duration of the segment and those of
-//! the tracks are put right in their places, so that the file does not grow.
+//! It counts the priming of the codec, and rounds to milliseconds. The durations of the segment and the
+//! tracks are overwritten in place, so that the file does not grow.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -18,10 +18,10 @@ const SIMPLE_TAG: u64 = 0x67C8;
 const TAG_NAME: u64 = 0x45A3;
 const TAG_STRING: u64 = 0x4487;
 
-/// The most bytes before the first cluster: headers, and the recipe, which is no longer.
+/// Most bytes before the first cluster: headers and the recipe.
 const MAX_HEAD: u64 = 1 << 25;
 
-/// Writes `seconds` where the WebM at `path` says how long it is and its tracks are.
+/// Writes `seconds` as the duration of the WebM at `path` and of its tracks.
 ///
 /// # Errors
 /// When the file cannot be read or written.
@@ -53,19 +53,19 @@ pub(super) fn set_duration(path: &Path, seconds: f64) -> io::Result<()> {
     Ok(())
 }
 
-/// Where durations lie, and how many bytes they have.
+/// Offsets and sizes of the durations.
 #[derive(Default)]
 struct Places {
     durations: Vec<(usize, usize)>,
     texts: Vec<(usize, usize)>,
-    /// The last tag's name was `DURATION`.
+    /// Whether the last tag's name was `DURATION`.
     named: bool,
 }
 
-/// Looks through the elements between `at` and `end`, and those inside them, up to the first cluster.
+/// Searches the elements between `at` and `end`, and those inside them, up to the first cluster.
 fn find(head: &[u8], mut at: usize, end: usize, places: &mut Places) {
     while let Some((id, size, content)) = element(&head[..end], at) {
-        // A size that is unknown, or reaches further than what was read, ends with what is there.
+        // An unknown size, or one beyond the bytes read, ends with them.
         let stop = content.saturating_add(size).min(end);
         match id {
             CLUSTER => return,
@@ -79,14 +79,14 @@ fn find(head: &[u8], mut at: usize, end: usize, places: &mut Places) {
     }
 }
 
-/// The element at `at`: what it is, how many bytes it has, and where they begin (RFC 8794 §4 to §6).
+/// The element at `at`: its id, its size in bytes, and their start (RFC 8794 §4 to §6).
 fn element(head: &[u8], at: usize) -> Option<(u64, usize, usize)> {
     let (id, at) = number(head, at, true)?;
     let (size, at) = number(head, at, false)?;
     Some((id, usize::try_from(size).ok()?, at))
 }
 
-/// A number of variable length, and what follows it. The marker of the length is a part of an identifier, not of a size.
+/// A variable-length number, and the offset after it. The length marker is part of an id, but not of a size.
 fn number(head: &[u8], at: usize, marked: bool) -> Option<(u64, usize)> {
     let first = *head.get(at)?;
     let length = first.leading_zeros() as usize + 1;

@@ -1,10 +1,10 @@
 //! RGB to Y′CbCr 4:2:0, BT.709, limited range, 8 bits: exact, and the same on every machine.
 //!
-//! From ITU-R BT.709-6 §3 with E′ in 0..=1:
-//! `Y′ = 0.2126 R + 0.7152 G + 0.0722 B`, `Cb = (B − Y′) / 1.8556`, `Cr = (R − Y′) / 1.5748`, then
-//! `16 + 219 Y′` and `128 + 224 C`. Chroma samples lie on the left column of their 2×2 block, half-way between its
-//! rows (MPEG-2 siting, H.264 `chroma_loc` 0, FFmpeg's "left"): horizontally a 1-2-1 filter round that column,
-//! vertically the mean of the two rows. Where the filter would reach past the left edge, the edge repeats.
+//! From ITU-R BT.709-6 §3 with E′ in 0..=1: `Y′ = 0.2126 R + 0.7152 G + 0.0722 B`, `Cb = (B − Y′) / 1.8556`,
+//! `Cr = (R − Y′) / 1.5748`, then `16 + 219 Y′` and `128 + 224 C`. Chroma samples lie on the left column of
+//! their 2×2 block, half-way between its rows (MPEG-2 siting, H.264 `chroma_loc` 0, FFmpeg's "left"):
+//! horizontally a 1-2-1 filter round that column, vertically the mean of the two rows. Where the filter would
+//! reach past the left edge, the edge repeats.
 
 use rayon::prelude::*;
 
@@ -15,7 +15,7 @@ const KB: f32 = 0.0722;
 const LUMA: f32 = 219.0 / 255.0;
 const CHROMA: f32 = 224.0 / 255.0;
 
-/// A 4:2:0 picture: three planes without padding.
+/// A 4:2:0 image: three planes without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Yuv420 {
     /// Luma, `height` rows of `width` bytes, 16..=235.
@@ -29,23 +29,23 @@ pub struct Yuv420 {
 /// Converts interleaved 8-bit RGB, `width` pixels a row, as many rows as `rgb` holds.
 ///
 /// # Panics
-/// When `width` is zero or odd, or `rgb` is not an even number of rows: [`super::Film`] checks before it comes here.
+/// When `width` is zero or odd, or `rgb` is not an even number of rows; [`super::Film`] checks both.
 pub fn from_rgb(rgb: &[u8], width: usize) -> Yuv420 {
     assert!(
         width > 0 && width.is_multiple_of(2) && rgb.len().is_multiple_of(width * 6),
         "4:2:0 needs an even width and height"
     );
     let pixels = rgb.len() / 3;
-    let mut picture = Yuv420 { y: vec![0; pixels], cb: vec![0; pixels / 4], cr: vec![0; pixels / 4] };
-    let rows = picture.y.par_chunks_mut(width * 2).zip(picture.cb.par_chunks_mut(width / 2));
-    rows.zip(picture.cr.par_chunks_mut(width / 2)).zip(rgb.par_chunks(width * 6)).for_each(|(((y, cb), cr), rgb)| {
+    let mut image = Yuv420 { y: vec![0; pixels], cb: vec![0; pixels / 4], cr: vec![0; pixels / 4] };
+    let rows = image.y.par_chunks_mut(width * 2).zip(image.cb.par_chunks_mut(width / 2));
+    rows.zip(image.cr.par_chunks_mut(width / 2)).zip(rgb.par_chunks(width * 6)).for_each(|(((y, cb), cr), rgb)| {
         luma(rgb, y);
         chroma(rgb, width, cb, cr);
     });
-    picture
+    image
 }
 
-/// One pixel of Y′CbCr as RGB: the way back, without filtering.
+/// One pixel of Y′CbCr as RGB: the inverse, without filtering.
 pub fn to_rgb(pixel: [u8; 3]) -> [u8; 3] {
     let luma = (f32::from(pixel[0]) - 16.0) / LUMA;
     let [blue, red] = [pixel[1], pixel[2]].map(|chroma| (f32::from(chroma) - 128.0) / CHROMA);

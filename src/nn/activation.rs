@@ -4,10 +4,7 @@ use candle_core::{Result, Tensor};
 
 use crate::compute::kernels::cpu::{self, exp, wide};
 
-/// `x · sigmoid(x)` (Elfwing et al., 2017).
-///
-/// # Errors
-/// Those of candle.
+/// SiLU: `x · sigmoid(x)` (Elfwing et al., 2017).
 pub fn silu(xs: &Tensor) -> Result<Tensor> {
     if cpu::takes(xs) {
         return cpu::map(xs, silu_of);
@@ -15,10 +12,7 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     candle_nn::ops::silu(xs)
 }
 
-/// GELU by its tanh approximation (Hendrycks and Gimpel, 2016): what diffusers calls `gelu-approximate`, T5 `gelu_new`.
-///
-/// # Errors
-/// Those of candle.
+/// GELU, tanh approximation (Hendrycks and Gimpel, 2016): `gelu-approximate` in diffusers, `gelu_new` in T5.
 pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
     if cpu::takes(xs) {
         return cpu::map(xs, gelu_of);
@@ -26,10 +20,7 @@ pub fn gelu_tanh(xs: &Tensor) -> Result<Tensor> {
     xs.gelu()
 }
 
-/// The positive part, and `slope` times the negative one (Maas et al., 2013).
-///
-/// # Errors
-/// Those of candle.
+/// Leaky ReLU: `x` where positive, else `slope·x` (Maas et al., 2013).
 pub fn leaky_relu(xs: &Tensor, slope: f64) -> Result<Tensor> {
     if cpu::takes(xs) {
         let slope = slope as f32;

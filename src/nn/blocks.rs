@@ -1,4 +1,4 @@
-//! The blocks of a network: all in memory, or each brought when its turn comes.
+//! The blocks of a network: held in memory, or streamed from their file one by one.
 
 use std::thread;
 
@@ -7,15 +7,15 @@ use crate::weights::Weights;
 
 /// The blocks of a network, in their order.
 pub enum Blocks<B> {
-    /// In memory.
+    /// All in memory.
     Held(Vec<B>),
-    /// In their file.
+    /// In their file, each loaded when its turn comes.
     Streamed(Stream<B>),
 }
 
 type Load<B> = Box<dyn Fn(&Weights) -> Result<B> + Send + Sync>;
 
-/// Blocks that stay in their file, of which at most two are in memory: the one that works and the one after it.
+/// Blocks that stay in their file. At most two are in memory: the one that runs and the next.
 pub struct Stream<B> {
     weights: Weights,
     count: usize,
@@ -23,8 +23,9 @@ pub struct Stream<B> {
 }
 
 impl<B: Send> Blocks<B> {
-    /// The blocks `0` to `count` under `weights`, each made by `load` from the view of its own. Where the weights are
-    /// [`streamed`](Weights::streamed) they are made here once, so that what is missing is known now, and dropped again.
+    /// Loads the blocks `0` to `count` under `weights`, each with `load` from its own view. If the weights
+    /// are [`streamed`](Weights::streamed), each block is loaded here once and dropped, so that a missing
+    /// tensor is found now.
     ///
     /// # Errors
     /// Those of `load`.
@@ -43,7 +44,7 @@ impl<B: Send> Blocks<B> {
         Ok(Self::Streamed(Stream { weights: weights.clone(), count, load: Box::new(load) }))
     }
 
-    /// How many there are.
+    /// Number of blocks.
     pub fn count(&self) -> usize {
         match self {
             Self::Held(blocks) => blocks.len(),
@@ -51,10 +52,10 @@ impl<B: Send> Blocks<B> {
         }
     }
 
-    /// Hands every block to `run`, in order, with its number.
+    /// Calls `run` with the index of every block and the block, in order.
     ///
     /// # Errors
-    /// Those of `run`, after which no block follows, and of bringing a block.
+    /// The first of `run`, or of loading a block.
     pub fn each(&self, mut run: impl FnMut(usize, &B) -> Result<()>) -> Result<()> {
         match self {
             Self::Held(blocks) => blocks.iter().enumerate().try_for_each(|(index, block)| run(index, block)),
@@ -64,15 +65,15 @@ impl<B: Send> Blocks<B> {
 }
 
 impl<B: Send> Stream<B> {
-    /// While a block works, the next is on its way.
+    /// Loads the next block on a thread while one runs.
     fn each(&self, run: &mut dyn FnMut(usize, &B) -> Result<()>) -> Result<()> {
-        let mut next = (self.count > 0).then(|| self.bring(0)).transpose()?;
+        let mut next = (self.count > 0).then(|| self.load_block(0)).transpose()?;
         for index in 0..self.count {
             let Some(block) = next.take() else { break };
             next = thread::scope(|scope| {
-                let coming = (index + 1 < self.count).then(|| scope.spawn(move || self.bring(index + 1)));
+                let coming = (index + 1 < self.count).then(|| scope.spawn(move || self.load_block(index + 1)));
                 run(index, &block)?;
-                let stopped = |_| Err(Error::failed("the thread that brings blocks stopped unexpectedly"));
+                let stopped = |_| Err(Error::failed("the thread that loads blocks stopped unexpectedly"));
                 coming.map(|coming| coming.join().unwrap_or_else(stopped)).transpose()
             })?;
             drop(block);
@@ -81,11 +82,11 @@ impl<B: Send> Stream<B> {
         Ok(())
     }
 
-    fn bring(&self, index: usize) -> Result<B> {
+    fn load_block(&self, index: usize) -> Result<B> {
         let weights = self.weights.pp(index);
         weights.prefetch();
         let block = (self.load)(&weights)?;
-        // A device has an order of work for each thread: what was sent in this one's is there before another uses it.
+        // Each thread has its own stream on a device: the copies have to end before another thread uses them.
         weights.device().synchronize()?;
         Ok(block)
     }

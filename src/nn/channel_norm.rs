@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation over the channels of an image.
+//! RMS normalisation over the channels of an image.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -9,7 +9,7 @@ use crate::compute::kernels::cpu::{self, exp, wide};
 use crate::compute::kernels::cuda::{self, kernels};
 use crate::weights::Weights;
 
-/// The shortest length that is divided by: the default of `torch.nn.functional.normalize`.
+/// The least length to divide by: the default `eps` of `torch.nn.functional.normalize`.
 const SHORTEST: f32 = 1e-12;
 
 /// Each pixel's channels, divided by their length, times √channels and a learned scale.
@@ -32,19 +32,13 @@ impl ChannelNorm {
         Ok(Self::new(&weights.f32("gamma", shape)?)?)
     }
 
-    /// A normalisation with these scales: `gamma` has a value per channel, f32, in any shape.
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// A normalisation with the scales `gamma`: one value per channel, f32, any shape.
     pub fn new(gamma: &Tensor) -> Result<Self> {
         let dim = gamma.elem_count();
         Ok(Self { scale: (gamma.reshape((1, dim, 1, 1))? * (dim as f64).sqrt())?, added: 0.0, plain: false })
     }
 
-    /// A normalisation of `dim` channels by their root mean square, √(mean of squares + `eps`), with nothing learned.
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// Division of `dim` channels by √(mean of squares + `eps`), without learned parameters.
     pub fn pixel(dim: usize, eps: f64, device: &Device) -> Result<Self> {
         Ok(Self { added: eps * dim as f64, ..Self::new(&Tensor::ones(dim, DType::F32, device)?)? })
     }
@@ -58,9 +52,6 @@ impl ChannelNorm {
     /// # Shapes
     /// - `xs`: (1, dim, h, w)
     /// - output: the same, in the type of `xs`; computed in f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if !self.plain && cuda::takes(xs) {
@@ -71,14 +62,11 @@ impl ChannelNorm {
         wide.broadcast_div(&length)?.broadcast_mul(&self.scale)?.to_dtype(xs.dtype())
     }
 
-    /// The normalisation, and SiLU after it, in one go: candle's operations would write seven images of the same size.
+    /// The normalisation and SiLU, fused: candle's operations would write seven images of the same size.
     ///
     /// # Shapes
     /// - `xs`: (1, dim, h, w)
     /// - output: the same, in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward_silu(&self, xs: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if !self.plain && cuda::takes(xs) {
@@ -106,7 +94,7 @@ impl CustomOp1 for NormSilu {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-            candle_core::bail!("a normalisation wants contiguous f32");
+            candle_core::bail!("a channel normalisation takes contiguous f32 only");
         };
         let values = &values[start..end];
         let pixels = values.len() / self.scale.len();
@@ -120,9 +108,9 @@ impl CustomOp1 for NormSilu {
     }
 }
 
-/// One over the length of each pixel's channels, from an image of (channels, pixels), `added` under the root.
+/// 1 / length of each pixel's channel vector, of an image (channels, pixels); `added` goes under the root.
 fn inverse_lengths(values: &[f32], pixels: usize, added: f32) -> Vec<f32> {
-    // Few enough to stay in the nearest cache while the channels go by.
+    // Few enough for the L1 cache, where they stay over all channels.
     const PIXELS: usize = 2048;
     let mut squares = vec![0f32; pixels];
     squares.par_chunks_mut(PIXELS).enumerate().for_each(|(i, squares)| {

@@ -1,4 +1,4 @@
-//! Convolutions over rows and columns, and over time as well.
+//! Convolutions in two dimensions (rows, columns) and three (time, rows, columns).
 
 mod winograd;
 
@@ -9,25 +9,25 @@ use crate::compute::kernels::cpu;
 use crate::compute::kernels::cuda::{self, cudnn::convolution};
 use crate::weights::Weights;
 
-/// What a convolution sees beyond the edges of an image.
+/// Padding mode: the values that a convolution reads beyond the edges of an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Edges {
-    /// Nothing.
+    /// Zeros.
     #[default]
     Zeros,
-    /// The image in a mirror that stands on its outermost pixels. It has to be larger than the padding.
+    /// The image mirrored at its outermost pixels. Each side has to be larger than the padding.
     Reflect,
 }
 
 impl Edges {
-    /// The fewest rows, or columns, that a convolution of three can work on: a mirror needs two.
+    /// The fewest rows or columns that a 3×3 convolution takes: a mirror needs two.
     pub fn least_side(self) -> usize {
         if self == Self::Reflect { 2 } else { 1 }
     }
 }
 
-/// A convolution over rows and columns.
+/// A two-dimensional convolution.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     /// (out, in, kernel, kernel), contiguous: candle convolves wrongly with a view on some devices.
@@ -38,11 +38,11 @@ pub struct Conv2d {
     padding: usize,
     edges: Edges,
     plain: bool,
-    /// Values that candle may unroll at a time.
+    /// Most values that candle unrolls (im2col) at a time.
     unrolled: usize,
 }
 
-/// Bytes that a convolution of 3·3 pixels, of an image of so many, takes on a processor besides its input and its output.
+/// Scratch bytes of a 3×3 convolution of an image of `pixels` on a CPU, besides input and output.
 pub fn scratch(inputs: usize, outputs: usize, pixels: usize) -> usize {
     winograd::scratch(inputs, outputs, pixels)
 }
@@ -51,7 +51,7 @@ pub fn scratch(inputs: usize, outputs: usize, pixels: usize) -> usize {
 const UNROLLED: usize = 1 << 28;
 
 impl Conv2d {
-    /// Takes `weight` (out, in, kernel, kernel) and `bias` (out) from `weights`. Stride 1, and no padding.
+    /// Takes `weight` (out, in, kernel, kernel) and `bias` (out) from `weights`. Stride 1, no padding.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -60,36 +60,34 @@ impl Conv2d {
         Self::new(weight, weights.compute("bias", outputs)?)
     }
 
-    /// A convolution of the tensors given: `weight` (out, in, rows, columns), `bias` (out).
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// A convolution with `weight` (out, in, rows, columns) and `bias` (out).
     pub fn new(weight: Tensor, bias: Tensor) -> crate::error::Result<Self> {
         let bias = bias.reshape((1, (), 1, 1))?;
         let (weight, edges) = (weight.contiguous()?, Edges::Zeros);
         Ok(Self { weight, bias, stride: 1, padding: 0, edges, plain: false, unrolled: UNROLLED })
     }
 
-    /// The same convolution that moves by `stride` rows and columns.
+    /// Sets the stride of rows and columns.
     #[must_use]
     pub fn stride(self, stride: usize) -> Self {
         Self { stride, ..self }
     }
 
-    /// The same convolution with `padding` rows and columns on every side: zeros, unless [`Conv2d::edges`] says other.
+    /// Sets the padding of every side, in rows and columns: zeros, unless [`Conv2d::edges`] sets another
+    /// mode.
     #[must_use]
     pub fn padding(self, padding: usize) -> Self {
         Self { padding, ..self }
     }
 
-    /// The same convolution with these edges.
+    /// Sets the padding mode.
     #[must_use]
     pub fn edges(self, edges: Edges) -> Self {
         Self { edges, ..self }
     }
 
-    /// The same convolution by candle's own operation only, on every device, which unrolls at most `unrolled` values at a
-    /// time.
+    /// The same convolution by candle's operation only, on every device, unrolling at most `unrolled` values
+    /// at a time.
     #[must_use]
     pub fn plain(self, unrolled: usize) -> Self {
         Self { plain: true, unrolled, ..self }
@@ -100,17 +98,19 @@ impl Conv2d {
     /// - output: (1, out, h', w') where h' = (h + 2·padding − kernel) / stride + 1
     ///
     /// # Errors
-    /// Those of candle; an image that is too small for its mirror.
+    /// An image too small for its mirror.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.stacked(std::slice::from_ref(xs))
     }
 
-    /// The convolution of images that lie on each other as channels: the last ones that the kernel has, where there are
-    /// fewer.
+    /// The convolution of images concatenated along the channels. If they are fewer than the kernel's input
+    /// channels, they are the last ones.
     fn stacked(&self, images: &[Tensor]) -> Result<Tensor> {
         let (_, inputs, rows, columns) = self.weight.dims4()?;
         let known = images.iter().map(|image| image.dim(1)).sum::<Result<usize>>()?;
-        let missing = inputs.checked_sub(known).ok_or_else(|| candle_core::Error::msg("more images than kernel"))?;
+        let missing = inputs
+            .checked_sub(known)
+            .ok_or_else(|| candle_core::Error::msg("more images than the kernel has channels for"))?;
         if self.edges == Edges::Reflect
             && images.iter().any(|image| image.dims()[2..].iter().min() <= Some(&self.padding))
         {
@@ -140,8 +140,8 @@ impl Conv2d {
         self.in_bands(&weight, &xs, padding)?.broadcast_add(&self.bias)
     }
 
-    /// The convolution, some rows at a time where the image is large: on a GPU without cuDNN candle unrolls the image into
-    /// a column of the kernel's size per pixel, and computes nonsense once that has more than 2³¹ values.
+    /// The convolution in bands of rows where the image is large: on a GPU without cuDNN candle unrolls the
+    /// image (im2col) and computes nonsense beyond 2³¹ values.
     fn in_bands(&self, weight: &Tensor, xs: &Tensor, padding: usize) -> Result<Tensor> {
         let (_, inputs, kernel, columns) = weight.dims4()?;
         let (_, _, h, w) = xs.dims4()?;
@@ -159,7 +159,7 @@ impl Conv2d {
         Tensor::cat(&bands.collect::<Result<Vec<_>>>()?, 2)
     }
 
-    /// A kernel of one pixel is a matrix product.
+    /// A 1×1 convolution, as a matrix product.
     fn pointwise(&self, weight: &Tensor, xs: &Tensor) -> Result<Tensor> {
         let (_, inputs, h, w) = xs.dims4()?;
         let weight = weight.reshape(((), inputs))?;
@@ -168,7 +168,7 @@ impl Conv2d {
     }
 }
 
-/// `xs` with `padding` more entries at both ends of `axis`, mirrored at its first and last.
+/// Reflection padding: `padding` entries at both ends of `axis`, mirrored at the first and the last.
 fn mirrored(xs: &Tensor, axis: usize, padding: usize) -> Result<Tensor> {
     if padding == 0 {
         return Ok(xs.clone());
@@ -180,11 +180,11 @@ fn mirrored(xs: &Tensor, axis: usize, padding: usize) -> Result<Tensor> {
     xs.contiguous()?.index_select(&Tensor::new(ids, xs.device())?, axis)
 }
 
-/// A convolution over time, rows and columns, of a window of frames that the caller gives: those before an output frame
-/// make it causal, those on both sides symmetric.
+/// A three-dimensional convolution of a window of frames that the caller chooses: frames up to the output
+/// frame make it causal, frames on both sides symmetric.
 ///
-/// The kernel's frames lie side by side as input channels, so that one frame of output is one convolution in two
-/// dimensions, with one accumulation.
+/// The kernel's frames lie side by side as input channels, so that one output frame is one [`Conv2d`] with
+/// one accumulation.
 #[derive(Debug, Clone)]
 pub struct Conv3d {
     /// Its weight is (out, frames·in, rows, columns), oldest frame first.
@@ -193,8 +193,8 @@ pub struct Conv3d {
 }
 
 impl Conv3d {
-    /// Takes `weight` (out, in, frames, rows, columns) and `bias` (out) from `weights`. `kernel` is (frames, rows,
-    /// columns), with as much padding in rows and columns as keeps the size; rows and columns are odd and equal.
+    /// Takes `weight` (out, in, frames, rows, columns) and `bias` (out) from `weights`. `kernel` is (frames,
+    /// rows, columns); rows and columns are odd and equal, and padded to keep the size.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -206,13 +206,13 @@ impl Conv3d {
         Ok(Self { conv, frames })
     }
 
-    /// The same convolution with these edges of rows and columns.
+    /// Sets the padding mode of rows and columns.
     #[must_use]
     pub fn edges(self, edges: Edges) -> Self {
         Self { conv: self.conv.edges(edges), ..self }
     }
 
-    /// How many frames one output frame depends on.
+    /// Frames of the kernel: how many input frames an output frame depends on.
     pub fn frames(&self) -> usize {
         self.frames
     }
@@ -220,18 +220,18 @@ impl Conv3d {
     /// One frame of output.
     ///
     /// # Shapes
-    /// - `window`: from 1 to [`Conv3d::frames`] frames of (1, in, h, w), the newest last; those that are missing
-    ///   before the first are zeros
+    /// - `window`: 1 to [`Conv3d::frames`] frames of (1, in, h, w), the newest last; missing ones before the
+    ///   first count as zeros
     /// - output: (1, out, h, w)
     ///
     /// # Errors
-    /// Those of candle: no frame at all, more than the kernel has, or one of another shape.
+    /// No frame, more than the kernel has, or one of another shape.
     pub fn forward(&self, window: &[Tensor]) -> Result<Tensor> {
-        // Zeros before the beginning add nothing: their part of the kernel is left out.
+        // Zeros before the first frame add nothing: their part of the kernel is left out.
         self.conv.stacked(window)
     }
 
-    /// The same convolution by candle's own operation only: see [`Conv2d::plain`].
+    /// The same convolution by candle's operation only: see [`Conv2d::plain`].
     #[must_use]
     pub fn plain(self, unrolled: usize) -> Self {
         Self { conv: self.conv.plain(unrolled), ..self }

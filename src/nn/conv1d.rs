@@ -1,5 +1,5 @@
-//! Convolutions along time. Signals lie with time first, (time, channels): the values that a kernel covers then lie side by
-//! side, and a convolution is one matrix product, on a CPU without unrolling anything.
+//! One-dimensional convolutions along time. Signals are (time, channels): the values under a kernel lie side
+//! by side, and a convolution is one matrix product, on a CPU without unrolling.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::weights::Weights;
 
-/// A convolution along time, with zeros beyond the ends, stride 1.
+/// A one-dimensional convolution, zero-padded, stride 1.
 #[derive(Debug, Clone)]
 pub struct Conv1d {
     /// (kernel·in, out), contiguous, the earliest tap first.
@@ -16,10 +16,10 @@ pub struct Conv1d {
     bias: Option<Tensor>,
     kernel: usize,
     dilation: usize,
-    /// Zeros before the beginning and after the end.
+    /// Zeros before and after the signal.
     padding: (usize, usize),
     plain: bool,
-    /// Values that are unrolled at a time where a device wants that.
+    /// Most values that are unrolled (im2col) at a time, on devices that need it.
     unrolled: usize,
 }
 
@@ -27,7 +27,7 @@ pub struct Conv1d {
 const UNROLLED: usize = 1 << 26;
 
 impl Conv1d {
-    /// Takes `weight` (out, in, kernel) and `bias` (out) from `weights`. Dilation 1, and as much padding as keeps the
+    /// Takes `weight` (out, in, kernel) and `bias` (out) from `weights`. Dilation 1, padded to keep the
     /// length.
     ///
     /// # Errors
@@ -45,10 +45,7 @@ impl Conv1d {
         Ok(Self::new(&weights.compute("weight", (outputs, inputs, kernel))?, None)?)
     }
 
-    /// A convolution of the tensors given: `weight` (out, in, kernel), `bias` (out).
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// A convolution with `weight` (out, in, kernel) and `bias` (out).
     pub fn new(weight: &Tensor, bias: Option<Tensor>) -> Result<Self> {
         let (outputs, inputs, kernel) = weight.dims3()?;
         let weight = weight.permute((2, 1, 0))?.contiguous()?.reshape((kernel * inputs, outputs))?;
@@ -56,28 +53,28 @@ impl Conv1d {
         Ok(conv.dilation(1))
     }
 
-    /// The same convolution with `dilation` − 1 samples between its taps, and as much padding as keeps the length; where it
-    /// is odd, the greater part comes after the end.
+    /// Sets the dilation, and the padding that keeps the length; where that is odd, the greater part comes
+    /// after the end.
     #[must_use]
     pub fn dilation(self, dilation: usize) -> Self {
         let total = (self.kernel - 1) * dilation;
         Self { dilation, padding: (total / 2, total - total / 2), ..self }
     }
 
-    /// The same convolution with so many zeros before the beginning and after the end.
+    /// Sets the zero padding before and after the signal.
     #[must_use]
     pub fn padding(self, before: usize, after: usize) -> Self {
         Self { padding: (before, after), ..self }
     }
 
-    /// The same convolution by candle's own operations only, on every device, which unrolls at most `unrolled` values at a
-    /// time.
+    /// The same convolution by candle's operations only, on every device, unrolling at most `unrolled` values
+    /// at a time.
     #[must_use]
     pub fn plain(self, unrolled: usize) -> Self {
         Self { plain: true, unrolled, ..self }
     }
 
-    /// How many samples before and after its own place an output sample depends on, whichever are more.
+    /// Receptive field to one side, in samples: the greater of before and after.
     pub fn reach(&self) -> usize {
         let (before, after) = self.padding;
         before.max(((self.kernel - 1) * self.dilation).saturating_sub(before)).max(after)
@@ -88,16 +85,16 @@ impl Conv1d {
     /// - output: (t', out) where t' = t + padding − (kernel − 1)·dilation
     ///
     /// # Errors
-    /// Those of candle: other channels, or fewer samples than the kernel covers.
+    /// Other channels, or fewer samples than the kernel covers.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let (length, inputs) = xs.dims2()?;
         let covered = (self.kernel - 1) * self.dilation;
         let padded = length + self.padding.0 + self.padding.1;
         if padded <= covered || inputs * self.kernel != self.weight.dim(0)? {
             let (given, kernel) = (xs.dims(), self.weight.dims());
-            candle_core::bail!("a convolution of {kernel:?} along time cannot take {given:?}");
+            candle_core::bail!("a one-dimensional convolution of {kernel:?} cannot take {given:?}");
         }
-        // Accelerate's product takes no matrix whose rows overlap.
+        // Accelerate's product does not take a matrix whose rows overlap.
         let fast = !self.plain && !cfg!(feature = "accelerate");
         if fast && xs.device().is_cpu() && xs.dtype() == DType::F32 {
             let bias = self.bias.as_ref().map(Tensor::to_vec1).transpose()?;
@@ -111,7 +108,7 @@ impl Conv1d {
         }
     }
 
-    /// The taps side by side, and a matrix product, some samples at a time.
+    /// The convolution by im2col and a matrix product, some samples at a time.
     fn unroll(&self, xs: &Tensor, outputs: usize) -> Result<Tensor> {
         let rows = (self.unrolled / self.weight.dim(0)?).max(1);
         let bands = (0..outputs).step_by(rows).map(|first| {
@@ -127,7 +124,7 @@ impl Conv1d {
 struct OnCpu<'a> {
     conv: &'a Conv1d,
     bias: Option<Vec<f32>>,
-    /// Samples that come out.
+    /// Output samples.
     outputs: usize,
 }
 
@@ -136,18 +133,20 @@ impl CustomOp2 for OnCpu<'_> {
         "conv1d-time-first"
     }
 
-    /// With a dilation of d, every d-th sample is a signal of its own, that a dense kernel goes over. In each, the rows of
-    /// the unrolled matrix are the signal itself, each beginning one sample after the one before.
+    /// With a dilation of d, every d-th sample forms a separate signal, to which a dense kernel applies. In
+    /// each, the rows of the im2col matrix are the signal itself, each row one sample later than the one
+    /// before.
     fn cpu_fwd(&self, xs: &CpuStorage, l1: &Layout, weight: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (CpuStorage::F32(values), Some((start, end))) = (xs, l1.contiguous_offsets()) else {
-            candle_core::bail!("a convolution wants contiguous f32");
+            candle_core::bail!("a one-dimensional convolution takes contiguous f32 only");
         };
         let Conv1d { kernel, dilation, .. } = *self.conv;
         let (covered, channels) = (l2.dims()[0], l2.dims()[1]);
         let rows = self.outputs.div_ceil(dilation);
         let signals = CpuStorage::F32(self.signals(&values[start..end], covered / kernel, rows + kernel - 1));
         let stride = (rows + kernel - 1) * (covered / kernel);
-        // candle takes signals of one row each for the rows of one matrix, and goes by the distance between rows.
+        // candle takes signals of one row each as the rows of one matrix, and reads the distance between
+        // them.
         let row = if rows == 1 { stride } else { covered / kernel };
         let unrolled = Layout::new((dilation, rows, covered).into(), vec![stride, row, 1], 0);
         let weights = Layout::new((dilation, covered, channels).into(), vec![0, channels, 1], l2.start_offset());
@@ -196,22 +195,23 @@ impl OnCpu<'_> {
     }
 }
 
-/// A transposed convolution along time: each sample becomes `stride` samples.
+/// A transposed one-dimensional convolution: each sample becomes `stride` samples.
 ///
-/// It is a dense convolution whose outputs are `stride` samples each: the taps that are `stride` apart belong to the same
-/// place within them.
+/// Computed as a dense convolution whose outputs hold `stride` samples each: taps `stride` apart belong to
+/// the same place within them.
 #[derive(Debug, Clone)]
 pub struct ConvTranspose1d {
     /// From `in` to `stride·out` channels.
     conv: Conv1d,
     kernel: usize,
     stride: usize,
-    /// Samples that are cut off at both ends.
+    /// Samples cut off at both ends.
     padding: usize,
 }
 
 impl ConvTranspose1d {
-    /// Takes `weight` (in, out, kernel) and `bias` (out) from `weights`. `padding` samples are cut off at both ends.
+    /// Takes `weight` (in, out, kernel) and `bias` (out) from `weights`. `padding` samples are cut off at both
+    /// ends.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -226,10 +226,7 @@ impl ConvTranspose1d {
         Ok(Self::new(&weight, &weights.compute("bias", outputs)?, stride, padding)?)
     }
 
-    /// A transposed convolution of the tensors given: `weight` (in, out, kernel), `bias` (out).
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// A transposed convolution with `weight` (in, out, kernel) and `bias` (out).
     pub fn new(weight: &Tensor, bias: &Tensor, stride: usize, padding: usize) -> Result<Self> {
         let (inputs, outputs, kernel) = weight.dims3()?;
         let taps = kernel.div_ceil(stride);
@@ -242,14 +239,14 @@ impl ConvTranspose1d {
         Ok(Self { conv, kernel, stride, padding })
     }
 
-    /// The same by candle's own operations only: see [`Conv1d::plain`].
+    /// The same by candle's operations only: see [`Conv1d::plain`].
     #[must_use]
     pub fn plain(self, unrolled: usize) -> Self {
         Self { conv: self.conv.plain(unrolled), ..self }
     }
 
-    /// How many input samples before and after, whichever are more, the output depends on that lies within `reach` samples
-    /// of one input sample's own.
+    /// Receptive field to one side, in input samples, of the output within `reach` samples around one input
+    /// sample's own.
     pub fn reach(&self, reach: usize) -> usize {
         let (back, ahead) = ((self.kernel - 1).saturating_sub(self.padding), self.padding + self.stride - 1);
         (reach + back.max(ahead)).div_ceil(self.stride)
@@ -258,9 +255,6 @@ impl ConvTranspose1d {
     /// # Shapes
     /// - `xs`: (t, in), t at least 1
     /// - output: ((t − 1)·stride + kernel − 2·padding, out)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let ys = self.conv.forward(xs)?;
         let (places, channels) = ys.dims2()?;

@@ -4,19 +4,18 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::weights::{Matrix, Weights};
 
-/// Sinusoids of timesteps (Ho et al., 2020): cosines first, then sines, wavelengths from 2π to 10,000·2π.
+/// Sinusoidal embedding of timesteps (Ho et al., 2020): cosines, then sines, of wavelengths from 2π to
+/// 10,000·2π.
 ///
 /// # Shapes
 /// - `timesteps`: n values in [0, 1000]
 /// - output: (n, dim), f32, computed in f64
-///
-/// # Errors
-/// Those of candle.
 pub fn sinusoid(timesteps: &[f64], dim: usize, device: &Device) -> Result<Tensor> {
     let half = dim / 2;
     let mut values = Vec::with_capacity(timesteps.len() * dim);
     for timestep in timesteps {
-        // The reference computes the frequencies and the angles in f32; its rounding is part of the trained model.
+        // The reference computes the frequencies and the angles in f32; its rounding is part of the trained
+        // model.
         let angle = |i: usize| *timestep as f32 * ((-(10_000f32.ln()) * i as f32) / half as f32).exp();
         values.extend((0..half).map(|i| angle(i).cos()));
         values.extend((0..half).map(|i| angle(i).sin()));
@@ -25,7 +24,7 @@ pub fn sinusoid(timesteps: &[f64], dim: usize, device: &Device) -> Result<Tensor
     Tensor::from_vec(values, (timesteps.len(), dim), device)
 }
 
-/// A table of token embeddings, kept as it is stored and widened a row at a time.
+/// A table of token embeddings, kept in its stored type and widened row by row.
 #[derive(Debug, Clone)]
 pub struct Embedding {
     table: Matrix,
@@ -45,7 +44,7 @@ impl Embedding {
     /// - output: (n, dim), in `dtype`
     ///
     /// # Errors
-    /// Those of candle: an id past the end of the table.
+    /// An id past the end of the table.
     pub fn forward(&self, ids: &Tensor, dtype: DType) -> Result<Tensor> {
         match &self.table {
             Matrix::Dense(table) => table.index_select(ids, 0)?.to_dtype(dtype),

@@ -1,13 +1,13 @@
-//! Filters that all channels share, over signals of (time, channels).
+//! FIR filters shared by all channels, over signals (time, channels).
 
-/// One term of a filter: a place in the input, as an offset in values, and its weight.
+/// One tap of a filter: the offset of an input value, in values, and its weight.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tap {
     pub(super) offset: usize,
     pub(super) weight: f32,
 }
 
-/// Values that one turn of the inner loop works on: what fits the registers of a CPU.
+/// Values per turn of the inner loop: what fits the registers of a CPU.
 const LANES: usize = 16;
 
 /// Adds to each of `ys` the sum over `taps` of `xs[place + offset]·weight`.

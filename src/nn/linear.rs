@@ -1,4 +1,4 @@
-//! The one linear layer of every network.
+//! The linear layer of all networks.
 
 use candle_core::{D, DType, Result, Tensor};
 
@@ -8,7 +8,8 @@ use crate::compute::kernels::cuda;
 use crate::compute::kernels::{cpu, product};
 use crate::weights::{Matrix, Weights};
 
-/// `y = x·Wᵀ + b`. The weight stays in memory as it is stored in its file, and widens to the type of `x` in use.
+/// Linear layer: `y = x·Wᵀ + b`. The weight keeps its stored type in memory and widens to the type of `x` in
+/// use.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Matrix,
@@ -32,7 +33,7 @@ impl Linear {
         Ok(Self { weight: weights.matrix("weight", (outputs, inputs))?, bias: None })
     }
 
-    /// A layer of the tensors given: `weight` (out, in), `bias` (out).
+    /// A layer with `weight` (out, in) and `bias` (out).
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weight: Matrix::Dense(weight), bias }
     }
@@ -40,17 +41,11 @@ impl Linear {
     /// # Shapes
     /// - `xs`: (…, in)
     /// - output: (…, out), in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.with_epilogue(xs, false)
     }
 
-    /// The layer, and GELU after it, by its tanh approximation: see [`gelu_tanh`].
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// The layer followed by [`gelu_tanh`].
     pub fn forward_gelu(&self, xs: &Tensor) -> Result<Tensor> {
         self.with_epilogue(xs, true)
     }
@@ -92,7 +87,7 @@ impl Linear {
         }
     }
 
-    /// The same in one product with its bias and GELU, in half types, where no LoRA adds to it.
+    /// The layer and GELU fused into one product, in half types, if no LoRA adds to it.
     #[cfg(feature = "cuda")]
     fn on_cuda(&self, xs: &Tensor, gelu: bool) -> Result<Option<Tensor>> {
         let bias = self.bias.as_ref().map(|bias| widen(bias, xs.dtype())).transpose()?;
@@ -104,7 +99,7 @@ impl Linear {
         }
     }
 
-    /// The same on a processor, where the weight is there in f32 or packed: products are added to the bias.
+    /// The layer on a CPU, if the weight is f32 or packed: products are added to the bias.
     fn on_cpu(&self, xs: &Tensor, (rows, inputs, outputs): (usize, usize, usize)) -> Result<Option<Tensor>> {
         let bias = self.bias.as_ref().map(|bias| bias.to_dtype(DType::F32)?.to_vec1::<f32>()).transpose()?;
         let mut ys = product::place(rows, outputs, bias.as_deref());
@@ -113,7 +108,8 @@ impl Linear {
                 cpu::with_values(&[xs, weight], |values| {
                     let weight = product::Matrix::plain(values[1], outputs, inputs);
                     let xs = product::Matrix::plain(values[0], rows, inputs);
-                    product::multiply(xs, weight.t(), (&mut ys, outputs), (bias.is_some(), 1.0), true)
+                    let output = product::Output { values: &mut ys, stride: outputs, add: bias.is_some() };
+                    product::multiply(xs, weight.t(), 1.0, output, true)
                 })?;
             }
             Matrix::Packed(weight, _) => {
@@ -129,7 +125,7 @@ impl Linear {
     }
 }
 
-/// The tensor itself where the type is right already, a widened copy for the moment otherwise.
+/// The tensor itself if it has the type already, else a temporary copy in it.
 fn widen(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
     tensor.to_dtype(dtype)
 }

@@ -1,4 +1,4 @@
-//! Layers that know no family.
+//! Layers shared by all families of models.
 
 pub mod activation;
 pub mod attention;

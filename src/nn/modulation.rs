@@ -1,4 +1,4 @@
-//! Shift, scale and gate of tokens by their timestep: adaptive layer norm, "adaLN-Zero" (Peebles and Xie, 2023).
+//! adaLN-Zero (Peebles and Xie, 2023): shift, scale and gate of tokens by their timestep.
 
 use candle_core::{D, DType, Result, Tensor};
 
@@ -9,7 +9,7 @@ use crate::compute::kernels::cuda::{self, kernels};
 
 /// Runs of neighbouring tokens that share a timestep.
 ///
-/// Text to video has one run. Where the first frame is given, its tokens are at time 0 and form a run of their own.
+/// Text to video has one run. A given first frame is a second one: its tokens are at time 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Runs {
     /// The timestep of each run.
@@ -19,7 +19,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Of `tokens` tokens. `timesteps` holds one for all of them, or one for each.
+    /// Runs of `tokens` tokens. `timesteps` has one value for all of them, or one for each.
     pub fn new(timesteps: &[f64], tokens: usize) -> Self {
         let mut runs = Self { values: Vec::new(), tokens: Vec::new() };
         for &timestep in timesteps {
@@ -65,9 +65,6 @@ impl Modulation {
     ///
     /// # Shapes
     /// - `table`: (k, dim) or (1, k, dim), f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn with(&self, table: &Tensor) -> Result<Self> {
         Ok(Self { runs: self.runs.clone(), vectors: self.vectors.broadcast_add(table)? })
     }
@@ -76,9 +73,6 @@ impl Modulation {
     ///
     /// # Shapes
     /// - `xs` and output: (1, tokens, dim), f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn shift_scale(&self, xs: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
         if cpu::takes(xs) {
             return self.each_row(xs, xs, |xs, _, set, ys| shifted(xs, set.vector(scale), set.vector(shift), ys));
@@ -93,9 +87,6 @@ impl Modulation {
     ///
     /// # Shapes
     /// - `xs` and output: (1, tokens, dim), the output in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn shift_scale_norm(&self, xs: &Tensor, norm: Plain<'_>, shift: usize, scale: usize) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if cuda::takes(xs) && self.fits(xs)? {
@@ -110,9 +101,6 @@ impl Modulation {
     ///
     /// # Shapes
     /// - `xs`, `hs` and output: (1, tokens, dim), the output in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn add_gated(&self, xs: &Tensor, hs: &Tensor, gate: usize) -> Result<Tensor> {
         if cpu::takes(xs) && cpu::takes(hs) && xs.dims() == hs.dims() {
             return self.each_row(xs, hs, |xs, hs, set, ys| gated(xs, hs, set.vector(gate), ys));
@@ -128,27 +116,27 @@ impl Modulation {
         (xs.to_dtype(DType::F32)? + gated)?.to_dtype(xs.dtype())
     }
 
-    /// Whether the vectors are those of such tokens.
+    /// Whether the vectors have the width of `xs`, and the runs its number of tokens.
     fn fits(&self, xs: &Tensor) -> Result<bool> {
         let dim = self.vectors.dim(2)?;
         let tokens = xs.elem_count() / dim.max(1);
         Ok(xs.dim(D::Minus1)? == dim && (self.runs.len() == 1 || tokens == self.runs.iter().sum::<usize>()))
     }
 
-    /// The run of each token, where there are several.
+    /// The run of each token.
     fn run_of(&self) -> Vec<u32> {
         let runs = self.runs.iter().enumerate();
         runs.flat_map(|(run, &tokens)| std::iter::repeat_n(run as u32, tokens)).collect()
     }
 
-    /// The vectors without gaps, and the run of each token where there are several.
+    /// The vectors, contiguous, and the run of each token if there are several.
     #[cfg(feature = "cuda")]
     fn on_cuda(&self) -> Result<(Tensor, Option<Tensor>)> {
         let runs = (self.runs.len() > 1).then(|| Tensor::new(self.run_of(), self.vectors.device()));
         Ok((self.vectors.contiguous()?, runs.transpose()?))
     }
 
-    /// A tensor of the rows of two, (1, tokens, dim) each, which `f` makes with the vectors of the row's run.
+    /// Applies `f` to each row of `xs` and `hs`, (1, tokens, dim) each, with the vectors of the row's run.
     fn each_row(
         &self,
         xs: &Tensor,

@@ -1,4 +1,4 @@
-//! Normalisations. All compute in f32, whatever the type of their input, as the references do.
+//! Normalisations. All compute in f32 for every type of input, as the references do.
 
 use candle_core::{D, DType, Result, Tensor};
 
@@ -24,10 +24,7 @@ impl LayerNorm {
         Ok(Self { weight: weights.f32("weight", dim)?, bias: weights.f32("bias", dim)?, eps: eps as f32 })
     }
 
-    /// One without learned parameters.
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// A layer normalisation without learned parameters.
     pub fn plain(weights: &Weights, dim: usize, eps: f64) -> crate::error::Result<Self> {
         let weight = Tensor::ones(dim, DType::F32, weights.device())?;
         Ok(Self { bias: weight.zeros_like()?, weight, eps: eps as f32 })
@@ -36,9 +33,6 @@ impl LayerNorm {
     /// # Shapes
     /// - `xs`: (…, dim), of any float type
     /// - output: (…, dim), f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         candle_nn::ops::layer_norm(&xs.to_dtype(DType::F32)?.contiguous()?, &self.weight, &self.bias, self.eps)
     }
@@ -46,9 +40,6 @@ impl LayerNorm {
     /// # Shapes
     /// - `xs`: (…, dim), of any float type
     /// - output: (…, dim), in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward_same(&self, xs: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if cuda::takes(xs) && xs.dim(D::Minus1)? == self.weight.elem_count() {
@@ -58,12 +49,12 @@ impl LayerNorm {
     }
 }
 
-/// A normalisation without learned parameters, such as comes before a modulation.
+/// A normalisation without learned parameters, as before a modulation.
 #[derive(Debug, Clone, Copy)]
 pub enum Plain<'a> {
-    /// By mean and deviation: a layer that was made by [`LayerNorm::plain`].
+    /// Layer normalisation, made by [`LayerNorm::plain`].
     Layer(&'a LayerNorm),
-    /// By the root mean square, with this epsilon.
+    /// RMS normalisation with this epsilon.
     Rms(f64),
 }
 
@@ -71,9 +62,6 @@ impl Plain<'_> {
     /// # Shapes
     /// - `xs`: (…, dim), of any float type
     /// - output: (…, dim), f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(self, xs: &Tensor) -> Result<Tensor> {
         match self {
             Self::Layer(norm) => norm.forward(xs),
@@ -81,7 +69,7 @@ impl Plain<'_> {
         }
     }
 
-    /// Its epsilon, and whether the mean is taken off.
+    /// Epsilon, and whether the mean is subtracted.
     #[cfg(feature = "cuda")]
     pub(super) fn kind(self) -> (f64, bool) {
         match self {
@@ -107,7 +95,7 @@ impl RmsNorm {
         Ok(Self { weight: weights.f32("weight", dim)?, eps })
     }
 
-    /// One that scales by `1 + weight`, as Gemma's do.
+    /// A normalisation that scales by `1 + weight`, as in Gemma.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -124,9 +112,6 @@ impl RmsNorm {
     /// # Shapes
     /// - `xs`: (…, dim)
     /// - output: (…, dim), in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         if cpu::takes(xs) && xs.dim(D::Minus1)? == self.weight.elem_count() {
             let weight = self.weight.to_vec1::<f32>()?;
@@ -145,9 +130,6 @@ impl RmsNorm {
 /// # Shapes
 /// - `xs`: (…, dim), of any float type
 /// - output: (…, dim), f32
-///
-/// # Errors
-/// Those of candle.
 pub fn rms_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
     if cpu::takes(xs) {
         return cpu::rows(xs, |_, xs, ys| scaled(xs, ys, eps as f32, &[]));
@@ -159,7 +141,7 @@ pub fn rms_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 wide! {
-    /// A row over its root mean square, times a scale for each of its numbers, or times none.
+    /// A row divided by its root mean square, times `scale` per number; an empty `scale` is 1.
     fn scaled(xs: &[f32], ys: &mut [f32], eps: f32, scale: &[f32]) {
         let inverse = 1.0 / (sum(xs, |x| x * x) / xs.len() as f32 + eps).sqrt();
         match scale {
@@ -169,7 +151,7 @@ wide! {
     }
 }
 
-/// Group normalisation (Wu and He, 2018), over the channels of a group and everything that comes after them.
+/// Group normalisation (Wu and He, 2018), over the channels of a group and all axes after them.
 #[derive(Debug, Clone)]
 pub struct GroupNorm {
     weight: Tensor,
@@ -190,9 +172,6 @@ impl GroupNorm {
     /// # Shapes
     /// - `xs`: (1, dim, …)
     /// - output: the same, in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let dim = xs.dim(1)?;
         let wide = xs.to_dtype(DType::F32)?.contiguous()?.reshape((self.groups, ()))?;

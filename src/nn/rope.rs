@@ -7,7 +7,7 @@ use crate::compute::kernels::cpu::{self, wide};
 #[cfg(feature = "cuda")]
 use crate::compute::kernels::cuda::{self, kernels};
 
-/// Cosines and sines of every position, computed in f64 and kept in f32.
+/// Tables of cosines and sines per position, computed in f64 and kept in f32.
 #[derive(Debug, Clone)]
 pub struct Rope {
     cos: Tensor,
@@ -15,13 +15,11 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Tables for tokens on a grid of frames, rows and columns: each axis turns its own share of the pairs.
+    /// Tables for tokens on a grid of frames, rows and columns: each axis rotates its share of the pairs.
     ///
-    /// `grid` is (frames, rows, columns), `dims` the channels of a head that belong to each axis, `theta` the base of the
-    /// wavelengths (10,000 in the paper). The tables have `dims.sum() / 2` columns and a row per token.
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// `grid` is (frames, rows, columns), `dims` the channels of a head that belong to each axis, `theta` the
+    /// base of the wavelengths (10,000 in the paper). The tables have `dims.sum() / 2` columns and a row per
+    /// token.
     pub fn grid3(grid: [usize; 3], dims: [usize; 3], theta: f64, device: &Device) -> Result<Self> {
         let frequencies: Vec<Vec<f64>> = dims.iter().map(|&dim| frequencies(dim, theta)).collect();
         let pairs: usize = dims.iter().sum::<usize>() / 2;
@@ -39,10 +37,10 @@ impl Rope {
         Self::from_angles(&angles, (tokens, pairs), device)
     }
 
-    /// Tables of the angles given, in radians, a row of them for each token.
+    /// Tables of `angles` in radians, one row per token.
     ///
     /// # Errors
-    /// Those of candle: more or fewer angles than `shape`, (tokens, pairs), has.
+    /// More or fewer angles than `shape`, (tokens, pairs), has.
     pub fn from_angles(angles: &[f64], shape: (usize, usize), device: &Device) -> Result<Self> {
         let table = |f: fn(f64) -> f64| {
             let values = angles.iter().map(|&angle| f(angle) as f32).collect();
@@ -51,14 +49,11 @@ impl Rope {
         Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
 
-    /// Turns neighbouring pairs of channels: (0, 1), (2, 3), …
+    /// Rotates neighbouring pairs of channels: (0, 1), (2, 3), …
     ///
     /// # Shapes
     /// - `xs`: (b, heads, tokens, dim), of any float type
-    /// - output: the same, turned in f32
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// - output: the same, rotated in f32
     pub fn interleaved(&self, xs: &Tensor) -> Result<Tensor> {
         if cpu::takes(xs) {
             return self.on_cpu(xs, turn_neighbours);
@@ -67,14 +62,11 @@ impl Rope {
         candle_nn::rotary_emb::rope_i(&wide, &self.cos, &self.sin)?.to_dtype(xs.dtype())
     }
 
-    /// Turns pairs of a channel of the first half of a head and its fellow of the second: (0, d/2), (1, d/2 + 1), …
+    /// Rotates pairs of channels from the two halves of a head: (0, d/2), (1, d/2 + 1), …
     ///
     /// # Shapes
     /// - `xs`: (b, heads, tokens, dim), of any float type
-    /// - output: the same, turned in f32
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// - output: the same, rotated in f32
     pub fn halves(&self, xs: &Tensor) -> Result<Tensor> {
         if cpu::takes(xs) {
             return self.on_cpu(xs, turn_halves);
@@ -85,14 +77,11 @@ impl Rope {
 }
 
 impl Rope {
-    /// Queries or keys of all heads: normalised together, split, and their neighbouring pairs of channels turned.
+    /// Queries or keys: RMS normalisation over all heads, split into heads, [`Rope::interleaved`].
     ///
     /// # Shapes
     /// - `xs`: (1, tokens, heads · dim)
     /// - output: (1, heads, tokens, dim), in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn interleaved_norm(&self, xs: &Tensor, norm: &RmsNorm, heads: usize) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if cuda::takes(xs) {
@@ -103,7 +92,7 @@ impl Rope {
     }
 }
 
-/// The heads of tokens, which lie one after another in their width: (b, n, heads · dim) → (b, heads, n, dim).
+/// Splits tokens into heads: (b, n, heads · dim) → (b, heads, n, dim).
 ///
 /// # Errors
 /// A width that does not divide into heads.
@@ -115,8 +104,8 @@ pub fn split_heads(xs: &Tensor, heads: usize) -> Result<Tensor> {
 type Turn = fn(&[f32], &[f32], &[f32], &mut [f32]);
 
 impl Rope {
-    /// The tokens one after another, with all their heads: the output lies as (b, tokens, heads, dim), which is how a layer before
-    /// or after the attention has it.
+    /// The output is laid out as (b, tokens, heads, dim), as the layers before and after the attention have
+    /// it.
     fn on_cpu(&self, xs: &Tensor, turn: Turn) -> Result<Tensor> {
         let (_, heads, tokens, dim) = xs.dims4()?;
         if self.cos.dims() != [tokens, dim / 2] || dim % 2 != 0 {
@@ -134,7 +123,7 @@ impl Rope {
 }
 
 wide! {
-    /// Turns neighbouring channels of a head by angles with these cosines and sines.
+    /// Rotates neighbouring channels of a head by angles with these cosines and sines.
     pub(crate) fn turn_neighbours(xs: &[f32], cos: &[f32], sin: &[f32], ys: &mut [f32]) {
         let pairs = ys.chunks_exact_mut(2).zip(xs.chunks_exact(2)).zip(cos.iter().zip(sin));
         for ((y, x), (cos, sin)) in pairs {
@@ -144,7 +133,7 @@ wide! {
 }
 
 wide! {
-    /// The same with a channel of the first half and its fellow of the second.
+    /// The same with channels i and i + dim/2.
     pub(crate) fn turn_halves(xs: &[f32], cos: &[f32], sin: &[f32], ys: &mut [f32]) {
         let half = cos.len();
         let ((x0, x1), (y0, y1)) = (xs.split_at(half), ys.split_at_mut(half));

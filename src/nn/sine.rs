@@ -1,15 +1,16 @@
-//! The square of the sine, for millions of samples at a time.
+//! Squared sine, vectorised.
 
-/// `sin²(x)` of a number in radians, to within 3e-7 up to ±10⁴, and in [0, 1] beyond.
+/// `sin²(x)` of radians, within 3e-7 up to ±10⁴, and in [0, 1] beyond.
 ///
-/// The compiler makes vector instructions of it, where it would call the system's sine once a number.
+/// The compiler vectorises it, unlike a call of the system's sine per number.
 #[inline]
 pub(super) fn sine_squared(x: f32) -> f32 {
-    /// Added and taken away again, this rounds to the nearest whole number.
+    /// Adding and subtracting this rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
-    /// π in three parts, of which the first two have so few bits that their multiples are exact (Cody and Waite, 1980).
+    /// π in three parts, of which the first two have so few bits that their multiples are exact (Cody and
+    /// Waite, 1980).
     const PI: [f32; 3] = [3.140_625, 9.675_026e-4, 1.509_958e-7];
-    // The square has a period of π. Beyond its whole multiples, the sine's own series up to the thirteenth power.
+    // The square has a period of π. The rest goes through the sine's series up to the 13th power.
     let turns = (x * std::f32::consts::FRAC_1_PI + ROUND) - ROUND;
     let rest = ((x - turns * PI[0]) - turns * PI[1]) - turns * PI[2];
     // Angles beyond f32's precision must not leave the series' range.

@@ -1,4 +1,4 @@
-//! Snake, the periodic activation of vocoders, and its guard against aliasing. Signals are (time, channels).
+//! Snake, the periodic activation of vocoders, plain and anti-aliased. Signals are (time, channels).
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -7,20 +7,20 @@ use super::fir::{Tap, filter};
 use super::sine::sine_squared;
 use crate::weights::Weights;
 
-/// `x + sin²(αx)/β`, with a learned α and β per channel: SnakeBeta (Lee et al., 2022), after Snake (Ziyin et al., 2020),
-/// where β is α.
+/// SnakeBeta (Lee et al., 2022): `x + sin²(αx)/β`, α and β learned per channel. In Snake (Ziyin et al., 2020)
+/// β is α.
 #[derive(Debug, Clone)]
 pub struct Snake {
     alpha: Vec<f32>,
-    /// One over β.
+    /// 1/β.
     inverse: Vec<f32>,
 }
 
-/// What BigVGAN adds to β, so that it can be divided by.
+/// Added to β before the division, as in BigVGAN.
 const EPSILON: f32 = 1e-9;
 
 impl Snake {
-    /// Takes `alpha` (channels) from `weights`, and `beta` too where there is one. Both are stored as logarithms.
+    /// Takes `alpha` (channels) from `weights`, and `beta` if it has one. Both are stored as logarithms.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -31,7 +31,7 @@ impl Snake {
         Ok(Self::new(alpha, &beta))
     }
 
-    /// The activation with these α and β, a value per channel each.
+    /// The activation with these α and β, one value per channel each.
     pub fn new(alpha: Vec<f32>, beta: &[f32]) -> Self {
         Self { alpha, inverse: beta.iter().map(|beta| 1.0 / (beta + EPSILON)).collect() }
     }
@@ -41,7 +41,7 @@ impl Snake {
     /// - output: the same, in the type of `xs`; computed in f32
     ///
     /// # Errors
-    /// Other channels, and those of candle.
+    /// Other channels.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let channels = self.alpha.len();
         if xs.dims().last() != Some(&channels) {
@@ -53,7 +53,7 @@ impl Snake {
         (wide + wave)?.to_dtype(xs.dtype())
     }
 
-    /// The activation of samples in place; `xs` is (time, channels).
+    /// Applies the activation in place; `xs` is (time, channels).
     fn apply(&self, xs: &mut [f32]) {
         for sample in xs.chunks_exact_mut(self.alpha.len()) {
             for ((x, alpha), inverse) in sample.iter_mut().zip(&self.alpha).zip(&self.inverse) {
@@ -63,8 +63,8 @@ impl Snake {
     }
 }
 
-/// Snake at a higher rate: the signal is filtered up, activated and filtered down again, so that the overtones that it
-/// makes do not fold back (Karras et al., 2021; BigVGAN, Lee et al., 2022).
+/// Anti-aliased Snake (Karras et al., 2021; BigVGAN, Lee et al., 2022): upsample, activate, downsample, so
+/// that new overtones do not alias.
 #[derive(Debug, Clone)]
 pub struct AntiAliased {
     snake: Snake,
@@ -75,9 +75,9 @@ pub struct AntiAliased {
 }
 
 impl AntiAliased {
-    /// Takes the filters `upsample.filter` and `downsample.filter` (1, 1, kernel) from `weights`, and the parameters of
-    /// the activation, see [`Snake::load`], from its `act`. `shape` is (channels, ratio, kernel): the rate is `ratio` times
-    /// as high inside, and `kernel` is greater than that.
+    /// Takes the filters `upsample.filter` and `downsample.filter` (1, 1, kernel) from `weights`, and the
+    /// activation ([`Snake::load`]) from its `act`. `shape` is (channels, ratio, kernel): `ratio` is the
+    /// upsampling factor, and less than `kernel`.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -94,19 +94,19 @@ impl AntiAliased {
         Self { snake, ratio, up, down, plain: false }
     }
 
-    /// The same by candle's own operations only, on every device.
+    /// The same by candle's operations only, on every device.
     #[must_use]
     pub fn plain(self) -> Self {
         Self { plain: true, ..self }
     }
 
-    /// How many samples before and after its own place an output sample depends on, whichever are more.
+    /// Receptive field to one side, in samples: the greater of before and after.
     pub fn reach(&self) -> usize {
         self.side(&self.up) + self.side(&self.down)
     }
 
-    /// How many samples to either side of its place a filter looks: half its length, which is at the higher rate, and one
-    /// for what is left of the division.
+    /// Receptive field of a filter to one side, in samples of the lower rate: half its length, rounded up,
+    /// and one.
     fn side(&self, filter: &[f32]) -> usize {
         filter.len().div_ceil(2 * self.ratio) + 1
     }
@@ -114,9 +114,6 @@ impl AntiAliased {
     /// # Shapes
     /// - `xs`: (t, channels), t at least 1
     /// - output: the same, in the type of `xs`; computed in f32
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         if !self.plain && xs.device().is_cpu() && xs.dtype() == DType::F32 {
             return xs.contiguous()?.apply_op1_no_bwd(&OnCpu(self));
@@ -125,17 +122,17 @@ impl AntiAliased {
         self.downsample(&self.snake.forward(&ys)?)?.to_dtype(xs.dtype())
     }
 
-    /// Each of the `ratio` samples that one becomes, as terms over the input samples around it: (place, weight).
+    /// Polyphase form of the upsampling filter: output sample `phase` of `ratio` as (input offset, weight).
     fn up_terms(&self, phase: usize) -> Vec<(isize, f32)> {
         let (ratio, kernel) = (self.ratio, self.up.len());
-        // The reference repeats the ends so far, filters, and cuts the beginning off.
+        // The reference repeats the ends by `pad`, filters, and cuts the beginning off.
         let pad = (kernel / ratio).saturating_sub(1);
         let at = phase + pad * ratio + (kernel - ratio) / 2;
         let terms = (at % ratio..kernel).step_by(ratio);
         terms.map(|k| ((at as isize - k as isize) / ratio as isize - pad as isize, self.up[k] * ratio as f32)).collect()
     }
 
-    /// An output sample as terms over the samples that input samples have become: (place, which of its samples, weight).
+    /// Polyphase form of the downsampling filter: an output sample as (input offset, phase, weight).
     fn down_terms(&self) -> impl Iterator<Item = (isize, usize, f32)> {
         let (ratio, kernel) = (self.ratio as isize, self.down.len());
         let before = (kernel / 2 + kernel % 2) as isize - 1;
@@ -176,7 +173,7 @@ impl AntiAliased {
 /// [`AntiAliased::forward`] on a CPU.
 struct OnCpu<'a>(&'a AntiAliased);
 
-/// Values of a block, that stays in the nearest caches between the filters.
+/// Values of a block that stays in the caches between the filters.
 const BLOCK: usize = 1 << 15;
 
 impl CustomOp1 for OnCpu<'_> {
@@ -186,7 +183,7 @@ impl CustomOp1 for OnCpu<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-            candle_core::bail!("an activation wants contiguous f32");
+            candle_core::bail!("an anti-aliased activation takes contiguous f32 only");
         };
         let channels = self.0.snake.alpha.len();
         if layout.dims().len() != 2 || layout.dims()[1] != channels {
@@ -200,14 +197,14 @@ impl CustomOp1 for OnCpu<'_> {
     }
 }
 
-/// Samples one after the other.
+/// A signal (time, channels).
 struct Signal<'a> {
     values: &'a [f32],
     channels: usize,
 }
 
 impl Signal<'_> {
-    /// `rows` samples from the one at `first` on, which may lie outside: the ends are repeated there.
+    /// `rows` samples from `first` on; beyond the ends the first and last sample repeat.
     fn window(&self, first: isize, rows: usize) -> Vec<f32> {
         let last = (self.values.len() / self.channels) as isize - 1;
         let mut window = Vec::with_capacity(rows * self.channels);
@@ -220,11 +217,11 @@ impl Signal<'_> {
 }
 
 impl OnCpu<'_> {
-    /// The activation of the samples from `first` on, into `ys`, which is zeros.
+    /// The activation of the samples from `first` on, added to `ys`, which is zeros.
     fn block(&self, signal: &Signal<'_>, first: usize, ys: &mut [f32]) {
         let (layer, channels) = (self.0, signal.channels);
         let (length, rows) = (signal.values.len() / channels, ys.len() / channels);
-        // Samples around the block that the filter down wants; around those, what the filter up wants.
+        // Samples around the block that downsampling reads; around those, what upsampling reads.
         let (up, down) = (layer.side(&layer.up), layer.side(&layer.down));
         let (begin, wide) = (first as isize - down as isize, rows + 2 * down);
         let window = signal.window(begin - up as isize, wide + 2 * up);
@@ -245,8 +242,8 @@ impl OnCpu<'_> {
     }
 }
 
-/// Replaces what the phases hold beyond the ends of a signal of `length` samples by its first and last sample at the higher
-/// rate. The phases begin at the sample `begin`.
+/// Replaces the values beyond the ends of a signal of `length` samples by its first and last sample at the
+/// higher rate. The phases begin at the sample `begin`.
 fn repeat_ends(phases: &mut [Vec<f32>], channels: usize, begin: isize, length: usize) {
     let rows = phases[0].len() / channels;
     let before = usize::try_from(-begin).unwrap_or(0).min(rows);

@@ -53,9 +53,6 @@ impl Projection {
     ///
     /// # Shapes
     /// - `latents`: (1, C, T, H, W), normalised
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn picture(&self, latents: &Tensor) -> Result<Rgb> {
         let (_, channels, frames, height, width) = latents.dims5()?;
         let frame = latents.narrow(2, frames / 2, 1)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;

@@ -1,4 +1,4 @@
-//! Sampling as numbers: noise, schedules, steppers, guidance scales.
+//! Sampling: noise, schedules, steppers, guidance scales. No model, no file.
 
 pub mod noise;
 mod scales;

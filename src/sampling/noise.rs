@@ -1,16 +1,16 @@
-//! Noise on the host, the same as `torch.Generator("cpu")` makes: a seed means the same film on every device, and the
-//! same noise as in the reference.
+//! Noise of `torch.Generator("cpu")`, made on the host: a seed gives the reference's noise, and the same film
+//! on every device.
 
 use candle_core::{Device, Result, Shape, Tensor};
 
 /// Length of the generator's state, in words.
 const N: usize = 624;
-/// Distance between the words that a new word is made of.
+/// Distance of the words that a new word combines.
 const M: usize = 397;
 /// Values that torch transforms together: eight radii and eight angles.
 const BLOCK: usize = 16;
 
-/// Standard normal noise of `shape` on the CPU, in f32: `torch.randn(shape, generator)` of a generator just seeded.
+/// `torch.randn(shape, generator)` of a newly seeded generator: standard normal, f32, on the CPU.
 ///
 /// # Errors
 /// A shape that candle cannot make a tensor of.
@@ -20,18 +20,18 @@ pub fn randn(shape: impl Into<Shape>, seed: u64) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
-/// `torch.Generator("cpu")`: the Mersenne twister MT19937 (Matsumoto & Nishimura 1998) and torch's normal transform.
+/// `torch.Generator("cpu")`: the Mersenne twister MT19937 (Matsumoto & Nishimura 1998) and torch's normal
+/// transform.
 #[derive(Clone)]
 pub struct Generator {
     state: [u32; N],
     next: usize,
-    /// The second of a pair that a draw of fewer than 16 values made and did not use.
+    /// The unused second value of a pair, after a draw of fewer than 16 values.
     spare: Option<f64>,
 }
 
 impl Generator {
-    /// A generator as after `manual_seed(seed)`. Like torch's, it takes the low 32 bits of the seed only: seeds that
-    /// differ by a multiple of 2³² make the same noise.
+    /// `manual_seed(seed)`. As in torch, only the low 32 bits of the seed count.
     pub fn seed(seed: u64) -> Self {
         let mut state = [0; N];
         state[0] = seed as u32;
@@ -42,10 +42,10 @@ impl Generator {
         Self { state, next: N, spare: None }
     }
 
-    /// The next `count` standard normal values, as one call of `torch.randn` for `count` values draws them.
+    /// The next `count` standard normal values, as from one call of `torch.randn`.
     ///
-    /// How the values are made depends on `count`, so two draws of 8 are not one of 16: torch draws fewer than 16 values
-    /// one by one in f64, and more in blocks of 16 in f32.
+    /// Two draws of 8 differ from one of 16: torch draws fewer than 16 values one by one in f64, and more in
+    /// blocks of 16 in f32.
     pub fn normal(&mut self, count: usize) -> Vec<f32> {
         if count < BLOCK {
             return (0..count).map(|_| self.next_normal() as f32).collect();
@@ -53,7 +53,7 @@ impl Generator {
         let mut values: Vec<f32> = (0..count).map(|_| self.uniform_f32()).collect();
         values.chunks_exact_mut(BLOCK).for_each(box_muller);
         if !count.is_multiple_of(BLOCK) {
-            // torch fills an incomplete block by drawing the last 16 values anew, over some that it has already made.
+            // torch fills an incomplete block by redrawing the last 16 values.
             let last = &mut values[count - BLOCK..];
             last.fill_with(|| self.uniform_f32());
             box_muller(last);
@@ -61,7 +61,7 @@ impl Generator {
         values
     }
 
-    /// One value by Box and Muller (1958), in f64; its twin waits in `spare`.
+    /// One value by the Box-Muller transform (1958), in f64; its pair goes to `spare`.
     fn next_normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
@@ -105,10 +105,11 @@ impl Generator {
     }
 }
 
-/// Turns 16 uniform values into normal ones in place: radii from the first eight, angles from the last eight.
+/// Box-Muller transform of 16 uniform values in place: radii from the first eight, angles from the last
+/// eight.
 ///
-/// torch works in f32 here. The angle is rounded to f32 as torch rounds it, because at a large radius that rounding is
-/// the larger part of an error; the functions themselves are taken in f64, where every platform agrees.
+/// torch works in f32 here. The angle is rounded to f32 like torch's, because at a large radius that rounding
+/// dominates the error; the functions are in f64, where all platforms agree.
 fn box_muller(block: &mut [f32]) {
     let (radii, angles) = block.split_at_mut(BLOCK / 2);
     for (first, second) in radii.iter_mut().zip(angles) {

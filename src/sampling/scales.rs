@@ -1,22 +1,22 @@
-//! How strongly a prediction is driven away from others.
+//! Guidance scales.
 
 use serde::{Deserialize, Serialize};
 
-/// The scales of a step's guidance, for the pictures or for the sound.
+/// The guidance scales of a step, for video or audio.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scales {
-    /// Away from the negative prompt. 1 and less mean: not at all.
+    /// Classifier-free guidance: away from the negative prompt. Off at 1 and less.
     pub text: f64,
-    /// Away from what perturbed attention predicts (spatio-temporal guidance). 0 means: not at all.
+    /// Spatio-temporal guidance (STG): away from the prediction with perturbed attention. Off at 0.
     pub stg: f64,
-    /// Away from what is predicted where pictures and sound do not see each other. 1 means: not at all.
+    /// Modality guidance: away from the prediction without cross-attention of video and audio. Off at 1.
     pub modality: f64,
-    /// How far the mixture goes back to the deviation of the plain prediction, 0 to 1.
+    /// Rescaling of the result to the standard deviation of the conditional prediction, 0 to 1.
     pub rescale: f64,
 }
 
 impl Scales {
-    /// Guidance by a negative prompt only.
+    /// Classifier-free guidance only.
     pub fn text(text: f64) -> Self {
         Self { text, stg: 0.0, modality: 1.0, rescale: 0.0 }
     }
@@ -31,22 +31,22 @@ impl Scales {
         self.stg > 0.0
     }
 
-    /// Whether the prediction without pictures and sound seeing each other is needed.
+    /// Whether the prediction without cross-attention of video and audio is needed.
     pub fn uses_modality(&self) -> bool {
         self.modality > 1.0
     }
 
-    /// How often the difference to the prediction with the negative prompt counts.
+    /// Weight of (conditional − negative).
     pub fn of_text(&self) -> f64 {
         self.text - 1.0
     }
 
-    /// How often the difference to the prediction with perturbed attention counts.
+    /// Weight of (conditional − perturbed).
     pub fn of_stg(&self) -> f64 {
         self.stg
     }
 
-    /// How often the difference to the prediction without pictures and sound seeing each other counts.
+    /// Weight of (conditional − isolated).
     pub fn of_modality(&self) -> f64 {
         self.modality - 1.0
     }

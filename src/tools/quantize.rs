@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::files::atomic::AtomicFile;
 use crate::model::Component;
 use crate::weights::keys::{LTX_ALONE, Layout, UMT5_COMFY, UMT5_LLAMA, WAN_TRANSFORMER};
-use crate::weights::{Kind, Weights, e4m3, is_beside};
+use crate::weights::{Kind, Weights, e4m3, is_fp8_metadata};
 
 /// What is never stored in fewer bits: it is small beside the blocks, and everything depends on it. By words in diffusers' names.
 const WIDE: [&str; 14] = [
@@ -106,7 +106,7 @@ pub fn quantize(part: &Component, target: Target, output: &Path, on_tensor: &mut
         on_tensor(&Made { name: entry.names[1].clone(), kind: entry.kind, error });
     }
     file.end()?;
-    whole.keep(output)
+    whole.commit(output)
 }
 
 /// The names that loaders of such files know a part's tensors by, and what GGUF calls its architecture.
@@ -133,7 +133,7 @@ fn entries(weights: &Weights, layout: &'static Layout, target: Target) -> Result
         Ok(Entry { names: [name.clone(), theirs], shape: stored.shape.clone(), kind })
     };
     // What lies beside weights of eight bits goes with them.
-    weights.tensors().filter(|(name, _)| !is_beside(name)).map(entry).collect()
+    weights.tensors().filter(|(name, _)| !is_fp8_metadata(name)).map(entry).collect()
 }
 
 /// How a tensor is to be stored.

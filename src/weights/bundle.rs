@@ -1,4 +1,4 @@
-//! Named tensors in one safetensors file of talkie's own: saved whole, loaded without a demand on shapes.
+//! talkie's own safetensors files of named tensors: saved atomically, loaded without a check of shapes.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::Weights;
 use crate::error::{Context, Result};
 use crate::files::atomic::write_whole;
 
-/// Writes tensors to a safetensors file under a temporary name and renames it when it is whole and on the disk.
+/// Writes tensors to a safetensors file, atomically.
 ///
 /// # Errors
 /// A folder that cannot be written, a full disk.
@@ -21,7 +21,7 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)], metadata: HashMap<String,
     write_whole(path, &bytes)
 }
 
-/// Reads every tensor of a safetensors file, without a demand on shapes.
+/// Reads every tensor of a safetensors file, of any shape.
 ///
 /// # Errors
 /// A file that is missing, cut short or not safetensors.
@@ -31,7 +31,7 @@ pub fn load(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>> {
     names.into_iter().map(|(name, shape)| Ok((name.clone(), weights.stored(&name, shape)?))).collect()
 }
 
-/// The words that a safetensors file carries besides its tensors.
+/// The metadata of a safetensors file.
 ///
 /// # Errors
 /// A file that cannot be read, or is not safetensors.

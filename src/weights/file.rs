@@ -1,4 +1,4 @@
-//! One file of weights, whatever its format: the header checked before anything else, the data memory-mapped.
+//! One memory-mapped file of weights, in any format: the header is checked first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Opens a file in the format that its first bytes say, unless its numbers are in one that talkie does not compute with.
+    /// Opens a file in the format that its first bytes show. Unsupported number formats are refused.
     #[expect(unsafe_code, reason = "mapping a file")]
     pub(super) fn open(path: &Path) -> Result<Self> {
         let open = || -> std::io::Result<Mmap> {
@@ -54,17 +54,15 @@ impl File {
         Ok(Self { path: path.to_owned(), map: Arc::new(map), tensors, metadata })
     }
 
-    /// What of the file has another name, under that name.
+    /// The tensors for which `name_of` has a name, under that name.
     pub(super) fn renamed(mut self, name_of: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let mut renamed = BTreeMap::new();
         for (original, stored) in std::mem::take(&mut self.tensors) {
             let Some(name) = name_of(&original) else { continue };
             if renamed.contains_key(&name) {
                 let path = self.path.display();
-                return Err(Error::failed(format!(
-                    "`{original}` is there under another name too, `{name}`, in {path}"
-                ))
-                .hint("fetch the file again, or take it from its authors"));
+                return Err(Error::failed(format!("`{original}` is also there as `{name}`, in {path}"))
+                    .hint("fetch the file again, or take it from its authors"));
             }
             renamed.insert(name, stored);
         }
@@ -96,8 +94,8 @@ impl File {
         self.tensors.get(name)
     }
 
-    /// Copies one tensor to the device, in its stored type, and lets the mapped pages go. What is stored in blocks comes in
-    /// f32, which several threads copy at once.
+    /// Copies one tensor to the device in its stored type, and releases the mapped pages. GGML's blocks
+    /// become f32, on several threads.
     pub(super) fn load(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
         let stored = self.checked(name, shape)?;
         let mapped = self.mapped(stored);
@@ -115,7 +113,7 @@ impl File {
         Ok(tensor)
     }
 
-    /// A matrix as it is stored: its numbers are read from the file when they are used.
+    /// A matrix as it is stored: its values are read from the file in use.
     pub(super) fn packed(&self, name: &str, shape: (usize, usize), scale: Option<Vec<f32>>) -> Result<Packed> {
         let stored = self.checked(name, &Shape::from(shape))?;
         Packed::new(self.mapped(stored), stored.kind, shape, scale).ok_or_else(|| self.unreadable(name, stored))
@@ -128,7 +126,7 @@ impl File {
         }
     }
 
-    /// Gives the pages of a tensor back.
+    /// Releases the mapped pages of a tensor.
     pub(super) fn release(&self, name: &str) {
         if let Some(stored) = self.get(name) {
             self.mapped(stored).release();
@@ -147,7 +145,7 @@ impl File {
         }
         let (found, wanted) = (&stored.shape, shape.dims());
         Err(Error::failed(format!(
-            "`{name}` has the shape {found:?} where {wanted:?} belongs, in {}",
+            "`{name}` must have the shape {wanted:?}, not {found:?}, in {}",
             self.path.display()
         ))
         .hint("the file belongs to another model or variant: compare with `config.json` beside it"))

@@ -1,6 +1,7 @@
-//! The header of GGUF files (ggml's `docs/gguf.md`, versions 2 and 3), with what tools for video models add to it.
+//! The header of GGUF files (ggml's `docs/gguf.md`, versions 2 and 3), with the extensions of tools for video
+//! models.
 //!
-//! candle's own reader takes no tensor of five sides, which the patch embedding of Wan is.
+//! candle's reader does not take tensors of five dimensions, such as Wan's patch embedding.
 
 mod metadata;
 mod pieces;
@@ -16,26 +17,28 @@ use metadata::{List, Metadata, Reader, short};
 pub use pieces::{PieceType, Pieces};
 
 const MAGIC: &[u8] = b"GGUF";
-/// Where no `general.alignment` says another.
+/// The alignment without a `general.alignment`.
 const ALIGNMENT: usize = 32;
-/// The shape of a tensor that was flattened, because the tools of its time knew four sides only.
+/// Key prefix of the original shape of a tensor that was flattened, because tools supported four dimensions
+/// only.
 const SHAPE: &str = "comfy.gguf.orig_shape.";
-/// The most sides of a tensor.
-const SIDES: usize = 8;
+/// Most dimensions of a tensor.
+const MAX_DIMS: usize = 8;
 
-/// Reads the header of a whole file.
+/// Parses the header of a whole file.
 ///
 /// # Errors
-/// What is wrong with it. Nothing is allocated beyond a small multiple of the size of `bytes`.
+/// A malformed header. Nothing is allocated beyond a small multiple of the size of `bytes`.
 pub fn parse(bytes: &[u8]) -> Result<Table> {
     let (mut read, tensors, Metadata { metadata, lists }) = begin(bytes)?;
-    let shape = |(key, list): (&String, &List<'_>)| Some((key.strip_prefix(SHAPE)?.to_owned(), list.sides()?));
+    let shape = |(key, list): (&String, &List<'_>)| Some((key.strip_prefix(SHAPE)?.to_owned(), list.dims()?));
     let mut shapes: HashMap<String, Vec<usize>> = lists.iter().filter_map(shape).collect();
     let alignment = match metadata.get("general.alignment") {
         Some(word) => word.parse().ok().filter(|&size: &usize| size % 8 == 0 && (8..=1 << 20).contains(&size)),
         None => Some(ALIGNMENT),
     };
-    let alignment = alignment.ok_or_else(|| Error::failed("its alignment is not one that such files have"))?;
+    let alignment =
+        alignment.ok_or_else(|| Error::failed("its alignment must be a multiple of 8 from 8 to 1048576"))?;
     let infos = (0..tensors).map(|_| Info::read(&mut read)).collect::<Result<Vec<_>>>()?;
     let start = read.at.checked_next_multiple_of(alignment).ok_or_else(short)?;
     let mut table = Table { tensors: BTreeMap::new(), metadata };
@@ -49,7 +52,7 @@ pub fn parse(bytes: &[u8]) -> Result<Table> {
     Ok(table)
 }
 
-/// Reads what comes before the tensors, of which it says the number.
+/// Parses what comes before the tensors, and their number.
 fn begin(bytes: &[u8]) -> Result<(Reader<'_>, usize, Metadata<'_>)> {
     let mut read = Reader { bytes, at: MAGIC.len() };
     let version = read.u32()?;
@@ -61,11 +64,11 @@ fn begin(bytes: &[u8]) -> Result<(Reader<'_>, usize, Metadata<'_>)> {
     Ok((read, tensors, metadata))
 }
 
-/// What the file says of a tensor.
+/// The header's entry of a tensor.
 struct Info {
     name: String,
-    /// The fastest side first, other than everywhere else.
-    sides: Vec<usize>,
+    /// The fastest dimension first, unlike elsewhere.
+    dims: Vec<usize>,
     kind: Kind,
     offset: usize,
 }
@@ -74,33 +77,37 @@ impl Info {
     fn read(read: &mut Reader<'_>) -> Result<Self> {
         let name = read.string()?;
         let count = read.u32()? as usize;
-        if count > SIDES {
-            return Err(Error::failed(format!("`{name}` has {count} sides: no tensor has as many")));
+        if count > MAX_DIMS {
+            return Err(Error::failed(format!("`{name}` must have at most {MAX_DIMS} dimensions, not {count}")));
         }
-        let sides = (0..count).map(|_| read.size()).collect::<Result<_>>()?;
+        let dims = (0..count).map(|_| read.size()).collect::<Result<_>>()?;
         let kind = kind(read.u32()?).map_err(|found| unsupported(&name, &found))?;
-        Ok(Self { name, sides, kind, offset: read.size()? })
+        Ok(Self { name, dims, kind, offset: read.size()? })
     }
 
-    /// Where the tensor is. `told` is the shape that the metadata gives it.
-    fn place(self, told: Option<Vec<usize>>, start: usize, alignment: usize, end: usize) -> Result<Stored> {
-        let Self { name, mut sides, kind, offset } = self;
-        sides.reverse();
-        let odd = |shape: &[usize]| Error::failed(format!("`{name}` is said to have the shape {shape:?} in {kind}"));
-        if !countable(&sides) {
-            return Err(odd(&sides));
+    /// Locates the tensor. `original` is its shape by the metadata.
+    fn place(self, original: Option<Vec<usize>>, start: usize, alignment: usize, end: usize) -> Result<Stored> {
+        let Self { name, mut dims, kind, offset } = self;
+        dims.reverse();
+        let odd = |shape: &[usize]| Error::failed(format!("`{name}` has an impossible shape, {shape:?} in {kind}"));
+        if !countable(&dims) {
+            return Err(odd(&dims));
         }
-        let bytes = kind.bytes(&sides).ok_or_else(|| odd(&sides))?;
-        let shape = match told {
-            Some(told) if countable(&told) && told.iter().product::<usize>() == sides.iter().product::<usize>() => told,
-            Some(told) => return Err(odd(&told)),
-            None => sides,
+        let bytes = kind.bytes(&dims).ok_or_else(|| odd(&dims))?;
+        let shape = match original {
+            Some(original)
+                if countable(&original) && original.iter().product::<usize>() == dims.iter().product::<usize>() =>
+            {
+                original
+            }
+            Some(original) => return Err(odd(&original)),
+            None => dims,
         };
         let begin = start.checked_add(offset).filter(|_| offset % alignment == 0);
         let range = begin.and_then(|begin| Some((begin, begin.checked_add(bytes)?)));
         match range {
             Some(range) if range.1 <= end => Ok(Stored { kind, shape, range }),
-            _ => Err(Error::failed(format!("`{name}` is said to lie beyond the end of the file"))),
+            _ => Err(Error::failed(format!("`{name}` lies beyond the end of the file"))),
         }
     }
 }
@@ -112,7 +119,7 @@ fn unsupported(name: &str, found: &str) -> Error {
     )
 }
 
-/// A type by its number in ggml, or what it is called where talkie does not read it.
+/// A type by its number in ggml; if talkie does not read it, its name.
 fn kind(number: u32) -> std::result::Result<Kind, String> {
     use GgmlDType::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
     let (blocks, plain) = (|dtype| Ok(Kind::Blocks(dtype)), |dtype| Ok(Kind::Plain(dtype)));

@@ -1,4 +1,4 @@
-//! LoRA files: what they add to the weights of a network (Hu et al. 2021, arXiv:2106.09685).
+//! LoRA files: low-rank changes to the weights of a network (Hu et al. 2021, arXiv:2106.09685).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::file::File;
 use super::keys::{self, Place};
 use crate::error::{Error, Result};
 
-/// What tools put before the names of layers.
+/// Prefixes of the names of layers, by tool.
 const OUTER: [&str; 7] = [
     "base_model.model.",
     "model.diffusion_model.",
@@ -20,7 +20,7 @@ const OUTER: [&str; 7] = [
     "",
 ];
 
-/// How the name of a tensor ends, and what it is of its layer.
+/// Endings of the names of tensors, and the role of each.
 const ROLES: [(&str, Role); 11] = [
     (".lora_down.weight", Role::Down),
     (".lora_up.weight", Role::Up),
@@ -35,7 +35,7 @@ const ROLES: [(&str, Role); 11] = [
     (".diff_b", Role::Bias),
 ];
 
-/// Words with an underscore of their own, in names in which underscores stand for dots.
+/// Words with an underscore, in names where other underscores stand for dots.
 const COMPOUND: [&str; 14] = [
     "self_attn",
     "cross_attn",
@@ -53,7 +53,7 @@ const COMPOUND: [&str; 14] = [
     "to_out",
 ];
 
-/// What tools write that is no LoRA, by a word in the names of its tensors.
+/// Adapters that are not LoRAs, by a word in the names of their tensors.
 const OTHERS: [(&str, &str); 4] =
     [("hada_", "a LoHa"), ("lokr_", "a LoKr"), ("dora_scale", "a DoRA"), ("oft_", "an OFT")];
 
@@ -70,11 +70,11 @@ enum Role {
 pub(super) struct Lora {
     file: File,
     strength: f64,
-    /// By the names that diffusers gives to the network's layers.
+    /// By the names of the network's layers in diffusers.
     layers: BTreeMap<String, Layer>,
 }
 
-/// The names in the file of what it has for one layer.
+/// The names of one layer's tensors in the file.
 #[derive(Default)]
 struct Layer {
     down: Option<String>,
@@ -87,31 +87,31 @@ struct Layer {
 /// How a LoRA file fits a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fit {
-    /// Tensors that change something.
+    /// Tensors in use.
     pub used: usize,
-    /// Tensors that belong to nothing in the network.
+    /// Tensors without a counterpart in the network.
     pub foreign: Vec<String>,
 }
 
-/// What is added to a matrix (out, in).
+/// A change to a matrix (out, in).
 #[derive(Debug, Clone)]
 pub enum Change {
     /// The product of `up` (out, rank) and `down` (rank, in).
     Low {
         /// (rank, in), f32
         down: Tensor,
-        /// (out, rank), f32, with the strength in it
+        /// (out, rank), f32, times the strength
         up: Tensor,
     },
-    /// A tensor of its own shape, f32, with the strength in it.
+    /// A tensor of the same shape, f32, times the strength.
     Whole(Tensor),
 }
 
 impl Lora {
-    /// Opens a file for a network, of which `shape` says the shape of a tensor by its name in diffusers.
+    /// Opens a file for a network. `shape` is the shape of the network's tensor of a name in diffusers.
     ///
     /// # Errors
-    /// A file that is damaged, is no LoRA, or is one of a network of other shapes.
+    /// A file that is damaged, is not a LoRA, or is for a network of other shapes.
     pub(super) fn open(path: &Path, strength: f64, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Result<(Self, Fit)> {
         let file = File::open(path)?;
         let mut layers: BTreeMap<String, Layer> = BTreeMap::new();
@@ -139,7 +139,7 @@ impl Lora {
         Ok((lora, fit))
     }
 
-    /// Whether what the file has for a layer has the layer's shape.
+    /// Checks the shapes of a layer's tensors.
     fn check(&self, name: &str, layer: &Layer, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Result<()> {
         let place = self.file.path().display();
         let of = |tensor: &Option<String>| Some(self.file.get(tensor.as_deref()?)?.shape.clone());
@@ -160,11 +160,11 @@ impl Lora {
         if fits {
             return Ok(());
         }
-        Err(Error::failed(format!("what the LoRA adds to `{name}` does not fit its shape {weight:?}, in {place}"))
+        Err(Error::failed(format!("the LoRA's change of `{name}` does not fit its shape {weight:?}, in {place}"))
             .hint("it was made for another model, or another size of this one"))
     }
 
-    /// What is added to a tensor of the network.
+    /// The changes to a tensor of the network.
     pub(super) fn changes(&self, tensor: &str, device: &Device) -> Result<Vec<Change>> {
         let Some((name, what)) = tensor.rsplit_once('.') else { return Ok(Vec::new()) };
         let Some(layer) = self.layers.get(name) else { return Ok(Vec::new()) };
@@ -204,10 +204,7 @@ impl Layer {
 }
 
 impl Change {
-    /// A tensor with the change, computed in f32 and in the tensor's own type again.
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// The changed tensor, computed in f32, in the type of `tensor`.
     pub fn merge(&self, tensor: &Tensor) -> candle_core::Result<Tensor> {
         let change = match self {
             Self::Low { down, up } => up.matmul(down)?.reshape(tensor.shape())?,
@@ -216,10 +213,7 @@ impl Change {
         (tensor.to_dtype(DType::F32)? + change)?.to_dtype(tensor.dtype())
     }
 
-    /// What a matrix with the change makes of rows `xs` (n, in), over what it makes without: (n, out).
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// The change applied to rows `xs` (n, in): the difference to the unchanged product, (n, out).
     pub fn branch(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let of = |matrix: &Tensor| matrix.to_dtype(xs.dtype())?.t();
         match self {
@@ -229,7 +223,7 @@ impl Change {
     }
 }
 
-/// The name in diffusers of a layer, under any of the names that tools give to it, where the network has it.
+/// The name in diffusers of a layer under any tool's name, if the network has it.
 fn resolve(layer: &str, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Option<String> {
     let mut names: BTreeSet<String> = BTreeSet::new();
     for rest in OUTER.iter().filter_map(|outer| layer.strip_prefix(outer)) {
@@ -249,7 +243,7 @@ fn resolve(layer: &str, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Option<St
     found.into_iter().find(|name| here(name))
 }
 
-/// A name with dots for the underscores that stand for them.
+/// The name with dots for underscores that stand for dots.
 fn dotted(name: &str) -> String {
     let mut made = name.replace('_', ".");
     for word in COMPOUND {

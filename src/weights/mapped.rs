@@ -1,4 +1,4 @@
-//! A piece of a mapped file.
+//! A range of a mapped file.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use memmap2::{Advice, Mmap, UncheckedAdvice};
 
-/// Bytes of a file that stays mapped as long as they are needed.
+/// Bytes of a file, which stays mapped as long as this lives.
 #[derive(Debug, Clone)]
 pub(crate) struct Mapped {
     map: Arc<Mmap>,
@@ -14,7 +14,7 @@ pub(crate) struct Mapped {
 }
 
 impl Mapped {
-    /// The bytes of `range`, which is empty where it leaves the file: the header was checked against that.
+    /// The bytes of `range`; none if it exceeds the file, which the header's check rules out.
     pub(super) fn new(map: Arc<Mmap>, range: Range<usize>) -> Self {
         Self { map, range }
     }
@@ -23,10 +23,10 @@ impl Mapped {
         self.map.get(self.range.clone()).unwrap_or_default()
     }
 
-    /// A tensor of the bytes on a device.
+    /// Copies the bytes to a device as a tensor.
     ///
     /// # Errors
-    /// Bytes that are not those of such a tensor, and those of candle.
+    /// Bytes that do not fit the shape.
     pub(super) fn to_device(&self, dtype: DType, shape: &Shape, device: &Device) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if let (Device::Cuda(device), false) = (device, crate::compute::kernels::plain()) {
@@ -35,20 +35,21 @@ impl Mapped {
         Tensor::from_raw_buffer(self.bytes(), dtype, shape.dims(), device)
     }
 
-    /// Asks the system to read the bytes, and does not wait for them.
+    /// Asks the system to read the bytes, without waiting.
     pub(super) fn prefetch(&self) {
-        // It is advice only: where the system does not take it, the bytes are read when they are used.
+        // Advice only: without it the bytes are read in use.
         let _ = self.map.advise_range(Advice::WillNeed, self.range.start, self.range.len());
     }
 
-    /// Gives the mapped pages back: otherwise a copy of them and the page cache both count as this process's memory.
+    /// Releases the mapped pages: otherwise a copy of them and the page cache both count as this process's
+    /// memory.
     #[expect(unsafe_code, reason = "advice on a mapped file")]
     pub(super) fn release(&self) {
         const PAGE: usize = 4096;
         let (first, last) = (self.range.start.next_multiple_of(PAGE), self.range.end / PAGE * PAGE);
         if last > first {
-            // SAFETY: the map is a read-only view of a file; dropped pages are read from it again when they are touched.
-            // It is advice only, so a refusal changes nothing but the memory in use.
+            // SAFETY: the map is a read-only view of a file; dropped pages are read from it again when they
+            // are touched. Advice only, so a refusal changes only the memory in use.
             let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, first, last - first) };
         }
     }

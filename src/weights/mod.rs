@@ -1,4 +1,4 @@
-//! One view over a network's weights: strict, memory-mapped, and each tensor as it is stored.
+//! The weights of a network: memory-mapped files, strict loading, each tensor in its stored type.
 
 pub mod bundle;
 mod file;
@@ -32,24 +32,24 @@ use remembered::Remembered;
 pub use safetensors::Header;
 pub use stored::{Kind, Stored, Table};
 
-/// What a matrix of eight bits is multiplied with, as ComfyUI spells it, and as others do.
+/// Names of the scale of an fp8 matrix: ComfyUI's, and that of others.
 const SCALES: [&str; 2] = ["scale_weight", "weight_scale"];
 
-/// What lies beside such matrices and changes nothing here: how activations would be scaled, and which type they have.
-const BESIDE: [&str; 4] = ["scaled_fp8", "scale_input", "input_scale", "comfy_quant"];
+/// fp8 metadata that we ignore: scales of activations, and markers of the type.
+const FP8_METADATA: [&str; 4] = ["scaled_fp8", "scale_input", "input_scale", "comfy_quant"];
 
-/// Whether a tensor is none of a network's own, but says how a matrix of eight bits beside it is meant.
-pub fn is_beside(name: &str) -> bool {
+/// Whether the name is fp8 metadata (a scale or a marker of the type), not a parameter.
+pub fn is_fp8_metadata(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
-    SCALES.contains(&last) || BESIDE.contains(&last)
+    SCALES.contains(&last) || FP8_METADATA.contains(&last)
 }
 
-/// A matrix that is multiplied with.
+/// A weight matrix.
 #[derive(Debug, Clone)]
 pub enum Matrix {
-    /// In a type to compute with.
+    /// In a type that candle computes in.
     Dense(Tensor),
-    /// In fewer bits, with what LoRAs add to it.
+    /// As stored, in fewer bits or in its file, with the changes by LoRAs.
     Packed(Packed, Vec<Change>),
 }
 
@@ -71,7 +71,7 @@ struct Store {
     loras: Vec<Lora>,
     /// Whether matrices stay in their files.
     streamed: bool,
-    /// Whether matrices of eight bits are multiplied with numbers of eight bits.
+    /// Whether e4m3 matrices are multiplied with e4m3 activations.
     eight_bits: bool,
     tally: Arc<Tally>,
     /// Tensors that stay loaded for the same network with other LoRAs.
@@ -88,11 +88,11 @@ impl Weights {
         Self::open_as(paths, None, device, dtype)
     }
 
-    /// As [`Weights::open`]. With `names`, the files hold other networks too, and all that is seen of them are this one's
-    /// tensors, under the names that diffusers gives them.
+    /// As [`Weights::open`]. With `names`, the files may hold other networks too: only this one's tensors are
+    /// visible, under their names in diffusers.
     ///
     /// # Errors
-    /// As [`Weights::open`], and two tensors of a file that would have the same name.
+    /// As [`Weights::open`], and two tensors of a file with the same name in diffusers.
     pub fn open_as(paths: &[PathBuf], names: Option<Names>, device: &Device, dtype: DType) -> Result<Self> {
         let open = |path: &PathBuf| match names {
             Some(names) => File::open(path)?.renamed(&|name| names.of(name)),
@@ -124,10 +124,10 @@ impl Weights {
         Ok(Self { store: Arc::new(store), prefix: String::new() })
     }
 
-    /// Adds what a LoRA file has for this network, times `strength`, and says how it fits.
+    /// Applies a LoRA file, times `strength`, and returns how it fits.
     ///
     /// # Errors
-    /// A file that is damaged, is no LoRA, or is one of a network of other shapes.
+    /// A file that is damaged, is not a LoRA, or is for a network of other shapes.
     pub fn with_lora(self, path: &Path, strength: f64) -> Result<(Self, Fit)> {
         let shape = |name: &str| {
             let stored = self.store.files.iter().find_map(|file| file.get(name))?;
@@ -139,7 +139,7 @@ impl Weights {
         Ok((Self { store: Arc::new(store), prefix: self.prefix }, fit))
     }
 
-    /// The view from a module further in: `pp("blocks").pp(3)` sees `blocks.3.…`.
+    /// The view of a submodule: `pp("blocks").pp(3)` sees `blocks.3.…`.
     #[must_use]
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         Self { store: self.store.clone(), prefix: self.key(&name.to_string()) }
@@ -155,12 +155,12 @@ impl Weights {
         self.tensors().map(|(name, stored)| (name.clone(), stored.shape.clone()))
     }
 
-    /// The words that the files carry besides their tensors.
+    /// The metadata of the files.
     pub fn metadata(&self) -> HashMap<String, String> {
         self.store.files.iter().flat_map(|file| file.metadata().clone()).collect()
     }
 
-    /// The bytes of tensors that were asked for, as they are stored.
+    /// Counter of the stored bytes of all tensors loaded so far.
     pub fn tally(&self) -> Arc<Tally> {
         self.store.tally.clone()
     }
@@ -170,7 +170,7 @@ impl Weights {
         self.tensors().map(|(_, stored)| (stored.range.1 - stored.range.0) as u64).sum()
     }
 
-    /// Where the tensors go.
+    /// The device that tensors are loaded to.
     pub fn device(&self) -> &Device {
         &self.store.device
     }
@@ -186,10 +186,10 @@ impl Weights {
         self.store.files.iter().any(|file| file.get(&key).is_some())
     }
 
-    /// The tensor in the type that it has in its file.
+    /// The tensor in its stored type.
     ///
     /// # Errors
-    /// It is missing, has another shape, or a type that is not a number to compute with.
+    /// A tensor that is missing, has another shape, or a type that talkie does not compute with.
     pub fn stored(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let key = self.key(name);
         let shape = shape.into();
@@ -197,9 +197,9 @@ impl Weights {
         let tensor = match self.scale(name, shape.dims().first().copied().unwrap_or(1))? {
             Some(scale) => {
                 let scale = Tensor::new(scale, &self.store.device)?;
-                let sides: Vec<usize> =
-                    (0..shape.rank()).map(|side| if side == 0 { scale.elem_count() } else { 1 }).collect();
-                tensor.to_dtype(DType::F32)?.broadcast_mul(&scale.reshape(sides)?)?
+                let dims: Vec<usize> =
+                    (0..shape.rank()).map(|dim| if dim == 0 { scale.elem_count() } else { 1 }).collect();
+                tensor.to_dtype(DType::F32)?.broadcast_mul(&scale.reshape(dims)?)?
             }
             None => tensor,
         };
@@ -210,13 +210,13 @@ impl Weights {
         Ok(changed)
     }
 
-    /// A matrix that is only multiplied with, or looked up in: as it is stored, where that is not the type to compute in or
-    /// the weights are [`streamed`](Self::streamed).
+    /// A matrix for products or lookups only: kept as stored if that is not the type to compute in, or if the
+    /// weights are [`streamed`](Self::streamed).
     ///
-    /// One of eight bits is multiplied with its scale, which lies beside it: `scale_weight` or `weight_scale`.
+    /// An fp8 matrix is multiplied by its scale: `scale_weight` or `weight_scale` of the same layer.
     ///
     /// # Errors
-    /// As [`Weights::stored`], and a scale that is not one.
+    /// As [`Weights::stored`], and a scale of another shape.
     pub fn matrix(&self, name: &str, shape: (usize, usize)) -> Result<Matrix> {
         let (key, kind) = (self.key(name), self.kind(name)?);
         let stays = self.device().is_cpu() && (kind.widens() || self.is_streamed() && kind == Kind::Plain(Dtype::F32));
@@ -230,11 +230,11 @@ impl Weights {
         Ok(Matrix::Packed(packed, changes))
     }
 
-    /// Has matrices in e4m3 multiplied with numbers that are rounded to e4m3 as well, where a device can. This is faster, and less exact:
-    /// such a number has three bits of fraction.
+    /// Multiplies e4m3 matrices with activations rounded to e4m3 (three bits of fraction), on devices that
+    /// can: faster and less exact.
     ///
     /// # Errors
-    /// Weights that are in use, and weights of which none is in e4m3.
+    /// Weights that are in use, or without an e4m3 matrix.
     pub fn eight_bits(self, on: bool) -> Result<Self> {
         if !on {
             return Ok(self);
@@ -251,7 +251,7 @@ impl Weights {
         Ok(Self { store: Arc::new(store), prefix: self.prefix })
     }
 
-    /// The tensor in f32, for what must stay exact: norms, modulation, time.
+    /// The tensor in f32, for layers that must stay exact: norms, modulation, time embedding.
     ///
     /// # Errors
     /// As [`Weights::stored`].
@@ -267,15 +267,15 @@ impl Weights {
         Ok(self.stored(name, shape)?.to_dtype(self.store.dtype)?)
     }
 
-    /// Fails when the files hold a tensor that nobody asked for, unless its name contains one of `ignore`.
+    /// Fails if the files hold a tensor that was not loaded, unless its name contains one of `ignore`.
     ///
     /// # Errors
-    /// The names of the tensors left over.
+    /// Tensors that were not loaded.
     pub fn finish(&self, ignore: &[&str]) -> Result<()> {
         let used = self.store.used.lock().unwrap_or_else(PoisonError::into_inner);
         let foreign: Vec<&str> = (self.store.files.iter().flat_map(File::names))
             .filter(|name| !used.contains(*name) && !ignore.iter().any(|ignored| name.contains(ignored)))
-            .filter(|name| !BESIDE.contains(&name.rsplit('.').next().unwrap_or(name)))
+            .filter(|name| !FP8_METADATA.contains(&name.rsplit('.').next().unwrap_or(name)))
             .collect();
         let Some(first) = foreign.first() else { return Ok(()) };
         let what = match foreign.len() {
@@ -286,7 +286,7 @@ impl Weights {
             .hint("use the files that belong to this model and variant"))
     }
 
-    /// What LoRAs add to a tensor.
+    /// The changes of a tensor by LoRAs.
     fn changes(&self, key: &str) -> Result<Vec<Change>> {
         let changes = self.store.loras.iter().map(|lora| lora.changes(key, self.device()));
         Ok(changes.collect::<Result<Vec<_>>>()?.concat())
@@ -325,10 +325,10 @@ impl Weights {
         let count: usize = shape.iter().product();
         if shape.len() > 2 || (count != 1 && count != rows) {
             return Err(Error::failed(format!(
-                "`{key}` has the shape {shape:?}: one number belongs there, in {}",
+                "`{key}` must be one scale, or one per output, not of the shape {shape:?}, in {}",
                 self.place()
             ))
-            .hint("talkie reads weights of eight bits with one scale for a layer, or one for each of its outputs"));
+            .hint("talkie reads fp8 weights with one scale for a layer, or one for each of its outputs"));
         }
         Ok(Some(self.f32(&name, shape)?.flatten_all()?.to_vec1()?))
     }

@@ -1,4 +1,4 @@
-//! Matrices that are stored in fewer bits than they are computed with: read where they lie, widened where they are used.
+//! Quantised matrices: read where they are stored, widened in use.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,14 +18,14 @@ use crate::compute::kernels::cpu::{self, wide};
 use crate::compute::kernels::cuda::{self, kernels};
 #[cfg(feature = "cuda")]
 use crate::compute::kernels::plain;
-use crate::compute::kernels::product::{self, Matrix};
+use crate::compute::kernels::product::{self, Matrix, Output};
 
-/// Numbers that a processor widens at a time: what it makes stays in its caches.
+/// Values that a thread widens at a time: they fit its caches.
 const GRAIN: usize = 1 << 16;
-/// The most numbers that are there in f32 at one time, of a matrix that is multiplied with.
+/// Most values of a matrix in f32 at one time during a product.
 const PANEL: usize = 1 << 22;
 
-/// Bytes that a matrix of `rows` by `columns` takes in f32 while it is multiplied with.
+/// Scratch bytes in f32 of a product with a matrix (rows, columns).
 pub fn widened(rows: usize, columns: usize) -> usize {
     PANEL.min(rows.saturating_mul(columns)) * size_of::<f32>()
 }
@@ -37,28 +37,28 @@ pub struct Packed {
     kind: Kind,
     rows: usize,
     columns: usize,
-    /// What its numbers are multiplied with: one for all, or one for each row.
+    /// Scales of the values: one for all, or one per row.
     scale: Option<Vec<f32>>,
-    /// Whether it is multiplied with numbers of eight bits, where it is of eight bits itself.
+    /// Whether to multiply with e4m3 activations, if the matrix is e4m3.
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "other devices cannot"))]
     eight_bits: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Data {
-    /// In its file, for the processor.
+    /// In its file, for a CPU.
     Mapped(Mapped),
     /// On another device, in blocks.
     Blocks(Arc<QTensor>),
-    /// On a CUDA device: the bytes of all blocks, one after another.
+    /// On a CUDA device: the bytes of all blocks.
     #[cfg(feature = "cuda")]
     Raw(Tensor, GgmlDType),
-    /// On another device: bytes (rows, columns), what each byte stands for (256), and the scale where there is one.
+    /// On another device: bytes (rows, columns), the value of each byte (256), and the scale if there is one.
     Bytes(Tensor, Tensor, Option<Tensor>),
 }
 
 impl Packed {
-    /// None where its numbers are of a kind that cannot be widened, or are not as many as there are bytes for.
+    /// `None` if values of this kind cannot be widened, or do not fit the number of bytes.
     pub(crate) fn new(
         mapped: Mapped,
         kind: Kind,
@@ -93,10 +93,7 @@ impl Packed {
         self.kind
     }
 
-    /// On a device. On the processor it stays where it is.
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// Copies the matrix to a device. For a CPU it stays in its file.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         let Data::Mapped(mapped) = &self.data else { return Ok(self.clone()) };
         let data = match (device.is_cpu(), self.kind) {
@@ -120,16 +117,13 @@ impl Packed {
         Ok(Self { data, ..self.clone() })
     }
 
-    /// The same, multiplied with numbers of eight bits where the device can.
+    /// Sets whether to multiply with e4m3 activations, on devices that can.
     #[must_use]
     pub(crate) fn eight_bits(self, on: bool) -> Self {
         Self { eight_bits: on, ..self }
     }
 
-    /// Some rows in f32: (rows, columns), on the device that it is on.
-    ///
-    /// # Errors
-    /// Those of candle.
+    /// Some rows in f32, (rows, columns), on the device of the matrix.
     pub fn widen(&self, rows: Range<usize>, device: &Device) -> Result<Tensor> {
         let count = rows.len();
         let wide = match &self.data {
@@ -144,7 +138,7 @@ impl Packed {
                 kernels::widen_blocks(blocks, self.dims(), *kind, DType::F32)?.narrow(0, rows.start, count)?
             }
             Data::Bytes(bytes, values, _) => {
-                // As an index of eight bits, 255 would be one of nothing, and its number zero.
+                // As an 8-bit index, 255 would mean no element, and give 0.
                 let bytes = bytes.narrow(0, rows.start, count)?.flatten_all()?.to_dtype(DType::U32)?;
                 values.index_select(&bytes, 0)?.reshape((count, self.columns))?
             }
@@ -161,27 +155,24 @@ impl Packed {
     /// Chosen rows in f32: (n, columns).
     ///
     /// # Errors
-    /// Those of candle, and a row past the last.
+    /// A row past the last.
     pub fn rows(&self, chosen: &[u32], device: &Device) -> Result<Tensor> {
         if let Some(row) = chosen.iter().find(|&&row| row as usize >= self.rows) {
             candle_core::bail!("there is no row {row} of {}", self.rows);
         }
         if !matches!(self.data, Data::Mapped(_) | Data::Bytes(..)) {
-            // Such a device widens all of them or none: once, and not for every row.
+            // Such a device widens all rows or none: once, not for every row.
             return self.widen(0..self.rows, device)?.index_select(&Tensor::new(chosen, device)?, 0);
         }
         let row = |&row: &u32| self.widen(row as usize..row as usize + 1, device);
         Tensor::cat(&chosen.iter().map(row).collect::<Result<Vec<_>>>()?, 0)
     }
 
-    /// `xs · Wᵀ`, a panel of rows of `W` at a time, so that the matrix is never there in full.
+    /// `xs · Wᵀ`, by panels of rows of `W`, so that the matrix is never widened as a whole.
     ///
     /// # Shapes
     /// - `xs`: (n, columns)
     /// - output: (n, rows), in the type of `xs`
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn multiply(&self, xs: &Tensor) -> Result<Tensor> {
         if let Data::Mapped(_) = &self.data
             && cpu::takes(xs)
@@ -208,15 +199,12 @@ impl Packed {
         }
     }
 
-    /// `xs · Wᵀ + bias`, and GELU of it where that is asked for, on a CUDA device: the matrix widens to the type of `xs` at once. None
-    /// where no kernel was written for how it is stored.
+    /// `xs · Wᵀ + bias`, and GELU if `gelu`, on a CUDA device: the matrix is widened to the type of `xs` as a
+    /// whole. `None` without a kernel for its kind.
     ///
     /// # Shapes
     /// - `xs`: (n, columns), `bias`: (rows), both of one type
     /// - output: (n, rows)
-    ///
-    /// # Errors
-    /// Those of candle.
     #[cfg(feature = "cuda")]
     pub(crate) fn multiply_on_cuda(&self, xs: &Tensor, bias: Option<&Tensor>, gelu: bool) -> Result<Option<Tensor>> {
         if let (true, Data::Bytes(bytes, _, scale), Kind::Plain(Dtype::F8_E4M3)) =
@@ -235,13 +223,13 @@ impl Packed {
         cuda::product::multiply(xs, &wide, bias, gelu)
     }
 
-    /// Writes `xs · Wᵀ` into `ys`, or adds it to what is there, on a processor.
+    /// Writes `xs · Wᵀ` into `ys`, or adds it with `add`, on a CPU.
     ///
     /// # Shapes
     /// - `xs`: (n, columns), `ys`: (n, rows)
     ///
     /// # Errors
-    /// A matrix on another device, numbers of another count, and those of candle.
+    /// A matrix on another device, or slices of other lengths.
     pub(crate) fn add_products(&self, xs: &[f32], add: bool, ys: &mut [f32]) -> Result<()> {
         let Data::Mapped(mapped) = &self.data else { candle_core::bail!("this matrix is on another device") };
         let n = xs.len() / self.columns.max(1);
@@ -249,7 +237,7 @@ impl Packed {
             let (rows, columns) = self.dims();
             candle_core::bail!("{} numbers times ({rows}, {columns}) into {} numbers", xs.len(), ys.len());
         }
-        if self.add_on_tiles(mapped.bytes(), xs, add, ys) {
+        if self.add_by_amx(mapped.bytes(), xs, add, ys) {
             return Ok(());
         }
         let panel = self.panel().min(self.rows);
@@ -260,16 +248,16 @@ impl Packed {
             self.widen_into(mapped.bytes(), rows.clone(), wide)?;
             self.rescale(rows.clone(), wide);
             let weight = Matrix::plain(wide, rows.len(), self.columns);
-            let place = ys.get_mut(start..).unwrap_or_default();
-            product::multiply(Matrix::plain(xs, n, self.columns), weight.t(), (place, self.rows), (add, 1.0), true)?;
+            let output = Output { values: ys.get_mut(start..).unwrap_or_default(), stride: self.rows, add };
+            product::multiply(Matrix::plain(xs, n, self.columns), weight.t(), 1.0, output, true)?;
         }
         Ok(())
     }
 
-    /// The same where the processor has tiles and they take such numbers.
-    fn add_on_tiles(&self, bytes: &[u8], xs: &[f32], add: bool, ys: &mut [f32]) -> bool {
+    /// The same by AMX, if the processor has it and it takes this kind of values.
+    fn add_by_amx(&self, bytes: &[u8], xs: &[f32], add: bool, ys: &mut [f32]) -> bool {
         let dtype = match self.kind {
-            Kind::Plain(dtype @ (Dtype::BF16 | Dtype::F8_E4M3 | Dtype::F8_E5M2)) if amx::are_there() => dtype,
+            Kind::Plain(dtype @ (Dtype::BF16 | Dtype::F8_E4M3 | Dtype::F8_E5M2)) if amx::is_available() => dtype,
             _ => return false,
         };
         let (outs, depth, scale) = (self.rows, self.columns, self.scale.as_deref().unwrap_or_default());
@@ -281,7 +269,7 @@ impl Packed {
             };
             amx::multiply(xs, &amx::Weights { outs, depth, part, scale }, add, ys);
         } else {
-            // Each has fewer bits of exponent and fraction than bf16.
+            // Both fp8 types have fewer bits of exponent and fraction than bf16.
             let values: [u16; 256] = std::array::from_fn(|byte| (eight_bits(byte as u8, dtype).to_bits() >> 16) as u16);
             let part = |row: usize, part: Range<usize>, to: &mut [u16]| {
                 to.iter_mut().zip(&bytes[place(row, &part)]).for_each(|(to, byte)| *to = values[usize::from(*byte)]);
@@ -291,12 +279,12 @@ impl Packed {
         true
     }
 
-    /// Rows that are widened at a time.
+    /// Rows to widen at a time.
     fn panel(&self) -> usize {
         (PANEL / self.columns.max(1)).max(1)
     }
 
-    /// Multiplies widened rows with their scales.
+    /// Multiplies widened rows by their scales.
     fn rescale(&self, rows: Range<usize>, wide: &mut [f32]) {
         let Some(scale) = &self.scale else { return };
         let scale = if scale.len() == 1 { &scale[..] } else { &scale[rows] };
@@ -306,11 +294,11 @@ impl Packed {
         });
     }
 
-    /// Rows of the bytes in f32, without the scale.
+    /// Widens rows of the bytes to f32, without the scale.
     fn widen_into(&self, bytes: &[u8], rows: Range<usize>, wide: &mut [f32]) -> Result<()> {
         let (begin, end) = (rows.start * self.columns, rows.end * self.columns);
         match self.kind {
-            // Blocks run over the ends of rows where a matrix was flattened.
+            // Blocks cross the ends of rows if a matrix was flattened.
             Kind::Blocks(dtype) if !self.columns.is_multiple_of(dtype.block_size()) => {
                 let mut whole = vec![0.0; self.rows * self.columns];
                 from_blocks(bytes, dtype, &mut whole)?;
@@ -340,7 +328,7 @@ impl Packed {
     }
 }
 
-/// Widens whole blocks. They have the alignment of 16 bits, which `gguf` sees to.
+/// Widens whole blocks. They are aligned to 16 bits, which `gguf` checks.
 fn from_blocks(bytes: &[u8], dtype: GgmlDType, wide: &mut [f32]) -> Result<()> {
     let blocks = GRAIN / dtype.block_size();
     let parts = wide.par_chunks_mut(blocks * dtype.block_size()).zip(bytes.par_chunks(blocks * dtype.type_size()));
@@ -364,7 +352,7 @@ wide! {
 }
 
 wide! {
-    /// A bf16 is the upper half of an f32.
+    /// Widens bf16, the upper half of an f32.
     fn from_bf16(pairs: &[u8], wide: &mut [f32]) {
         let upper = |pair: [u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(pair)) << 16);
         wide.iter_mut().zip(pairs.as_chunks().0).for_each(|(wide, pair)| *wide = upper(*pair));
@@ -372,8 +360,8 @@ wide! {
 }
 
 wide! {
-    /// An f16 has five bits of exponent for eight: moved to their place they are too small by 2¹¹², but for infinities and NaN,
-    /// whose exponent is the largest.
+    /// Widens f16. Its 5-bit exponent, moved into f32's 8 bits, is too small by 2¹¹², but for infinities and
+    /// NaN, whose exponent is the largest.
     fn from_f16(pairs: &[u8], wide: &mut [f32]) {
         let number = |pair: [u8; 2]| {
             let bits = u32::from(u16::from_le_bytes(pair));
@@ -386,8 +374,8 @@ wide! {
     }
 }
 
-/// A number of eight bits (Micikevicius et al. 2022): a sign, then four bits of exponent and three of fraction, or five and
-/// two. The first has no infinities, and one NaN with each sign.
+/// fp8 (Micikevicius et al. 2022): a sign, then four bits of exponent and three of fraction (e4m3), or five
+/// and two (e5m2). e4m3 has no infinities, and one NaN of each sign.
 fn eight_bits(byte: u8, dtype: Dtype) -> f32 {
     if dtype == Dtype::F8_E5M2 {
         return f16::from_bits(u16::from(byte) << 8).to_f32();
@@ -401,12 +389,12 @@ fn eight_bits(byte: u8, dtype: Dtype) -> f32 {
     if byte & 128 == 0 { size } else { -size }
 }
 
-/// The byte of e4m3 whose number is nearest, of two as near the even one; what is larger than all becomes the largest.
+/// Rounds to the nearest e4m3, ties to even, and saturates at the largest.
 pub fn e4m3(value: f32) -> u8 {
     const LARGEST: u8 = 0x7e;
     let size = value.abs().min(448.0);
     let number = |byte: u8| eight_bits(byte, Dtype::F8_E4M3);
-    // Bytes are in the order of their numbers: the last that is not above.
+    // Bytes have the order of their values: the last that is not above.
     let below = (0..8u8).rev().fold(0u8, |at, bit| {
         let next = at | 1 << bit;
         if next <= LARGEST && number(next) <= size { next } else { at }

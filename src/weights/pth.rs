@@ -1,6 +1,6 @@
-//! `.pth` files as `torch.save` writes them: a ZIP archive of a pickle, which names the tensors, and of their bytes.
+//! `.pth` files of `torch.save`: a ZIP archive of a pickle, which names the tensors, and their bytes.
 //!
-//! The pickle is read as a list of names, shapes and places. Nothing that it asks for is ever called.
+//! The pickle is read as a list of names, shapes and offsets. None of its code is ever called.
 
 mod global;
 mod instruction;
@@ -14,18 +14,18 @@ use crate::error::{Context, Error, Result};
 use pickle::{Pickle, Tensor};
 use zip::Archive;
 
-/// The longest pickle, and the longest directory of an archive, that is read. Real ones have some 200 bytes a tensor.
+/// Most bytes of a pickle, and of the directory of an archive. Real ones have some 200 bytes per tensor.
 const MAX_HEADER: usize = 16 << 20;
 
-/// What to do about a file that only its authors' own code can make sense of.
+/// The hint for a file that only its authors' code can read.
 const TAKE_SAFETENSORS: &str = "take the same weights as safetensors, or save them from Python as a dict of tensors";
 
-/// Reads what a whole `.pth` file says of its tensors: of the dict that was saved, or else of one within it that is called
-/// `state_dict`, `model`, `module` or `params`. Other values in it are passed over.
+/// Parses a whole `.pth` file: the tensors of the saved dict, or of one within it called `state_dict`,
+/// `model`, `module` or `params`. Other values are skipped.
 ///
 /// # Errors
-/// What is wrong with the file, or what in it is no plain dict of contiguous tensors. No more than some forty bytes
-/// are allocated for each byte of the pickle and of the archive's directory, and neither may have more than 16 MiB.
+/// A damaged file, or one that is not a plain dict of contiguous tensors. At most some forty bytes are
+/// allocated per byte of the pickle and of the archive's directory, of at most 16 MiB each.
 pub fn parse(bytes: &[u8]) -> Result<Table> {
     let archive = Archive::open(bytes)?;
     if archive.data("byteorder").is_some_and(|(begin, end)| bytes[begin..end] != *b"little") {
@@ -49,7 +49,7 @@ pub fn parse(bytes: &[u8]) -> Result<Table> {
     Ok(table)
 }
 
-/// What to say of a name that two things have.
+/// The error of a duplicate name.
 fn twice(what: &str, name: &str) -> Error {
     Error::failed(format!("it holds two {what} called `{name}`"))
         .hint("fetch the file again, or take it from its authors")
@@ -60,7 +60,7 @@ fn place(archive: &Archive, tensor: Tensor) -> Result<Stored> {
     let Tensor { dtype, storage, offset, shape, strides } = tensor;
     let kind = Kind::Plain(dtype);
     let bytes = kind.bytes(&shape).filter(|_| countable(&shape));
-    let bytes = bytes.ok_or_else(|| Error::failed(format!("no tensor has the shape {shape:?}")))?;
+    let bytes = bytes.ok_or_else(|| Error::failed(format!("its shape is impossible: {shape:?}")))?;
     if !contiguous(&shape, &strides) {
         return Err(Error::failed(format!(
             "its numbers are not in a row: a shape of {shape:?}, strides of {strides:?}"
@@ -76,18 +76,18 @@ fn place(archive: &Archive, tensor: Tensor) -> Result<Stored> {
     Ok(Stored { kind, shape, range })
 }
 
-/// Whether the elements follow one another, the last side the fastest. One element alone needs no stride.
+/// Whether the elements are contiguous, row-major. A single element needs no stride.
 fn contiguous(shape: &[usize], strides: &[usize]) -> bool {
     let mut step = 1;
-    let mut in_a_row = |(&side, &stride): (&usize, &usize)| {
-        let fits = side == 1 || stride == step;
-        step *= side;
+    let mut in_a_row = |(&dim, &stride): (&usize, &usize)| {
+        let fits = dim == 1 || stride == step;
+        step *= dim;
         fits
     };
     shape.len() == strides.len() && (shape.contains(&0) || shape.iter().zip(strides).rev().all(&mut in_a_row))
 }
 
-/// Bytes that are read from the front.
+/// A cursor over bytes.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

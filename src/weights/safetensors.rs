@@ -7,7 +7,7 @@ use safetensors::tensor::Metadata;
 use super::stored::{Kind, Stored, Table, countable};
 use crate::error::{Context, Error, Result};
 
-/// The longest header that is read: safetensors' own limit. Real ones have some 100 bytes a tensor.
+/// Most bytes of a header: safetensors' own limit. Real ones have some 100 bytes per tensor.
 const MAX_HEADER: usize = 100_000_000;
 
 /// The header of a safetensors file.
@@ -18,29 +18,29 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header of a whole file, or of its beginning: `bytes` may end anywhere after the header.
+    /// Parses the header of a file, or of its beginning: `bytes` may end anywhere after the header.
     ///
     /// # Errors
-    /// What is wrong with it. Nothing is allocated beyond a small multiple of the size of `bytes`.
+    /// A malformed header. Nothing is allocated beyond a small multiple of the size of `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let short = || Error::failed("the file ends before its header does");
         let (length, rest) = bytes.split_first_chunk().ok_or_else(short)?;
         let length = usize::try_from(u64::from_le_bytes(*length)).ok().filter(|&length| length <= MAX_HEADER);
-        let length = length.ok_or_else(|| Error::failed("no header is as long as this file says that its own is"))?;
+        let length = length.ok_or_else(|| Error::failed("its header is longer than any"))?;
         let json = rest.get(..length).ok_or_else(short)?;
         let metadata: Metadata = serde_json::from_slice(json).context(|| "its header is damaged")?;
         if let Some((name, info)) = metadata.tensors().into_iter().find(|(_, info)| !countable(&info.shape)) {
-            return Err(Error::failed(format!("no tensor has the shape {:?}, as `{name}` claims", info.shape)));
+            return Err(Error::failed(format!("`{name}` has an impossible shape, {:?}", info.shape)));
         }
         Ok(Self { metadata, start: length + size_of::<u64>() })
     }
 
-    /// The words that the file carries besides its tensors.
+    /// The metadata of the file.
     pub fn metadata(&self) -> HashMap<String, String> {
         self.metadata.metadata().clone().unwrap_or_default()
     }
 
-    /// Bytes of the whole file, as the header has it.
+    /// Bytes of the whole file by the header.
     fn total(&self) -> Option<usize> {
         self.metadata.data_len().checked_add(self.start)
     }
@@ -62,7 +62,7 @@ impl Header {
     }
 }
 
-/// The header of a whole file, which has to end where the header says.
+/// Parses the header of a whole file, and checks the file's length.
 pub(super) fn parse(bytes: &[u8]) -> Result<Table> {
     let header = Header::parse(bytes)?;
     match header.total() {
@@ -70,7 +70,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Table> {
             Ok(Table { tensors: header.tensors().collect(), metadata: header.metadata() })
         }
         total => Err(Error::failed(format!(
-            "its header speaks of {} bytes, and it has {}",
+            "by its header the file has {} bytes, and it has {}",
             total.map_or_else(|| "countless".to_owned(), |total| total.to_string()),
             bytes.len()
         ))),

@@ -1,4 +1,4 @@
-//! What a file says of its tensors, whatever its format.
+//! The header of a file of tensors, in any format.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,37 +6,37 @@ use candle_core::DType;
 use candle_core::quantized::GgmlDType;
 use safetensors::tensor::Dtype;
 
-/// How the numbers of a tensor are stored.
+/// How the values of a tensor are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// One by one, in a type of safetensors.
     Plain(Dtype),
-    /// In blocks of GGML, each with scales of its own.
+    /// In blocks of GGML, each with its scales.
     Blocks(GgmlDType),
 }
 
 /// One tensor of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// How its numbers are stored.
+    /// How its values are stored.
     pub kind: Kind,
-    /// Its shape, the slowest side first.
+    /// Its shape, the slowest dimension first.
     pub shape: Vec<usize>,
     /// First byte and one past the last, from the start of the file.
     pub range: (usize, usize),
 }
 
-/// What the header of a file says.
+/// The header of a file.
 #[derive(Debug, Default)]
 pub struct Table {
     /// Every tensor, by name.
     pub tensors: BTreeMap<String, Stored>,
-    /// The words that the file carries besides them.
+    /// The metadata.
     pub metadata: HashMap<String, String>,
 }
 
 impl Kind {
-    /// The type in which candle computes with such numbers as they are; none where they have to be widened first.
+    /// candle's type for values of this kind; `None` if they need to be widened first.
     pub fn number(self) -> Option<DType> {
         match self {
             Self::Plain(Dtype::F64) => Some(DType::F64),
@@ -47,14 +47,14 @@ impl Kind {
         }
     }
 
-    /// Whether its numbers become larger in f32.
+    /// Whether its values take more bytes in f32.
     pub(super) fn widens(self) -> bool {
         !matches!(self, Self::Plain(Dtype::F32 | Dtype::F64))
     }
 
-    /// Bytes of a tensor of this shape; none where no tensor of this kind has it.
+    /// Bytes of a tensor of this shape; `None` if no tensor of this kind can have it.
     pub fn bytes(self, shape: &[usize]) -> Option<usize> {
-        let count = shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side))?;
+        let count = shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim))?;
         match self {
             Self::Plain(dtype) => count.checked_mul(dtype.bitsize()).filter(|bits| bits % 8 == 0).map(|bits| bits / 8),
             Self::Blocks(dtype) => {
@@ -80,7 +80,7 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// Whether every part of a shape has a number of elements that can be counted, even where another side is zero.
+/// Whether the product of the dimensions fits a `usize`, counting zeros as 1.
 pub(super) fn countable(shape: &[usize]) -> bool {
-    shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side.max(1))).is_some()
+    shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim.max(1))).is_some()
 }

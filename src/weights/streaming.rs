@@ -1,4 +1,4 @@
-//! Weights that stay in their files: which of their pages are in memory.
+//! Streaming of weights: matrices stay in their files, and their pages are prefetched and released.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use super::{File, Weights};
 use crate::error::{Error, Result};
 
 impl Weights {
-    /// Leaves every matrix in its file, also one in f32 that would otherwise be copied, for a network that does not fit into
-    /// memory: see [`Blocks`](crate::nn::blocks::Blocks).
+    /// Leaves every matrix in its file, even those in f32, for a network that does not fit into memory: see
+    /// [`Blocks`](crate::nn::blocks::Blocks).
     ///
     /// # Errors
     /// Weights that are in use.
@@ -22,13 +22,12 @@ impl Weights {
         self.store.streamed
     }
 
-    /// Asks the system to read what lies under this view, without waiting for it.
+    /// Asks the system to read the tensors of this view, without waiting.
     pub fn prefetch(&self) {
         self.each_here(File::prefetch);
     }
 
-    /// Gives back the pages of what lies under this view. They stay in the system's cache as long as there is room, and are
-    /// read again where they are used again.
+    /// Releases the mapped pages of this view. They stay in the system's cache as long as there is room.
     pub fn release(&self) {
         self.each_here(File::release);
     }

@@ -1,6 +1,6 @@
-//! Formats of fewer bits that talkie does not compute with, told apart by what only their files have.
+//! Detection of quantised formats that talkie does not support.
 //!
-//! Without this, such a file would fail by the first of its tensors that has another name or type than it should.
+//! Without this, such a file would fail at its first tensor of an unexpected name or type.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::stored::{Kind, Table};
 use crate::error::{Error, Result};
 
-/// What gives a format away.
+/// A sign of a format.
 enum Sign {
-    /// ComfyUI's note beside a matrix, or in the file's words, has it under this name.
+    /// ComfyUI's note beside a matrix, or in the metadata, names the format.
     Noted(&'static str),
-    /// There is a tensor whose name ends in these words.
+    /// There is a tensor whose name ends with these words.
     Named(&'static str),
     /// There is such a tensor, in this type.
     Typed(&'static str, Dtype),
@@ -22,7 +22,7 @@ enum Sign {
 
 use Sign::{Named, Noted, Typed};
 
-/// The formats, with signs of which a file has all. The first that fits holds.
+/// The formats, each with signs that a file of it has together. The first match wins.
 const FORMATS: &[(&str, &[Sign])] = &[
     ("NVFP4", &[Noted("nvfp4")]),
     ("MXFP8", &[Noted("mxfp8")]),
@@ -42,13 +42,13 @@ const FORMATS: &[(&str, &[Sign])] = &[
     ("INT8", &[Typed("weight", Dtype::I8)]),
 ];
 
-/// ComfyUI's names for what talkie does read.
+/// ComfyUI's names of supported formats.
 const READ: [&str; 2] = ["float8_e4m3fn", "float8_e5m2"];
 
-/// The most that ComfyUI's note beside a matrix has, in bytes.
+/// Most bytes of ComfyUI's note beside a matrix.
 const NOTE: usize = 4096;
 
-/// Refuses a safetensors file whose numbers are in a format that talkie does not compute with.
+/// Refuses a safetensors file in a format that talkie does not compute with.
 ///
 /// # Errors
 /// The name of the format, and what to take instead.
@@ -70,7 +70,7 @@ pub(super) fn check(table: &Table, bytes: &[u8]) -> Result<()> {
     ))
 }
 
-/// The formats that ComfyUI says a file is in: for each layer in a tensor of its own, or for all in the file's words.
+/// The formats named by ComfyUI: in one tensor per layer, or for all layers in the metadata.
 fn notes(table: &Table, bytes: &[u8]) -> BTreeSet<String> {
     let format = |note: &Value| Some(note.get("format")?.as_str()?.to_owned());
     let beside = table.tensors.iter().filter(|(name, _)| ends(name, "comfy_quant")).filter_map(|(_, stored)| {
@@ -82,7 +82,7 @@ fn notes(table: &Table, bytes: &[u8]) -> BTreeSet<String> {
     beside.chain(layers.filter_map(format)).collect()
 }
 
-/// Whether words between dots are the last of a name.
+/// Whether a name ends with `words`, after a dot.
 fn ends(name: &str, words: &str) -> bool {
     name.strip_suffix(words).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }

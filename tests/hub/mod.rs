@@ -72,7 +72,7 @@ fn a_broken_download_is_resumed_by_the_next_call() {
     let mut here = Here::new(State { cut: Some((400_000, 1)), ..model() });
     here.config.patience.tries = 1;
     let error = here.fetch().expect_err("one try, and a cut");
-    assert_says(&error, &["broke off", WEIGHTS, "goes on from there"]);
+    assert_says(&error, &["broke off", WEIGHTS, "the same command resumes it"]);
     assert_eq!(fs::metadata(&here.parts()[0]).expect("a part").len(), 400_000);
     assert_eq!(ranges(&here.server), Vec::<String>::new());
 

@@ -171,7 +171,7 @@ fn the_environment_is_read_as_python_reads_it() {
     let error = Hub::new(with("hf_bad\ntoken", "https://huggingface.co")).err().expect("a bad token");
     assert_says(&error, &["HF_TOKEN"]);
     assert!(!error.report().contains("hf_bad"));
-    assert_says(&Hub::new(with("t", "huggingface.co")).err().expect("no address"), &["HF_ENDPOINT"]);
+    assert_says(&Hub::new(with("t", "huggingface.co")).err().expect("not an allowed address"), &["HF_ENDPOINT"]);
 }
 
 proptest! {

@@ -302,7 +302,7 @@ fn a_sheet_without_room_leaves_the_run() {
     let size = ["-m", "model", "--size", "160x128", "--frames", "5", "--steps", "1", "--sampler", "euler"];
     let film = [&["generate", OWN][..], &size, &["-o", "out/film", "--contact-sheet", "out/sheet.png"]].concat();
     let done = bench.limited("-f 290", &film);
-    done.refused(1, &["cannot write the picture", "sheet.png"]);
+    done.refused(1, &["cannot write the image", "sheet.png"]);
     assert_eq!((bench.left(), bench.runs().len()), (Vec::new(), 1));
     bench.run(&["resume"]).worked(&["contact sheet"]);
     assert_eq!((bench.left(), bench.runs().len()), (vec!["film".to_owned(), "sheet.png".to_owned()], 0));

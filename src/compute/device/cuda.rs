@@ -1,4 +1,4 @@
-//! CUDA devices: each is opened once, keeps its freed memory between steps, and gives it back between stages.
+//! CUDA devices: each is opened once, keeps freed memory between steps, and returns it between stages.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,13 +7,13 @@ use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys};
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
 use candle_core::{Device, Result};
 
-/// The devices that were opened, by their numbers: a second one of the same number would not mix with the first.
+/// The open devices by number: tensors of two handles to the same device would not mix.
 static OPEN: Mutex<BTreeMap<usize, CudaDevice>> = Mutex::new(BTreeMap::new());
 
 /// The device of this number.
 ///
 /// # Errors
-/// One that is not there, or a driver that does not work.
+/// A missing device, or a driver that does not work.
 pub(super) fn open(number: usize) -> Result<Device> {
     let mut devices = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(device) = devices.get(&number) {
@@ -21,23 +21,25 @@ pub(super) fn open(number: usize) -> Result<Device> {
     }
     let opened = Device::new_cuda(number)?;
     if let Device::Cuda(device) = &opened {
-        // SAFETY: a tensor is used on the stream of the thread that made it, or after that thread waited for the device: see `offload`.
+        // SAFETY: a tensor is used on the stream of the thread that made it, or after that thread waited for
+        // the device: see `nn::blocks`.
         #[expect(unsafe_code, reason = "two events for each tensor would order streams of which there is one")]
         unsafe {
             device.disable_event_tracking();
         }
-        // Without this, a pool gives all that is free back whenever somebody waits for the device, and asks for it again after it.
+        // Without this, the pool returns all free memory at each synchronisation, and allocates it again
+        // afterwards.
         set(device, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)?;
         devices.insert(number, device.clone());
     }
     Ok(opened)
 }
 
-/// Gives memory that nothing uses back to the driver, on all devices that were opened.
+/// Returns unused memory to the driver, on all open devices.
 pub(super) fn trim() {
     for device in OPEN.lock().unwrap_or_else(PoisonError::into_inner).values() {
         let stream = device.cuda_stream();
-        // Where the device is in trouble, the next that uses it says so.
+        // A failing device is reported by the next operation on it.
         if stream.synchronize().is_ok()
             && let Ok(pool) = pool(stream.context())
         {
@@ -48,19 +50,19 @@ pub(super) fn trim() {
     }
 }
 
-/// Bytes that a device has free, with those that its pool keeps for this process.
+/// Free bytes of a device, including those that its pool keeps for this process.
 ///
 /// # Errors
 /// Those of the driver.
 pub(super) fn free(number: usize) -> Result<u64> {
     open(number)?;
-    give_back();
+    trim();
     let devices = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(device) = devices.get(&number) else { candle_core::bail!("the device is not open") };
     Ok(device.cuda_stream().context().mem_get_info().w()?.0 as u64)
 }
 
-/// The most bytes that tensors took on any device since [`reset_peak`]; none where no device was opened.
+/// Peak bytes of tensors on any device since [`reset_peak`]; `None` if no device is open.
 pub(super) fn peak_bytes() -> Option<u64> {
     let devices = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     devices
@@ -69,15 +71,15 @@ pub(super) fn peak_bytes() -> Option<u64> {
         .max()
 }
 
-/// Sets the count of [`peak_bytes`] back to what is in use now.
+/// Resets the peak counter.
 pub(super) fn reset_peak() {
     for device in OPEN.lock().unwrap_or_else(PoisonError::into_inner).values() {
-        // Zero is the only value that the driver takes. Where it does not, the count is that of the whole run.
+        // Zero is the only value that the driver takes. If it fails, the peak is that of the whole run.
         let _ = set(device, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0);
     }
 }
 
-/// The pool that a device's memory comes from.
+/// The memory pool of a device.
 fn pool(context: &CudaContext) -> Result<sys::CUmemoryPool> {
     context.bind_to_thread().w()?;
     let mut pool = std::ptr::null_mut();

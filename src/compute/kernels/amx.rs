@@ -1,8 +1,9 @@
-//! Products with weights of 16 bits and fewer on the matrix tiles (AMX) of Intel's server processors since 2023.
+//! AMX matrix products with weights of 16 bits and fewer, on Intel's server processors since 2023.
 //!
-//! A tile product multiplies bf16 and adds in f32. A weight in bf16 is exact in it, and an f32 is the sum of three bf16 of eight
-//! bits each: three such products round nothing but their sums, as products of f32 do, and are faster. What is
-//! smaller than 2⁻¹²⁶ counts as zero. Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18.
+//! An AMX tile product multiplies bf16 and adds in f32. A bf16 weight is exact in it, and an f32 is the sum
+//! of three bf16 of eight bits each: three tile products round nothing but their sums, like an f32 product,
+//! and are faster. Values below 2⁻¹²⁶ count as zero. Intel 64 and IA-32 Architectures Software Developer's
+//! Manual, volume 1, chapter 18.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -10,47 +11,47 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-/// Rows and columns of a tile of sums. A tile of factors has as many rows, of `STEP` bf16.
+/// Rows and columns of an AMX tile of sums. A tile of factors has `SIDE` rows of `STEP` bf16.
 const SIDE: usize = 16;
-/// What is multiplied at once along the depth.
+/// Depth of one tile product.
 const STEP: usize = 32;
-/// Numbers in a tile of factors.
+/// bf16 values in a tile of factors.
 const TILE: usize = SIDE * STEP;
-/// bf16 that make up an f32.
+/// bf16 terms of an f32.
 const TERMS: usize = 3;
-/// Rows of weights, and of `x`, that are multiplied at once: two tiles of each.
+/// Rows of weights, and of `x`, per inner product: two tiles of each.
 const PAIR: usize = 2 * SIDE;
-/// Rows of weights that are taken at a time: with their sums they stay in a core's own cache.
+/// Rows of weights per task: with their sums they fit a core's L2 cache.
 const PANEL: usize = 4 * PAIR;
-/// Depth that is taken at a time.
+/// Depth of a panel of weights.
 const DEPTH: usize = 32 * STEP;
-/// Numbers of the split `x` that are there at a time.
+/// Most values of the split `x` at a time.
 const ROOM: usize = 1 << 23;
 
-/// Whether this processor has tiles, and the system lets this process use them. Asked once.
-pub(crate) fn are_there() -> bool {
-    static THERE: OnceLock<bool> = OnceLock::new();
-    *THERE.get_or_init(asked)
+/// Whether this processor has AMX with bf16, and the system permits its use. Checked once.
+pub(crate) fn is_available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(detect)
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-fn asked() -> bool {
+fn detect() -> bool {
     false
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-fn asked() -> bool {
-    // Of <asm/prctl.h>: the registers are large, and threads have room for them only when a process asks.
+fn detect() -> bool {
+    // From <asm/prctl.h>: Linux saves the large tile registers only for processes that request permission.
     const REQUEST_PERMISSION: libc::c_int = 0x1023;
     const TILE_DATA: libc::c_int = 18;
     let features = raw_cpuid::CpuId::new().get_extended_feature_info();
-    // SAFETY: it asks the kernel for registers, and changes nothing else.
+    // SAFETY: it requests permission for registers, and changes nothing else.
     #[expect(unsafe_code, reason = "a call of the system that has no other name")]
     let permitted = || unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 };
     features.is_some_and(|features| features.has_amx_tile() && features.has_amx_bf16()) && permitted()
 }
 
-/// How the registers are divided: each of the eight tiles has 16 rows of 64 bytes.
+/// Tile configuration: eight tiles of 16 rows of 64 bytes.
 #[repr(C, align(64))]
 struct Config([u8; 64]);
 
@@ -89,7 +90,7 @@ macro_rules! term {
     };
 }
 
-/// Calls a twelfth of the next step to the first cache: 8 lines of `x` and 3 of the weights.
+/// Prefetches a twelfth of the next step into L1: 8 lines of `x` and 3 of the weights.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 macro_rules! ahead {
     ($term:literal, $part:literal) => {
@@ -112,14 +113,15 @@ macro_rules! ahead {
     };
 }
 
-/// Adds to `sums`, two by two tiles, the products of two tiles of weights a step, and of two tiles of `x` a step and term.
+/// Adds to `sums`, 2×2 tiles, the products of two tiles of weights per step with two tiles of `x` per step
+/// and term.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn add_products(weights: &[u16], xs: &[u16], sums: &mut [f32]) {
     let steps = weights.len() / (2 * TILE);
     let whole = weights.len() == steps * 2 * TILE && xs.len() == steps * 2 * TERMS * TILE;
     assert!(steps > 0 && whole && sums.len() == PAIR * PAIR, "tiles that do not fit each other");
-    // SAFETY: it reads and writes these slices, whose lengths were just looked at, and registers that Rust does not use; only
-    // processors that have tiles come here.
+    // SAFETY: it reads and writes these slices, whose lengths were checked above, and registers that Rust
+    // does not use; only processors with AMX come here.
     #[expect(unsafe_code, reason = "instructions that Rust has no names for")]
     unsafe {
         std::arch::asm!(
@@ -158,22 +160,22 @@ fn add_products(weights: &[u16], xs: &[u16], sums: &mut [f32]) {
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 fn add_products(_: &[u16], _: &[u16], _: &mut [f32]) {
-    unreachable!("this processor has no tiles")
+    unreachable!("this processor has no AMX")
 }
 
 thread_local! {
-    // What a thread works in is kept from product to product: new pages cost as much as the work.
+    // Buffers are kept from product to product: new pages cost as much as the product.
     static SPLIT: Cell<Vec<u16>> = const { Cell::new(Vec::new()) };
     static PANELS: Cell<(Vec<u16>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
-/// A matrix (outs, depth) whose numbers are exact in bf16, but for a scale.
+/// A matrix (outs, depth) that is exact in bf16 up to a scale.
 pub(crate) struct Weights<'a, F> {
     pub outs: usize,
     pub depth: usize,
-    /// Writes a part of a row.
+    /// Writes a range of a row as bf16.
     pub part: F,
-    /// What products are multiplied with: nothing, one for all, or one for each row.
+    /// Scales of the products: none, one for all, or one per row.
     pub scale: &'a [f32],
 }
 
@@ -207,7 +209,7 @@ where
     SPLIT.set(split);
 }
 
-/// The same with a split `x`, panels of weights on all cores.
+/// [`multiply`] with a split `x`, panels of weights on all cores.
 fn multiply_split<F>(xs: &[u16], weights: &Weights<'_, F>, keep: bool, ys: &mut [f32])
 where
     F: Fn(usize, Range<usize>, &mut [u16]) + Sync,
@@ -240,7 +242,7 @@ where
             // SAFETY: no other task has these columns.
             #[expect(unsafe_code, reason = "tasks write into different columns of the same rows")]
             let ys = unsafe { columns.of(row, rows.clone()) };
-            // Of the four tiles of a pair, those with this row of `x`, which is a column in them.
+            // The tiles of a 2×2 block with this row of `x`, which is a column in them.
             let (tile, column) = (row % PAIR / SIDE, row % SIDE);
             let sum = |out: usize| {
                 let tile = out / PAIR * 4 + out % PAIR / SIDE * 2 + tile;
@@ -259,14 +261,14 @@ where
     });
 }
 
-/// Rows of a matrix that tasks share out by columns.
+/// A matrix that tasks write to in disjoint columns.
 struct Columns {
     ys: *mut f32,
     rows: usize,
     width: usize,
 }
 
-// SAFETY: it is an address; who uses it sees to it that no two write to the same place.
+// SAFETY: it is an address; callers of `of` write to disjoint columns.
 #[expect(unsafe_code, reason = "tasks write into different columns of the same rows")]
 unsafe impl Send for Columns {}
 // SAFETY: as above.
@@ -275,7 +277,7 @@ unsafe impl Sync for Columns {}
 
 impl Columns {
     /// # Safety
-    /// Nobody else has these columns of this row.
+    /// No other borrow of these columns of this row.
     #[expect(unsafe_code, reason = "as above")]
     #[expect(clippy::mut_from_ref, reason = "callers have different columns")]
     unsafe fn of(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
@@ -285,7 +287,8 @@ impl Columns {
     }
 }
 
-/// Lays rows of weights out in tiles: by 32 rows, of those by steps along the depth, of those two tiles of 16 rows of 32.
+/// Packs rows of weights into tiles: by 32 rows, then by steps along the depth, then two tiles of 16 rows of
+/// 32.
 fn lay_out<F>(weights: &Weights<'_, F>, rows: Range<usize>, depth: Range<usize>, panel: &mut [u16])
 where
     F: Fn(usize, Range<usize>, &mut [u16]) + Sync,
@@ -304,8 +307,8 @@ where
     }
 }
 
-/// Splits up to 32 rows of `x` and lays them out in tiles: by steps along the depth, of those by terms, of those two tiles of 16
-/// rows of `x`, which are columns there, two numbers of each side by side.
+/// Splits up to 32 rows of `x` into terms and packs them into tiles: by steps along the depth, then by terms,
+/// then two tiles of 16 rows of `x`, which are columns there, with two neighbouring values side by side.
 fn split_rows(xs: &[f32], depth: usize, split: &mut [u16]) {
     for (step, split) in split.chunks_mut(2 * TERMS * TILE).enumerate() {
         let from = step * STEP;
@@ -332,10 +335,10 @@ fn split_rows(xs: &[f32], depth: usize, split: &mut [u16]) {
     }
 }
 
-/// Three bf16 that add up to `x` exactly: its upper bits, those of what is left, and what is left of that.
+/// Three bf16 that add up to `x` exactly: its upper bits, those of the rest, and the last rest.
 fn terms(x: f32) -> [u16; TERMS] {
     let upper = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
-    // Infinity leaves NaN, and there are NaN whose upper bits are those of infinity.
+    // The rest of infinity is NaN, and some NaN have the upper bits of infinity.
     let first = if x.is_nan() { f32::NAN } else { upper(x) };
     let rest = if x.is_finite() { x - first } else { 0.0 };
     let second = upper(rest);

@@ -1,53 +1,52 @@
-//! What the ways that were written for processors have in common: when they are taken, and how loops over numbers get a
-//! processor's widest registers.
+//! Helpers of the CPU kernels: when they apply, and loops that use a processor's widest registers.
 //!
-//! candle's own operations are the plain way, taken on every other device and type, and everywhere where [`plain`](super::plain) says
-//! so: most of them are of one core, and write a tensor for each.
+//! candle's operations remain for other devices and types, and with [`plain`](super::plain): most use one
+//! core, and each writes a tensor.
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
-/// Numbers that a core takes at one time: what fits the nearest cache.
+/// Values per block: what fits the L1 cache.
 const BLOCK: usize = 1 << 12;
 
-/// So many of these at least are worth waking another core for.
+/// Minimum blocks per rayon task.
 const WORTH: usize = 8;
 
-/// Whether a tensor takes the way that was written for processors: it is f32, and on one.
+/// Whether the CPU kernels take a tensor: f32, on a CPU, not empty.
 pub(crate) fn takes(xs: &Tensor) -> bool {
     xs.device().is_cpu() && xs.dtype() == DType::F32 && xs.elem_count() > 0 && !super::plain()
 }
 
-/// Calls `f` with the numbers of each tensor, which are contiguous f32 on a processor.
+/// Calls `f` with the values of each tensor.
 ///
 /// # Errors
-/// A tensor that is not, and what `f` answers.
+/// A tensor that is not contiguous f32 on a CPU, or the error of `f`.
 pub(crate) fn with_values<T>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> Result<T>) -> Result<T> {
     let guards: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
     let values = guards.iter().map(|(storage, layout)| match (&**storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => Ok(&values[start..end]),
-        _ => candle_core::bail!("this wants contiguous f32 on a processor"),
+        _ => candle_core::bail!("a CPU kernel takes contiguous f32 on a CPU only"),
     });
     f(&values.collect::<Result<Vec<_>>>()?)
 }
 
-/// The numbers of a tensor from its first on, as they lie, and how far apart those of each side are.
+/// The values of a tensor from its first on, and the stride of each axis.
 pub(crate) type Strided<'a> = (&'a [f32], &'a [usize]);
 
-/// Calls `f` with the numbers of each tensor as they lie. They are f32 on a processor.
+/// Calls `f` with a strided view of each tensor.
 ///
 /// # Errors
-/// A tensor that is not, and what `f` answers.
+/// A tensor that is not contiguous f32 on a CPU, or the error of `f`.
 pub(crate) fn with_strided<T>(tensors: &[&Tensor], f: impl FnOnce(&[Strided<'_>]) -> Result<T>) -> Result<T> {
     let guards: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
     let values = guards.iter().map(|(storage, layout)| match &**storage {
         Storage::Cpu(CpuStorage::F32(values)) => Ok((&values[layout.start_offset()..], layout.stride())),
-        _ => candle_core::bail!("this wants f32 on a processor"),
+        _ => candle_core::bail!("a CPU kernel takes f32 on a CPU only"),
     });
     f(&values.collect::<Result<Vec<_>>>()?)
 }
 
-/// A tensor of the same shape, `f` of some numbers at a time.
+/// Applies `f`, element-wise, to blocks of `xs`.
 ///
 /// # Errors
 /// A tensor that is not f32 on a processor.
@@ -56,9 +55,6 @@ pub(crate) fn map(xs: &Tensor, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Result<
 }
 
 /// `xs + hs`, of one shape and type.
-///
-/// # Errors
-/// Those of candle.
 pub(crate) fn sum_of(xs: &Tensor, hs: &Tensor) -> Result<Tensor> {
     if !takes(xs) || !takes(hs) || xs.dims() != hs.dims() {
         return xs + hs;
@@ -69,9 +65,6 @@ pub(crate) fn sum_of(xs: &Tensor, hs: &Tensor) -> Result<Tensor> {
 }
 
 /// `xs·hs`, of one shape and type.
-///
-/// # Errors
-/// Those of candle.
 pub(crate) fn product_of(xs: &Tensor, hs: &Tensor) -> Result<Tensor> {
     if !takes(xs) || !takes(hs) || xs.dims() != hs.dims() {
         return xs * hs;
@@ -81,10 +74,7 @@ pub(crate) fn product_of(xs: &Tensor, hs: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// Each row of the last side of `xs` times its number in `scales`, which has the other sides.
-///
-/// # Errors
-/// Those of candle.
+/// Each row of the last axis of `xs` times its scale; `scales` has the shape of the other axes.
 pub(crate) fn scaled_rows(xs: &Tensor, scales: &Tensor) -> Result<Tensor> {
     if !takes(xs) || !takes(scales) || xs.dims()[..xs.rank() - 1] != *scales.dims() {
         return xs.broadcast_mul(&scales.unsqueeze(scales.rank())?);
@@ -94,7 +84,7 @@ pub(crate) fn scaled_rows(xs: &Tensor, scales: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// A tensor of the same shape, `f` of one row of the last side at a time, with its number.
+/// Applies `f` to each row of the last axis, with the row's index.
 ///
 /// # Errors
 /// A tensor that is not f32 on a processor.
@@ -120,8 +110,8 @@ fn blocks(xs: &Tensor, length: usize, f: impl Fn(usize, &[f32], &mut [f32]) + Sy
     Tensor::from_vec(ys, xs.shape(), xs.device())
 }
 
-/// A function over slices that is compiled once for each width of registers, of which the processor's widest is taken when it is
-/// called. Its body is plain Rust.
+/// Compiles a function over slices for each register width (AVX-512, AVX2, baseline) and picks the widest at
+/// run time. Its body is plain Rust.
 macro_rules! wide {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $made:ty)? $body:block) => {
         $(#[$doc])*
@@ -141,17 +131,15 @@ macro_rules! wide {
                     body($($argument),*)
                 }
 
-                let has = |wide: bool| match wide {
-                    true => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")
-                        && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("fma"),
-                    false => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-                };
-                if has(true) {
-                    // SAFETY: the processor was asked for each of these features.
+                let fma = is_x86_feature_detected!("fma");
+                if fma && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                {
+                    // SAFETY: each of these features was detected.
                     #[expect(unsafe_code, reason = "a function for processors that have AVX-512")]
                     return unsafe { with_avx512($($argument),*) };
                 }
-                if has(false) {
+                if fma && is_x86_feature_detected!("avx2") {
                     // SAFETY: as above.
                     #[expect(unsafe_code, reason = "a function for processors that have AVX2")]
                     return unsafe { with_avx2($($argument),*) };
@@ -163,16 +151,16 @@ macro_rules! wide {
 }
 pub(crate) use wide;
 
-/// eˣ, to within two units in the last place (Cephes, S. Moshier): the power of two is put together in the exponent, and the rest
-/// is a polynomial. 0 and infinity where f32 ends.
+/// eˣ within two units in the last place (Cephes, S. Moshier): a power of two times a polynomial. 0 and
+/// infinity beyond f32's range.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
-    // ln 2 in two parts, of which the first times a whole number is exact.
+    // ln 2 in two parts; integer multiples of the first are exact.
     const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
-    // Added, it leaves a whole number in the lowest bits.
+    // Adding this leaves an integer in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    // Below it the power of two would not be a normal number.
+    // Below, the power of two would be subnormal.
     let low = x.clamp(-87.336_54, 88.722_83);
     let rounded = low * LOG2_E + ROUND;
     let (whole, power) = (rounded - ROUND, rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32);
@@ -182,7 +170,7 @@ pub(crate) fn exp(x: f32) -> f32 {
         * rest
         + 0.5;
     let series = series * rest * rest + rest + 1.0;
-    // 2ⁿ in two halves: n may be 128, which no exponent has.
+    // 2ⁿ in two factors: n may be 128, beyond the largest exponent.
     let half = power >> 1;
     let two_to = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
     let value = series * two_to(half) * two_to(power - half);
@@ -191,10 +179,10 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x.is_nan() { x } else { value }
 }
 
-/// Numbers that are summed side by side: as many as the widest registers hold, twice.
+/// Parallel accumulators: twice as many as the widest registers hold.
 const LANES: usize = 32;
 
-/// The sum of `f` of each number, in the same order on every processor.
+/// Sum of `f(x)` over `xs`, in the same order on every processor.
 #[expect(
     clippy::inline_always,
     reason = "within a function of `wide!` it is to be compiled for that function's registers"
@@ -212,7 +200,7 @@ pub(crate) fn sum(xs: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// The largest number; -∞ of none.
+/// Maximum; -∞ if empty.
 #[expect(
     clippy::inline_always,
     reason = "within a function of `wide!` it is to be compiled for that function's registers"

@@ -1,4 +1,4 @@
-//! Products and element-wise work written for a kind of processor or card.
+//! Matrix products and element-wise kernels for kinds of CPUs and GPUs.
 
 pub(crate) mod amx;
 pub(crate) mod cpu;

@@ -1,9 +1,10 @@
-//! The matrix product of a processor, by the crate `gemm`, which candle takes too: into a place that is given, and with a start.
+//! Matrix product on a CPU by the crate `gemm`, as in candle, but into a given slice, and added to it if
+//! wanted.
 
 use candle_core::Result;
 use rayon::prelude::*;
 
-/// A matrix as it lies in memory: its numbers from the first on, and how far apart rows and columns are.
+/// A strided view of a matrix: its values from the first on, and the distances of rows and columns.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     pub values: &'a [f32],
@@ -14,18 +15,18 @@ pub(crate) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Rows that lie one after another.
+    /// A contiguous matrix, row after row.
     pub(crate) fn plain(values: &'a [f32], rows: usize, columns: usize) -> Self {
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// The same on its side.
+    /// The transposed matrix.
     pub(crate) fn t(self) -> Self {
         let Self { values, rows, columns, row_stride, column_stride } = self;
         Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
     }
 
-    /// Whether every number is there.
+    /// Whether every element lies within `values`.
     fn is_whole(&self) -> bool {
         match (self.rows, self.columns) {
             (0, _) | (_, 0) => true,
@@ -34,20 +35,24 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Multiplications that are worth waking another core for.
+/// Fewest multiplications of a product that uses several cores.
 const WORTH: usize = 1 << 22;
 
-/// `ys = keep·ys + scale·(a·b)`, of which the rows of `ys` lie `stride` apart. `threads` says whether all cores work on it.
+/// Where a product goes.
+pub(crate) struct Output<'a> {
+    pub values: &'a mut [f32],
+    /// Distance of the rows in `values`.
+    pub stride: usize,
+    /// Whether to add the product to `values` instead of replacing them.
+    pub add: bool,
+}
+
+/// Writes `scale·(a·b)` to `output`, on all cores with `threads`.
 ///
 /// # Errors
-/// Matrices that do not fit each other, or a place that is too small.
-pub(crate) fn multiply(
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    (ys, stride): (&mut [f32], usize),
-    (keep, scale): (bool, f32),
-    threads: bool,
-) -> Result<()> {
+/// Matrices that do not fit each other, or an output that is too small.
+pub(crate) fn multiply(a: Matrix<'_>, b: Matrix<'_>, scale: f32, output: Output<'_>, threads: bool) -> Result<()> {
+    let Output { values: ys, stride, add } = output;
     let (n, m, depth) = (a.rows, b.columns, a.columns);
     let room = n == 0 || m == 0 || ((n - 1) * stride + m <= ys.len() && stride >= m);
     if b.rows != depth || !a.is_whole() || !b.is_whole() || !room {
@@ -57,7 +62,8 @@ pub(crate) fn multiply(
     let worth = n.saturating_mul(m).saturating_mul(depth) >= WORTH;
     let parallelism =
         if threads && worth && cores > 1 { gemm::Parallelism::Rayon(cores) } else { gemm::Parallelism::None };
-    // SAFETY: every number of the three matrices lies within its slice, as was checked above, and `ys` is nobody else's.
+    // SAFETY: every element of the three matrices lies within its slice, as checked above, and `ys` is
+    // borrowed exclusively.
     #[expect(unsafe_code, reason = "the crate takes pointers")]
     unsafe {
         gemm::gemm(
@@ -67,7 +73,7 @@ pub(crate) fn multiply(
             ys.as_mut_ptr(),
             1,
             stride as isize,
-            keep,
+            add,
             a.values.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
@@ -85,7 +91,7 @@ pub(crate) fn multiply(
     Ok(())
 }
 
-/// A place for products: `rows` times what they begin with, or zeros `width` wide.
+/// A buffer for products, (rows, width): `begin` in every row, or zeros.
 pub(crate) fn place(rows: usize, width: usize, begin: Option<&[f32]>) -> Vec<f32> {
     let mut ys = vec![0f32; rows * width];
     if let Some(begin) = begin {

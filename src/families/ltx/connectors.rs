@@ -69,7 +69,7 @@ impl Connectors {
     /// - `length`: the rows of the embeddings, at least as many as tokens and a multiple of the registers
     ///
     /// # Errors
-    /// A length that does not fit, and those of candle.
+    /// A length that does not fit.
     pub fn embed(&self, packed: &Tensor, length: usize) -> Result<Embeddings> {
         let (video, audio) = match &self.projections {
             Projections::Shared(both) => {

@@ -22,9 +22,6 @@ pub struct Folded {
 
 impl Folded {
     /// Folds rows (1, rows, video_dim) and (1, rows, audio_dim), where that leaves fewer than half of them.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn of(video: &Tensor, audio: &Tensor) -> Result<Self> {
         let bits = |rows: &Tensor| -> Result<Vec<Vec<u32>>> {
             let rows = rows.squeeze(0)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?;

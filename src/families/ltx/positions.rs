@@ -47,7 +47,7 @@ impl Positions {
     /// The tables of a film for a network.
     ///
     /// # Errors
-    /// A film without tokens or with countless ones, a frame rate that is no rate, and those of candle.
+    /// A film without tokens or with countless ones, a frame rate that is no rate.
     pub fn new(config: &Config, grid: &Grid, device: &Device) -> Result<Self> {
         config.check()?;
         let tokens =

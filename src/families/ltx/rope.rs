@@ -52,7 +52,7 @@ impl Rope {
     /// lowest frequency to the highest. Pairs that are left over when the axes share them out come first, and do not turn.
     ///
     /// # Errors
-    /// Axes of different lengths, a width that does not divide into heads of pairs, and those of candle.
+    /// Axes of different lengths, a width that does not divide into heads of pairs.
     pub fn new(shape: &RopeShape, axes: &[Vec<f32>], device: &Device) -> Result<Self> {
         let RopeShape { width, heads, theta, kind } = *shape;
         let tokens = axes.first().map_or(0, Vec::len);
@@ -88,9 +88,6 @@ impl Rope {
     }
 
     /// Tokens that there are tables for.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn tokens(&self) -> Result<usize> {
         self.cos.dim(0)
     }
@@ -119,7 +116,7 @@ impl Rope {
     /// - output: the same, turned in f32
     ///
     /// # Errors
-    /// Another number of tokens or channels than the tables have, and those of candle.
+    /// Another number of tokens or channels than the tables have.
     pub fn turn(&self, xs: &Tensor) -> Result<Tensor> {
         let (tokens, heads, half) = self.cos.dims3()?;
         if cpu::takes(xs) && xs.elem_count() == tokens * heads * 2 * half {

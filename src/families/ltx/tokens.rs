@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor};
 /// - output: (1, t·h·w, c)
 ///
 /// # Errors
-/// Those of candle: another number of dimensions.
+/// Another number of dimensions.
 pub fn video_tokens(latents: &Tensor) -> Result<Tensor> {
     latents.dims5()?;
     latents.flatten_from(2)?.transpose(1, 2)?.contiguous()
@@ -23,7 +23,7 @@ pub fn video_tokens(latents: &Tensor) -> Result<Tensor> {
 /// - output: (1, c, t, h, w)
 ///
 /// # Errors
-/// Those of candle: another number of tokens than the grid has places.
+/// Another number of tokens than the grid has places.
 pub fn video_latents(tokens: &Tensor, grid: [usize; 3]) -> Result<Tensor> {
     let (b, _, c) = tokens.dims3()?;
     let [t, h, w] = grid;
@@ -37,7 +37,7 @@ pub fn video_latents(tokens: &Tensor, grid: [usize; 3]) -> Result<Tensor> {
 /// - output: (1, t, c·mel)
 ///
 /// # Errors
-/// Those of candle: another number of dimensions.
+/// Another number of dimensions.
 pub fn audio_tokens(latents: &Tensor) -> Result<Tensor> {
     latents.dims4()?;
     latents.transpose(1, 2)?.contiguous()?.flatten_from(2)
@@ -50,7 +50,7 @@ pub fn audio_tokens(latents: &Tensor) -> Result<Tensor> {
 /// - output: (1, c, t, mel)
 ///
 /// # Errors
-/// Those of candle: tokens whose channels do not divide by `mel`.
+/// Tokens whose channels do not divide by `mel`.
 pub fn audio_latents(tokens: &Tensor, mel: usize) -> Result<Tensor> {
     let (b, t, channels) = tokens.dims3()?;
     if mel == 0 || channels % mel != 0 {

@@ -168,7 +168,7 @@ impl Transformer {
     /// - output: (1, n, out_channels) and (1, m, audio_out_channels), f32
     ///
     /// # Errors
-    /// Shapes that do not fit, and those of candle.
+    /// Shapes that do not fit.
     pub fn forward(&self, inputs: &Inputs, pass: &Pass) -> Result<(Tensor, Tensor)> {
         self.check(inputs)?;
         let given = self.given(inputs, pass.cross_timestep)?;

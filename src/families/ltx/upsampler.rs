@@ -84,7 +84,7 @@ impl Upsampler {
     ///   is one of frames
     ///
     /// # Errors
-    /// Latents of another shape, or what candle says.
+    /// Latents of another shape.
     pub fn forward(&self, latents: &Tensor) -> crate::error::Result<Tensor> {
         let z = self.config.in_channels;
         match latents.dims() {

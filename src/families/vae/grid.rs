@@ -114,9 +114,6 @@ impl Grid {
     /// # Shapes
     /// - `xs`: (…, rows, columns)
     /// - output: (…, rows of the tile, columns of the tile)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn tile(&self, xs: &Tensor, tile: usize) -> Result<Tensor> {
         let across = self.columns.ranges.len();
         let (rows, columns) = (&self.rows.ranges[tile / across], &self.columns.ranges[tile % across]);
@@ -134,7 +131,7 @@ impl Grid {
     /// - output: (…, rows, columns)
     ///
     /// # Errors
-    /// Those of candle: tiles that do not belong to this grid.
+    /// Tiles that do not belong to this grid.
     pub fn merge(&self, tiles: Vec<Tensor>) -> Result<Tensor> {
         let mut bands = Vec::with_capacity(self.rows.ranges.len());
         let mut above: Vec<Tensor> = Vec::new();

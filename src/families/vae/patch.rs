@@ -7,9 +7,6 @@ use candle_core::{Result, Tensor};
 /// # Shapes
 /// - `xs`: (1, c, h, w), where `patch` divides h and w
 /// - output: (1, c·patch², h / patch, w / patch)
-///
-/// # Errors
-/// Those of candle.
 pub fn patchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
     if patch == 1 {
         return Ok(xs.clone());
@@ -24,9 +21,6 @@ pub fn patchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
 /// # Shapes
 /// - `xs`: (1, c·patch², t, h, w)
 /// - output: (1, c, t, h·patch, w·patch)
-///
-/// # Errors
-/// Those of candle.
 pub fn unpatchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
     if patch == 1 {
         return Ok(xs.clone());

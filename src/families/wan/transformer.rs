@@ -81,7 +81,7 @@ impl Transformer {
     /// - output: (1, out_channels, frames, height, width), f32
     ///
     /// # Errors
-    /// Shapes that do not fit, and those of candle.
+    /// Shapes that do not fit.
     pub fn forward(&self, latents: &Tensor, timesteps: &[f64], text: &Tensor) -> crate::error::Result<Tensor> {
         let grid = self.grid(latents, timesteps.len())?;
         let rope = Rope::grid3(grid, self.config.rope_dims(), ROPE_THETA, latents.device())?;

@@ -1,18 +1,18 @@
-//! Attention on a processor, in which the scores are never written: some queries meet some keys at a time, and what was gathered
-//! so far is scaled down where a larger score comes (Milakov and Gimelshein, 2018; Dao et al., 2022).
+//! Blocked attention on a CPU with an online softmax (Milakov and Gimelshein, 2018; Dao et al., 2022): the
+//! scores never exist as a whole.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use crate::compute::kernels::cpu::{self, exp, largest, sum, wide};
-use crate::compute::kernels::product::{self, Matrix};
+use crate::compute::kernels::product::{self, Matrix, Output};
 
-/// Queries that a core takes at a time, at most.
+/// Most queries per task.
 const QUERIES: usize = 192;
-/// Keys that they meet at a time: scores of so many lie in a core's second cache.
+/// Keys per block: the scores of one block fit the L2 cache.
 const KEYS: usize = 512;
 
-/// See [`super::attend`]. All tensors are f32, on the processor; the output lies as (b, n, heads, d).
+/// See [`super::attend`]. All tensors are f32 on a CPU; the output is laid out as (b, n, heads, d).
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     let (b, heads, n, d) = q.dims4()?;
     let (m, width) = (k.dim(2)?, v.dim(3)?);
@@ -25,12 +25,13 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Optio
         let part = |index: usize| parts.get(index).map(|&(values, strides)| Part { values, strides });
         let [Some(q), Some(k), Some(v)] = [0, 1, 2].map(part) else { candle_core::bail!("three tensors attend") };
         let whole = Heads { q, k, v, bias: part(3), keys: m, dims: [d, width], scale: scale as f32 };
-        let films = ys.par_chunks_mut(n * heads * width).enumerate();
-        films.try_for_each(|(film, ys)| {
+        let batches = ys.par_chunks_mut(n * heads * width).enumerate();
+        batches.try_for_each(|(batch, ys)| {
             let blocks = ys.par_chunks_mut(block * heads * width).enumerate();
             blocks.try_for_each_init(Scratch::default, |scratch, (index, ys)| {
                 (0..heads).try_for_each(|head| {
-                    whole.gather((film, head, index * block), &mut ys[head * width..], heads * width, scratch)
+                    let first = Place { batch, head, row: index * block };
+                    whole.gather(first, &mut ys[head * width..], heads * width, scratch)
                 })
             })
         })
@@ -38,7 +39,7 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Optio
     Tensor::from_vec(ys, (b, n, heads, width), q.device())?.transpose(1, 2)
 }
 
-/// A tensor (b, heads, rows, columns) as it lies.
+/// A strided view of a tensor (b, heads, rows, columns).
 #[derive(Clone, Copy)]
 struct Part<'a> {
     values: &'a [f32],
@@ -46,13 +47,21 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Some rows of a head.
-    fn rows(self, (film, head, first): (usize, usize, usize), rows: usize, columns: usize) -> Matrix<'a> {
+    /// `rows` rows of a head from `place` on.
+    fn rows(self, place: Place, rows: usize, columns: usize) -> Matrix<'a> {
         let Self { values, strides } = self;
-        let start = film * strides[0] + head * strides[1] + first * strides[2];
+        let start = place.batch * strides[0] + place.head * strides[1] + place.row * strides[2];
         let values = values.get(start..).unwrap_or_default();
         Matrix { values, rows, columns, row_stride: strides[2], column_stride: strides[3] }
     }
+}
+
+/// A row of a head.
+#[derive(Clone, Copy)]
+struct Place {
+    batch: usize,
+    head: usize,
+    row: usize,
 }
 
 /// All heads.
@@ -62,30 +71,24 @@ struct Heads<'a> {
     v: Part<'a>,
     bias: Option<Part<'a>>,
     keys: usize,
-    /// Numbers of a query and a key, and of a value.
+    /// Channels of queries and keys, and of values.
     dims: [usize; 2],
     scale: f32,
 }
 
-/// What a core works with.
+/// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
     /// (queries, keys)
     scores: Vec<f32>,
-    /// Of each query the largest score so far, and the sum of the weights.
+    /// Per query: the largest score so far, and the sum of its weights.
     most: Vec<f32>,
     sums: Vec<f32>,
 }
 
 impl Heads<'_> {
-    /// What some queries of a head gather, into rows that lie `stride` apart: as many as there are.
-    fn gather(
-        &self,
-        (film, head, first): (usize, usize, usize),
-        ys: &mut [f32],
-        stride: usize,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
+    /// Attention of the queries of a head from `first` on, as many as `ys` has rows; they are `stride` apart.
+    fn gather(&self, first: Place, ys: &mut [f32], stride: usize, scratch: &mut Scratch) -> Result<()> {
         let (rows, [d, width]) = (ys.len().div_ceil(stride), self.dims);
         let Scratch { scores, most, sums } = scratch;
         scores.resize(rows * KEYS.min(self.keys), 0.0);
@@ -93,15 +96,17 @@ impl Heads<'_> {
         most.resize(rows, f32::NEG_INFINITY);
         sums.clear();
         sums.resize(rows, 0.0);
-        let q = self.q.rows((film, head, first), rows, d);
+        let q = self.q.rows(first, rows, d);
         for start in (0..self.keys).step_by(KEYS) {
             let keys = KEYS.min(self.keys - start);
             let scores = &mut scores[..rows * keys];
-            let k = self.k.rows((film, head, start), keys, d);
-            product::multiply(q, k.t(), (scores, keys), (false, self.scale), false)?;
+            let at = |row| Place { row, ..first };
+            let k = self.k.rows(at(start), keys, d);
+            let output = Output { values: scores, stride: keys, add: false };
+            product::multiply(q, k.t(), self.scale, output, false)?;
             for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
                 if let Some(bias) = self.bias {
-                    let bias = bias.rows((film, head, first + row), 1, self.keys);
+                    let bias = bias.rows(at(first.row + row), 1, self.keys);
                     let skip = start * bias.column_stride;
                     add(scores, &bias.values[skip..], bias.column_stride);
                 }
@@ -111,8 +116,9 @@ impl Heads<'_> {
                     ys[row * stride..][..width].iter_mut().for_each(|y| *y *= kept);
                 }
             }
-            let v = self.v.rows((film, head, start), keys, width);
-            product::multiply(Matrix::plain(scores, rows, keys), v, (ys, stride), (start > 0, 1.0), false)?;
+            let v = self.v.rows(at(start), keys, width);
+            let output = Output { values: ys, stride, add: start > 0 };
+            product::multiply(Matrix::plain(scores, rows, keys), v, 1.0, output, false)?;
         }
         for (row, sum) in sums.iter().enumerate() {
             let inverse = 1.0 / sum;
@@ -133,11 +139,12 @@ wide! {
 }
 
 wide! {
-    /// Scores become weights, relative to the largest score so far. What the weights before are worth now, and the sum of these.
+    /// Turns scores into weights relative to the largest score so far. Returns the factor for the earlier
+    /// weights, and the sum of the new ones.
     fn weigh(scores: &mut [f32], most: &mut f32) -> (f32, f32) {
         let before = *most;
         *most = before.max(largest(scores));
-        // Where no key may be seen yet, every weight is 0.
+        // If every key so far is masked, every weight is 0.
         let top = if *most == f32::NEG_INFINITY { 0.0 } else { *most };
         scores.iter_mut().for_each(|score| *score = exp(*score - top));
         (exp(before - top), sum(scores, |weight| weight))

@@ -1,4 +1,4 @@
-//! Scaled dot-product attention (Vaswani et al., 2017), the one of every network.
+//! Scaled dot-product attention (Vaswani et al., 2017), for all networks.
 
 mod blocked;
 
@@ -10,11 +10,11 @@ use crate::compute::kernels::cpu;
 #[cfg(feature = "cudnn")]
 use crate::compute::kernels::cuda::{self, cudnn};
 
-/// The most scores that exist at one time: 64 Mi values, 256 MiB in f32. Beyond it, queries go through in blocks, so that
-/// memory grows with the number of tokens and not with its square.
+/// Most scores at one time: 64 Mi values, 256 MiB in f32. Beyond it, queries go in blocks, so that memory
+/// grows with the number of tokens and not its square.
 const SCORES: usize = 64 << 20;
 
-/// Bytes of the scores that exist at one time while `tokens` attend to each other, in f32.
+/// Most bytes of scores at one time in the self-attention of `tokens`, in f32.
 pub fn scores(heads: usize, tokens: usize) -> usize {
     SCORES.min(heads.saturating_mul(tokens).saturating_mul(tokens)) * size_of::<f32>()
 }
@@ -26,9 +26,6 @@ pub fn scores(heads: usize, tokens: usize) -> usize {
 /// - `k`, `v`: (b, heads, m, d)
 /// - `bias`: broadcast over (b, heads, n, m), added to the scores: a mask or relative positions
 /// - output: (b, heads, n, d)
-///
-/// # Errors
-/// Those of candle.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
     #[cfg(feature = "flash-attn")]
     if bias.is_none() && q.device().is_cuda() && q.dtype() != DType::F32 {
@@ -63,14 +60,14 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, bias: Option<&Tens
     Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 2)
 }
 
-/// FlashAttention-2 (Dao, 2023): the scores never exist. Its kernels take half types, without a bias, heads after tokens.
+/// FlashAttention-2 (Dao, 2023): half types, no bias, heads after tokens.
 #[cfg(feature = "flash-attn")]
 fn flash(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
     let [q, k, v] = [q.transpose(1, 2)?, k.transpose(1, 2)?, v.transpose(1, 2)?];
     candle_flash_attn::flash_attn(&q, &k, &v, scale as f32, false)?.transpose(1, 2)
 }
 
-/// Attention of one block of queries, already scaled, against all keys.
+/// Attention of one block of scaled queries to all keys.
 fn attend_block(q: &Tensor, kt: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let scores = q.matmul(kt)?;
     let scores = match bias {

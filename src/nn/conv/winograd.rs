@@ -1,42 +1,44 @@
-//! Convolutions of 3·3 pixels on a CPU, by minimal filtering: F(2×2, 3×3) of Lavin and Gray (2016).
+//! Winograd convolution F(2×2, 3×3) on a CPU (Lavin and Gray, 2016).
 //!
-//! The image is cut into squares of 4·4 pixels that overlap by two. Each square and each kernel is turned into 16 numbers,
-//! such that a product of matrices per number, over the channels, gives what turns back into 2·2 pixels of output. That
-//! takes 16 multiplications where the definition takes 36, and leaves the work to candle's matrix product, which on a CPU
-//! runs at twice the speed of its convolution. All is f32, and only ever halved or added.
+//! The image is cut into squares of 4×4 pixels that overlap by two. Squares and kernels are transformed into
+//! 16 numbers each; one matrix product per number, over the channels, gives the transform of 2×2 output
+//! pixels. That takes 16 multiplications instead of 36, all in matrix products, which on a CPU run at twice
+//! the speed of candle's convolution. The transforms are f32 and only add and halve.
 //!
-//! Measured on two cores of an AMD EPYC (Zen 5), against candle 0.11.1's own convolution, in CPU time: 288 to 96 channels,
-//! 256·256 pixels: 0.40 s against 1.34 s; 1152 to 384, 64·64: 0.28 s against 0.69 s, with a relative error of 7.3e-7
-//! against 5.5e-7. With AVX-512 in the matrix product (gemm's `x86-v4`) it was no faster.
+//! Measured on two cores of an AMD EPYC (Zen 5), against candle 0.11.1's own convolution, in CPU time: 288 to
+//! 96 channels, 256·256 pixels: 0.40 s against 1.34 s; 1152 to 384, 64·64: 0.28 s against 0.69 s, with a
+//! relative error of 7.3e-7 against 5.5e-7. With AVX-512 in the matrix product (gemm's `x86-v4`) it was no
+//! faster.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::Edges;
 use crate::compute::kernels::cpu::{wide, with_values};
-use crate::compute::kernels::product::{self, Matrix};
+use crate::compute::kernels::product::{self, Matrix, Output};
 
 /// Numbers per square.
 const POINTS: usize = 16;
 
-/// Values of the turned image that exist at one time: 8 MiB, which stays in a cache between writing and reading.
+/// Most values of the transformed image at one time: 8 MiB, which stay in a cache between writing and
+/// reading.
 const IMAGE: usize = 2 << 20;
 
-/// Values of the turned kernels that exist at one time: 64 MiB.
+/// Most values of the transformed kernels at one time: 64 MiB.
 const KERNELS: usize = 16 << 20;
 
-/// Bytes of a turned image with its products, and of turned kernels.
+/// Bytes of the transformed image, its products and the transformed kernels.
 pub(super) fn scratch(inputs: usize, outputs: usize, pixels: usize) -> usize {
     let kernels = KERNELS.min(POINTS * inputs * outputs);
     let image = IMAGE.min(POINTS * inputs * pixels.div_ceil(4));
     (image + image * outputs / inputs.max(1) + kernels) * size_of::<f32>()
 }
 
-/// The convolution of stacked images, stride 1, with one pixel around them as `edges` says.
+/// The convolution of images concatenated along the channels, stride 1, padding 1 in the mode `edges`.
 ///
 /// # Shapes
 /// - `images`: one or more of (1, c, h, w), contiguous, f32, on the CPU
-/// - `weight`: (out, in, 3, 3), of which the last `images.len()·c` input channels are used
+/// - `weight`: (out, in, 3, 3); its last `images.len()·c` input channels are used
 /// - `bias`: (1, out, 1, 1)
 /// - output: (1, out, h, w)
 ///
@@ -64,14 +66,14 @@ pub(super) fn convolve(images: &[Tensor], weight: &Tensor, bias: &Tensor, edges:
     Tensor::from_vec(ys, (1, outputs, h, w), images[0].device())
 }
 
-/// Kernels turned, (out, 16, inputs).
+/// Transformed kernels, (out, 16, inputs).
 struct Kernels {
     values: Vec<f32>,
     inputs: usize,
 }
 
 impl Kernels {
-    /// The kernels of one of the 16 numbers: (out, inputs).
+    /// The matrix (out, inputs) of one of the 16 numbers.
     fn of(&self, point: usize) -> Matrix<'_> {
         let Self { values, inputs } = self;
         let rows = values.len() / (POINTS * inputs);
@@ -85,7 +87,7 @@ impl Kernels {
     }
 }
 
-/// Kernels of (out, inputs, 3, 3), turned, of the last `known` inputs.
+/// Transforms the last `known` inputs of kernels (out, inputs, 3, 3).
 fn turned_kernels(kernels: &[f32], inputs: usize, known: usize) -> Kernels {
     let outputs = kernels.len() / (inputs * 9);
     let mut turned = vec![0f32; outputs * POINTS * known];
@@ -100,7 +102,7 @@ fn turned_kernels(kernels: &[f32], inputs: usize, known: usize) -> Kernels {
     Kernels { values: turned, inputs: known }
 }
 
-/// One of the four numbers that three taps turn into; the taps are `step` apart, from `start`.
+/// One of the four numbers of the transform of three taps, `step` apart from `start`.
 fn turned_tap(taps: &[f32], number: usize, start: usize, step: usize) -> f32 {
     let (a, b, c) = (taps[start], taps[start + step], taps[start + 2 * step]);
     match number {
@@ -111,7 +113,7 @@ fn turned_tap(taps: &[f32], number: usize, start: usize, step: usize) -> f32 {
     }
 }
 
-/// Stacked images of the same size, each (channels, h, w).
+/// Images of one size, concatenated along the channels: (channels, h, w) each.
 struct Image<'a> {
     parts: &'a [&'a [f32]],
     h: usize,
@@ -120,7 +122,7 @@ struct Image<'a> {
 }
 
 impl Image<'_> {
-    /// Writes the convolution with turned kernels into `ys` (out, h, w), some rows of squares at a time.
+    /// Writes the convolution into `ys` (out, h, w), some rows of squares at a time.
     fn convolve(&self, kernels: &Kernels, bias: &[f32], ys: &mut [f32]) -> Result<()> {
         let (inputs, outputs) = (kernels.inputs, bias.len());
         let (rows, columns) = (self.h.div_ceil(2), self.w.div_ceil(2));
@@ -133,11 +135,12 @@ impl Image<'_> {
             let (turned, products) =
                 (&mut turned[..POINTS * inputs * squares], &mut products[..POINTS * outputs * squares]);
             band.fill(turned);
-            // Each of the 16 products on one core: to share each among all would cost more than it saves.
+            // One core per product: sharing each among all cores would cost more than it saves.
             products.par_chunks_mut(outputs * squares).enumerate().try_for_each(|(point, products)| {
                 let (values, row_stride) = (&turned[point * squares..], POINTS * squares);
                 let image = Matrix { values, rows: inputs, columns: squares, row_stride, column_stride: 1 };
-                product::multiply(kernels.of(point), image, (products, squares), (false, 1.0), false)
+                let output = Output { values: products, stride: squares, add: false };
+                product::multiply(kernels.of(point), image, 1.0, output, false)
             })?;
             let planes = ys.par_chunks_mut(self.h * self.w).zip(bias).enumerate();
             planes.for_each(|(output, (ys, &bias))| band.turn_back(products, output, bias, ys));
@@ -147,7 +150,7 @@ impl Image<'_> {
 }
 
 impl Image<'_> {
-    /// The row of pixels that stands at `place`, counted from one above the image: `None` where there are zeros.
+    /// The row of pixels at `place`, counted from one above the image; `None` for a row of zeros.
     fn row(&self, place: usize) -> Option<usize> {
         match (place.checked_sub(1), self.edges) {
             (Some(y), _) if y < self.h => Some(y),
@@ -167,7 +170,7 @@ struct Band<'a> {
 }
 
 impl Band<'_> {
-    /// Fills the buffer with the turned squares: (channels, 16, squares).
+    /// Fills the buffer with the transformed squares: (channels, 16, squares).
     fn fill(&self, buffer: &mut [f32]) {
         let Image { parts, h, w, .. } = self.image;
         let planes: Vec<&[f32]> = parts.iter().flat_map(|part| part.chunks_exact(h * w)).collect();
@@ -180,7 +183,8 @@ impl Band<'_> {
     }
 }
 
-/// One turned row of an image, its odd columns (from −1) apart from its even ones. What nothing is written to is zero.
+/// One transformed row of an image, its odd columns (from −1) apart from its even ones; zero where not
+/// written.
 struct Scratch {
     zeros: Vec<f32>,
     odd: Vec<f32>,
@@ -189,13 +193,13 @@ struct Scratch {
 
 impl Scratch {
     fn new(w: usize, columns: usize) -> Self {
-        // One more than there are squares, for the last one's right edge.
+        // One more than the squares, for the right edge of the last.
         Self { zeros: vec![0.0; w], odd: vec![0.0; columns + 1], even: vec![0.0; columns + 1] }
     }
 }
 
 impl Band<'_> {
-    /// Turns one row of squares of one channel.
+    /// Transforms one row of squares of one channel.
     fn turn(&self, plane: &[f32], row: usize, scratch: &mut Scratch, turned: &mut [f32]) {
         let (w, columns, squares) = (self.image.w, self.columns, self.rows * self.columns);
         let Scratch { zeros, odd, even } = scratch;
@@ -226,7 +230,7 @@ impl Band<'_> {
         }
     }
 
-    /// Turns the products of one output channel back into its rows of pixels.
+    /// Inverse transform of the products of one output channel into its rows of pixels.
     fn turn_back(&self, products: &[f32], output: usize, bias: f32, ys: &mut [f32]) {
         let (h, w, columns, squares) = (self.image.h, self.image.w, self.columns, self.rows * self.columns);
         let outputs = products.len() / (POINTS * squares);
@@ -250,7 +254,7 @@ impl Band<'_> {
 }
 
 wide! {
-    /// `a + sign·b` of each two values.
+    /// `a + sign·b`, element by element.
     fn combine(out: &mut [f32], a: &[f32], b: &[f32], sign: f32) {
         out.iter_mut().zip(a).zip(b).for_each(|((out, a), b)| *out = a + sign * b);
     }
@@ -272,7 +276,7 @@ wide! {
     }
 }
 
-/// Columns −1 and `w` of a row that [`split`] wrote, as in a mirror.
+/// Columns −1 and `w` of a row that [`split`] wrote, by reflection.
 #[inline]
 fn mirror(w: usize, odd: &mut [f32], even: &mut [f32]) {
     odd[0] = odd[1];

@@ -1,4 +1,5 @@
-//! What a folder's `scheduler_config.json` asks for, and the refusal of what would change a film and is not done here.
+//! `scheduler_config.json`: the sampler and the shift that it asks for. Unsupported settings that would
+//! change a film are refused.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,8 +9,8 @@ use crate::error::{Context, Error, Result};
 
 /// `scheduler/scheduler_config.json` of a diffusers folder: the fields that change results under flow matching.
 ///
-/// A field that is left out, or null, has the default of its diffusers class. Fields that are not listed here (betas,
-/// timestep spacing, …) change nothing once sigmas are those of a flow.
+/// A missing or null field has the default of its diffusers class. Other fields (betas, timestep spacing, …)
+/// do not change the sigmas of a flow.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SchedulerConfig {
     /// The diffusers class.
@@ -23,13 +24,13 @@ pub struct SchedulerConfig {
     pub use_dynamic_shifting: Option<bool>,
     /// Euler: the last sigma before 0 that the schedule is stretched to.
     pub shift_terminal: Option<f64>,
-    /// Euler: the logarithms of the shift at the numbers of tokens that follow; 0.5 and 1.15 by default.
+    /// Euler: the logarithm of the shift at `base_image_seq_len` tokens; 0.5 by default.
     pub base_shift: Option<f64>,
-    /// The second of them.
+    /// Euler: the same at `max_image_seq_len` tokens; 1.15 by default.
     pub max_shift: Option<f64>,
-    /// Numbers of tokens; 256 and 4096 by default.
+    /// Number of tokens; 256 by default.
     pub base_image_seq_len: Option<f64>,
-    /// The second of them.
+    /// Number of tokens; 4096 by default.
     pub max_image_seq_len: Option<f64>,
     /// Timesteps of training; 1000 by default.
     pub num_train_timesteps: Option<f64>,
@@ -37,9 +38,9 @@ pub struct SchedulerConfig {
     pub solver_order: Option<usize>,
     /// Variant of the solver: `bh2` (UniPC), `midpoint` or `heun` (DPM-Solver).
     pub solver_type: Option<String>,
-    /// Whether the last steps are of lower order; true by default.
+    /// Whether the last steps have a lower order; true by default.
     pub lower_order_final: Option<bool>,
-    /// Steps of UniPC, from 0, after which nothing is corrected.
+    /// UniPC: steps, from 0, without the corrector.
     pub disable_corrector: Option<Vec<usize>>,
     /// Everything else, judged by name.
     #[serde(flatten)]
@@ -53,23 +54,23 @@ pub struct Sampling {
     pub sampler: Sampler,
     /// Order of the multistep samplers: 1 to 3 for UniPC, 1 or 2 for DPM-Solver++, 1 for the others.
     pub order: usize,
-    /// DPM-Solver++: Heun's variant in place of the midpoint one.
+    /// DPM-Solver++: Heun's variant instead of the midpoint variant.
     #[serde(default)]
     pub heun: bool,
-    /// UniPC: steps, from 0, whose result is left as predicted.
+    /// UniPC: steps, from 0, without the corrector.
     #[serde(default)]
     pub uncorrected: Vec<usize>,
 }
 
 impl From<Sampler> for Sampling {
-    /// The usual settings: order 2 where there is one, midpoint, every step corrected.
+    /// The usual settings: order 2 if the sampler has it, midpoint, every step corrected.
     fn from(sampler: Sampler) -> Self {
         Self { sampler, order: sampler.max_order().min(2), heun: false, uncorrected: Vec::new() }
     }
 }
 
 impl SchedulerConfig {
-    /// Reads the text of a `scheduler_config.json`.
+    /// Parses a `scheduler_config.json`.
     ///
     /// # Errors
     /// Text that is not JSON, or a field of the wrong type.
@@ -79,7 +80,7 @@ impl SchedulerConfig {
         serde_json::from_str(&json).context(|| "reading the scheduler's configuration, `scheduler_config.json`")
     }
 
-    /// The shift of the sigmas that this configuration asks for.
+    /// The flow shift.
     ///
     /// # Errors
     /// A shift that is not above 0 and at most 100.
@@ -88,11 +89,11 @@ impl SchedulerConfig {
         check_flow_shift(shift).map(|()| shift)
     }
 
-    /// The shift for so many tokens: [`Self::flow_shift`], or where it is dynamic, e to the power of a line through the two
-    /// given points.
+    /// The flow shift for a number of tokens: [`Self::flow_shift`], or if it is dynamic, e to the power of
+    /// the line through the two given points.
     ///
     /// # Errors
-    /// As [`Self::flow_shift`]; so many tokens that the sigmas would be one and the same in f32.
+    /// As [`Self::flow_shift`]; too many tokens, so that the sigmas would be equal in f32.
     pub fn flow_shift_at(&self, tokens: usize) -> Result<f64> {
         if !self.is_dynamic() {
             return self.flow_shift();
@@ -108,21 +109,19 @@ impl SchedulerConfig {
         if shift > 0.0 && shift <= MAX_DYNAMIC_SHIFT {
             return Ok(shift);
         }
-        Err(Error::usage(format!(
-            "a film of {tokens} tokens is too large for a schedule that follows from their number"
-        ))
-        .hint("give a shift of its own, such as `--flow-shift 8`, or make a smaller or shorter film"))
+        Err(Error::usage(format!("a film of {tokens} tokens is too large for a schedule with a dynamic shift"))
+            .hint("set the shift, such as `--flow-shift 8`, or make a smaller or shorter film"))
     }
 
     fn is_dynamic(&self) -> bool {
         self.use_dynamic_shifting == Some(true) && self.class_name == EULER
     }
 
-    /// The sampler that this configuration asks for, with its settings.
+    /// The sampler and its settings.
     ///
     /// # Errors
-    /// An unknown class, or a setting that would change the result and that talkie does not do: the error names the
-    /// field, its value and what is supported.
+    /// An unknown class, or an unsupported setting that would change the result: the error names the field,
+    /// its value and the supported ones.
     pub fn sampling(&self) -> Result<Sampling> {
         for (name, value) in [
             ("use_dynamic_shifting", self.use_dynamic_shifting.map(Value::from)),
@@ -135,7 +134,8 @@ impl SchedulerConfig {
         self.even_sampling()
     }
 
-    /// The same for a model whose pipeline hands evenly spaced sigmas to the scheduler, with a shift for the number of tokens.
+    /// The same for a model whose pipeline passes evenly spaced sigmas to the scheduler, with a dynamic
+    /// shift.
     ///
     /// # Errors
     /// As [`Self::sampling`].
@@ -153,14 +153,14 @@ impl SchedulerConfig {
     fn unipc(&self) -> Result<Sampling> {
         self.check_flow()?;
         match self.solver_type.as_deref().unwrap_or("bh2") {
-            // The names after the first are DPM-Solver's: the reference reads them as `bh2`.
+            // The other names are DPM-Solver's: the reference takes them for `bh2`.
             "bh2" | "midpoint" | "heun" | "logrho" => {}
             // B(h) = h is infinite at a final sigma of 0: the reference makes NaN of it.
             other => return Err(unsupported("solver_type", other, "`bh2`")),
         }
         let order = self.order(Sampler::UniPc)?;
         if order > 1 && self.lower_order_final == Some(false) {
-            // The same: a second order step to sigma 0 is infinitely long.
+            // As above: a second-order step to sigma 0 is infinitely long.
             return Err(unsupported("lower_order_final", false, "true, or `solver_order` 1"));
         }
         Ok(Sampling { order, uncorrected: self.disable_corrector.clone().unwrap_or_default(), ..Sampler::UniPc.into() })
@@ -173,7 +173,7 @@ impl SchedulerConfig {
             return Err(unsupported("algorithm_type", algorithm, "`dpmsolver++`"));
         }
         let heun = match self.solver_type.as_deref().unwrap_or("midpoint") {
-            // The names after the first are UniPC's: the reference reads them as `midpoint`.
+            // The other names are UniPC's: the reference takes them for `midpoint`.
             "midpoint" | "bh1" | "bh2" | "logrho" => false,
             "heun" => true,
             other => return Err(unsupported("solver_type", other, "`midpoint` or `heun`")),
@@ -190,7 +190,8 @@ impl SchedulerConfig {
         Err(unsupported("solver_order", order, format!("1 to {most}")))
     }
 
-    /// What UniPC and DPM-Solver need to be samplers of a flow: their defaults are those of older diffusion models.
+    /// Settings that UniPC and DPM-Solver need for flow matching: their defaults are for older diffusion
+    /// models.
     fn check_flow(&self) -> Result<()> {
         let prediction = self.text("prediction_type", "epsilon");
         if prediction != "flow_prediction" {
@@ -242,7 +243,7 @@ const EULER: &str = "FlowMatchEulerDiscreteScheduler";
 
 const CLASSES: &str = "`UniPCMultistepScheduler`, `FlowMatchEulerDiscreteScheduler` or `DPMSolverMultistepScheduler`";
 
-/// Settings of any of the classes that change sigmas or steps, and that are left out, null, false or 0 here.
+/// Settings of any class that would change sigmas or steps: they must be missing, null, false or 0.
 const SWITCHES_OFF: [&str; 8] = [
     "use_karras_sigmas",
     "use_exponential_sigmas",
@@ -254,7 +255,7 @@ const SWITCHES_OFF: [&str; 8] = [
     "solver_p",
 ];
 
-/// Whether Python would take a value for false.
+/// Whether a value is falsy in Python.
 fn off(value: &Value) -> bool {
     match value {
         Value::Null => true,

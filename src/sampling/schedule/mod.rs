@@ -1,7 +1,7 @@
-//! Schedules: the sigmas and timesteps of a run, as functions of numbers.
+//! Schedules: the sigmas and timesteps of a run.
 //!
-//! Sigma is the share of noise in rectified flow (Liu et al. 2022): x = (1 − σ)·x₀ + σ·noise, from 1 down to 0. Each
-//! sampler walks its own grid, as the diffusers scheduler of its name does, so that a run has the reference's sigmas.
+//! Sigma is the share of noise in rectified flow (Liu et al. 2022): x = (1 − σ)·x₀ + σ·noise, from 1 down to
+//! 0. Each sampler has the grid of its diffusers scheduler, so that a run has the reference's sigmas.
 
 mod config;
 
@@ -14,22 +14,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Timesteps of the training schedule: a timestep is a sigma times this.
+/// Timesteps of training: a timestep is a sigma times this.
 pub const TRAIN_TIMESTEPS: f64 = 1000.0;
 /// The most steps of a run.
 pub const MAX_STEPS: usize = 1000;
 /// The largest flow shift.
 pub const MAX_FLOW_SHIFT: f64 = 100.0;
 
-/// The largest shift that may follow from a film's number of tokens: beyond it f32 no longer tells the sigmas apart.
+/// The largest dynamic shift: beyond it sigmas are equal in f32.
 pub const MAX_DYNAMIC_SHIFT: f64 = 1e6;
 /// How far below 1 the multistep samplers start: they take the logarithm of 1 − σ.
 const BELOW_ONE: f64 = 1e-6;
 
-/// How a latent goes from one sigma to the next.
+/// A sampler: how a latent gets from one sigma to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Sampler {
-    /// UniPC (Zhao et al. 2023), a multistep predictor and corrector: Wan's own.
+    /// UniPC (Zhao et al. 2023), a multistep predictor-corrector, as in Wan.
     #[serde(rename = "unipc")]
     UniPc,
     /// Euler steps along the flow (Liu et al. 2022).
@@ -38,8 +38,8 @@ pub enum Sampler {
     /// DPM-Solver++ 2M (Lu et al. 2022), multistep.
     #[serde(rename = "dpm++")]
     DpmPp2m,
-    /// To the predicted x₀, and back with new noise: for models that were distilled to predict x₀ in a few steps, by
-    /// consistency (Song et al. 2023) or by distribution matching (DMD2, Yin et al. 2024).
+    /// Renoising: to the predicted x₀, and back with new noise. For models distilled to few steps, by
+    /// consistency (Song et al. 2023) or distribution matching (DMD2, Yin et al. 2024).
     #[serde(rename = "renoise")]
     Renoise,
 }
@@ -58,7 +58,7 @@ impl Sampler {
         }
     }
 
-    /// The highest order that is implemented: 3 for UniPC, 2 for DPM-Solver++, 1 for the others.
+    /// The highest order: 3 for UniPC, 2 for DPM-Solver++, 1 for the others.
     pub fn max_order(self) -> usize {
         match self {
             Self::UniPc => 3,
@@ -67,7 +67,8 @@ impl Sampler {
         }
     }
 
-    /// Whether a step uses the predictions of steps before it. Such a sampler starts below sigma 1 and counts whole timesteps.
+    /// Whether a step uses earlier predictions. Such a sampler starts below sigma 1 and truncates timesteps
+    /// to integers.
     pub fn is_multistep(self) -> bool {
         matches!(self, Self::UniPc | Self::DpmPp2m)
     }
@@ -95,15 +96,17 @@ impl FromStr for Sampler {
 /// The sigmas and timesteps of a run of n steps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Schedule {
-    /// n + 1 values in [0, 1], below 1 for the multistep samplers, strictly decreasing, the last 0. Each is an f32, as in
-    /// the reference: near 1 the rounding of 1 − σ decides the coefficients of a multistep sampler.
+    /// n + 1 values in [0, 1], below 1 for the multistep samplers, strictly decreasing, the last 0. Each is
+    /// an f32, as in the reference: near 1 the rounding of 1 − σ decides the coefficients of a multistep
+    /// sampler.
     pub sigmas: Vec<f64>,
-    /// n values in [0, 1000], as fed to the transformer: whole numbers for the multistep samplers, f32 for the others.
+    /// n values in [0, 1000], as fed to the transformer: integers for the multistep samplers, f32 for the
+    /// others.
     pub timesteps: Vec<f64>,
 }
 
 impl Schedule {
-    /// The grid of a sampler with sigmas shifted towards noise: σ′ = s·σ / (1 + (s − 1)·σ).
+    /// The grid of a sampler, with the flow shift s: σ′ = s·σ / (1 + (s − 1)·σ).
     ///
     /// # Errors
     /// `steps` outside 1 to 1000, or a `flow_shift` that is not above 0 and at most 100.
@@ -117,8 +120,8 @@ impl Schedule {
                 grid[..steps].iter().map(|&sigma| shift(sigma)).collect()
             }
             Sampler::Euler => {
-                // The reference shifts the whole training grid, in f32, and then what it picks from it once more.
-                // There 1 may come out a rounding above 1, for a shift below 1.
+                // The reference shifts the training grid in f32, and the values that it picks from it again.
+                // For a shift below 1, rounding may put 1 above 1.
                 let (high, low) = (shift_f32(1.0, flow_shift).min(1.0), shift_f32(1e-3, flow_shift));
                 let grid = linspace(high * TRAIN_TIMESTEPS, low * TRAIN_TIMESTEPS, steps);
                 grid.into_iter().map(|timestep| shift(timestep / TRAIN_TIMESTEPS)).collect()
@@ -127,7 +130,7 @@ impl Schedule {
                 let grid = linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1);
                 grid[1..].iter().rev().map(|&alpha| shift(1.0 - alpha)).collect()
             }
-            // As few-step models are trained: shifted once, from 1, with as far to go from the last as between any two.
+            // As few-step models are trained: shifted once, from 1, with the step to 0 as long as the others.
             Sampler::Renoise => linspace(1.0, 1.0 / steps as f64, steps).into_iter().map(shift).collect(),
         };
         Self::finish(sampler, sigmas).map_err(|cause| {
@@ -137,12 +140,12 @@ impl Schedule {
         })
     }
 
-    /// Euler's grid of evenly spaced sigmas, shifted towards noise and stretched so that the last one before 0 is `terminal`;
-    /// a terminal of 0 stretches nothing. It is LTX's, computed in f32 as the reference does.
+    /// LTX's grid for Euler: evenly spaced sigmas, shifted, and stretched so that the last before 0 is
+    /// `terminal` (0: not stretched). In f32, as in the reference.
     ///
     /// # Errors
-    /// `steps` outside 1 to 1000, a `flow_shift` that is not above 0 and at most [`MAX_DYNAMIC_SHIFT`], a `terminal` that is
-    /// not at least 0 and below 1.
+    /// `steps` outside 1 to 1000, a `flow_shift` that is not above 0 and at most [`MAX_DYNAMIC_SHIFT`], a
+    /// `terminal` that is not at least 0 and below 1.
     pub fn even(flow_shift: f64, terminal: f64, steps: usize) -> Result<Self> {
         check_steps(steps)?;
         if !(flow_shift > 0.0 && flow_shift <= MAX_DYNAMIC_SHIFT) {
@@ -162,41 +165,44 @@ impl Schedule {
         Self::finish(Sampler::Euler, sigmas.into_iter().map(f64::from).collect())
     }
 
-    /// A schedule of given sigmas: n values in (0, 1], strictly decreasing, with or without a 0 behind them.
+    /// A schedule of given sigmas: n values in (0, 1], strictly decreasing, with or without a final 0.
     ///
-    /// They are used as they are: no shift is applied. A first sigma of 1 becomes 1 − 10⁻⁶ for the multistep samplers,
-    /// as in the reference.
+    /// No shift is applied. For the multistep samplers a first sigma of 1 becomes 1 − 10⁻⁶, as in the
+    /// reference.
     ///
     /// # Errors
-    /// No sigmas or more than 1000, one that is not a number in (0, 1], or one that is not below the one before it.
+    /// No sigmas or more than 1000, one outside (0, 1], or one not below the one before.
     pub fn from_sigmas(sampler: Sampler, sigmas: &[f64]) -> Result<Self> {
         let steps = sigmas.strip_suffix(&[0.0]).unwrap_or(sigmas);
         check_steps(steps.len())?;
         if let Some(sigma) = steps.iter().find(|sigma| !(**sigma > 0.0 && **sigma <= 1.0)) {
-            return Err(Error::usage(format!("sigma {sigma:?} is not above 0 and at most 1")).hint(SIGMAS_HINT));
+            return Err(Error::usage(format!("a sigma must be above 0 and at most 1, not {sigma:?}")).hint(SIGMAS_HINT));
         }
         Self::finish(sampler, steps.to_vec())
     }
 
-    /// How many steps the run has.
+    /// Number of steps.
     pub fn steps(&self) -> usize {
         self.timesteps.len()
     }
 
-    /// Rounds sigmas as the reference stores them, derives the timesteps and puts the final 0.
+    /// Rounds sigmas as the reference stores them, derives the timesteps and appends the final 0.
     fn finish(sampler: Sampler, mut sigmas: Vec<f64>) -> Result<Self> {
         if sampler.is_multistep() && (sigmas[0] - 1.0).abs() < BELOW_ONE {
             sigmas[0] -= BELOW_ONE;
         }
-        let timestep = |sigma: &f64| match sampler.is_multistep() {
-            true => (sigma * TRAIN_TIMESTEPS).trunc(),
-            false => f64::from(*sigma as f32 * TRAIN_TIMESTEPS as f32),
+        let timestep = |sigma: &f64| {
+            if sampler.is_multistep() {
+                (sigma * TRAIN_TIMESTEPS).trunc()
+            } else {
+                f64::from(*sigma as f32 * TRAIN_TIMESTEPS as f32)
+            }
         };
         let timesteps = sigmas.iter().map(timestep).collect();
         sigmas.push(0.0);
         let sigmas: Vec<f64> = sigmas.into_iter().map(|sigma| f64::from(sigma as f32)).collect();
         if let Some((before, sigma)) = sigmas.iter().zip(&sigmas[1..]).find(|(before, sigma)| sigma >= before) {
-            return Err(Error::usage(format!("sigma {sigma:?} does not lie below the one before it, {before:?}"))
+            return Err(Error::usage(format!("a sigma must be below the one before it, {before:?}, not {sigma:?}"))
                 .hint(SIGMAS_HINT));
         }
         Ok(Self { sigmas, timesteps })
@@ -212,7 +218,7 @@ fn check_steps(steps: usize) -> Result<()> {
     Err(Error::usage(format!("{steps} is not a number of steps")).hint(format!("use 1 to {MAX_STEPS} steps")))
 }
 
-/// Whether a schedule can be shifted so.
+/// Checks a flow shift.
 ///
 /// # Errors
 /// A shift that is not above 0 and at most [`MAX_FLOW_SHIFT`].
@@ -224,8 +230,8 @@ pub fn check_flow_shift(flow_shift: f64) -> Result<()> {
         .hint(format!("use a number above 0 and at most {MAX_FLOW_SHIFT}, such as 3 or 5")))
 }
 
-/// `count` values from `start`, evenly spaced, with `stop` the last when there are two or more; in NumPy's order of
-/// operations, because truncation to a whole timestep would show the last bit.
+/// `numpy.linspace`: `count` values from `start` to `stop`, in NumPy's order of operations, because
+/// truncation to integer timesteps would show the last bit.
 fn linspace(start: f64, stop: f64, count: usize) -> Vec<f64> {
     let step = (stop - start) / (count.max(2) - 1) as f64;
     let mut values: Vec<f64> = (0..count).map(|i| i as f64 * step + start).collect();

@@ -1,7 +1,7 @@
-//! Samplers: from a noisy latent and a predicted velocity to a less noisy latent.
+//! Steppers: from a latent and the predicted velocity to the latent at the next sigma.
 //!
-//! A [`Stepper`] is arithmetic and the memory of the last predictions: no model, no progress, no random number. What a
-//! sampler needs of noise is handed to it. Tensors are f32 of any shape, on any device; coefficients are f64.
+//! A [`Stepper`] is arithmetic and the last predictions: no model, no progress, no random numbers; noise is
+//! an argument. Tensors are f32 of any shape, on any device; coefficients are f64.
 
 mod weights;
 
@@ -13,16 +13,17 @@ use crate::error::{Error, Result};
 use crate::sampling::schedule::{Sampler, Sampling, Schedule};
 use weights::Weights;
 
-/// The name of the state tensor that a UniPC step started from.
+/// The state tensor of the latent that a UniPC step started from.
 const LAST_SAMPLE: &str = "last_sample";
 
 /// Takes the steps of one run, in order.
 ///
 /// - Euler, for rectified flow (Liu et al. 2022): x′ = x + (σ′ − σ)·v.
 /// - DPM-Solver++ 2M (Lu et al. 2022): a multistep predictor of x₀ = x − σ·v.
-/// - UniPC (Zhao et al. 2023), B(h) = eʰ − 1: the same with a corrector, which improves each latent once the prediction
-///   at it is known.
-/// - Renoise, for distilled models (DMD2, Yin et al. 2024; rCM, Zheng et al. 2025): x′ = (1 − σ′)·x₀ + σ′·noise.
+/// - UniPC (Zhao et al. 2023), B(h) = eʰ − 1: the same with a corrector, which refines each latent with the
+///   prediction at it.
+/// - Renoise, for distilled models (DMD2, Yin et al. 2024; rCM, Zheng et al. 2025): x′ = (1 − σ′)·x₀ +
+///   σ′·noise.
 #[derive(Debug, Clone)]
 pub struct Stepper {
     sampling: Sampling,
@@ -30,16 +31,16 @@ pub struct Stepper {
     next: usize,
     /// Predictions of x₀ at the steps before `next`, the newest first.
     x0s: VecDeque<Tensor>,
-    /// The latent, corrected, that the step before `next` started from. UniPC only.
+    /// The corrected latent that the step before `next` started from. UniPC only.
     last_sample: Option<Tensor>,
 }
 
 impl Stepper {
-    /// A stepper before its first step.
+    /// A new stepper.
     ///
     /// # Errors
-    /// An order that the sampler does not have, or a schedule whose sigmas do not fall from at most 1 (below 1 for a
-    /// multistep sampler) to 0.
+    /// An unsupported order, or a schedule whose sigmas do not fall from at most 1 (below 1 for a multistep
+    /// sampler) to 0.
     pub fn new(sampling: impl Into<Sampling>, schedule: &Schedule) -> Result<Self> {
         let sampling = sampling.into();
         let most = sampling.sampler.max_order();
@@ -59,13 +60,13 @@ impl Stepper {
 
     /// Step `index`, counted from 0: the latent at `sigmas[index + 1]`, in f32.
     ///
-    /// `x` is the latent at `sigmas[index]` and `velocity` what the model, after guidance, predicts there: noise minus
-    /// x₀. `noise` is standard normal: [`Sampler::Renoise`] adds it at every step but the last, and the others do not look
-    /// at it. All have the shape of the result.
+    /// `x` is the latent at `sigmas[index]`, `velocity` the prediction there after guidance: noise − x₀.
+    /// `noise` is standard normal, required by [`Sampler::Renoise`] at every step but the last, and unused by
+    /// others. All have the shape of the result.
     ///
     /// # Errors
-    /// A step out of order, noise that is missing, shapes that differ from each other or from those of the steps before,
-    /// or a failed tensor operation. The stepper is then as it was.
+    /// A step out of order, missing noise, different shapes, or a failed tensor operation. The stepper is
+    /// unchanged then.
     pub fn step(
         &mut self,
         index: usize,
@@ -98,20 +99,20 @@ impl Stepper {
         Ok(next)
     }
 
-    /// The tensors that the next step needs beside the latent, by name: none at the start.
+    /// The tensors that the next step needs besides the latent, by name: none at the start.
     ///
-    /// A stepper that [`restore`](Self::restore)s them goes on bit for bit.
+    /// A stepper that [`restore`](Self::restore)s them continues bit for bit.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let x0s = self.x0s.iter().enumerate().map(|(age, x0)| (x0_name(age), x0.clone()));
         x0s.chain(self.last_sample.iter().map(|x| (LAST_SAMPLE.to_string(), x.clone()))).collect()
     }
 
-    /// Goes on before step `next` with the tensors of a [`state`](Self::state), on the device of the latent. Tensors of
-    /// other names are ignored.
+    /// Continues before step `next` with the tensors of a [`state`](Self::state), on the device of the
+    /// latent. Tensors of other names are ignored.
     ///
     /// # Errors
-    /// A step beyond the schedule, or a tensor that is missing, is not f32 or is not of the shape of the others. The
-    /// stepper is then as it was.
+    /// A step beyond the schedule, or a tensor that is missing, not f32 or of another shape. The stepper is
+    /// unchanged then.
     pub fn restore(&mut self, next: usize, mut tensors: HashMap<String, Tensor>) -> Result<()> {
         if next >= self.sigmas.len() {
             let steps = self.sigmas.len() - 1;
@@ -137,7 +138,7 @@ impl Stepper {
         Ok(())
     }
 
-    /// A step of UniPC or DPM-Solver++ from a latent `x` and the prediction `x0` at it.
+    /// A step of UniPC or DPM-Solver++ from the latent `x` with its prediction `x0`.
     fn multistep(&mut self, x: &Tensor, x0: Tensor) -> candle_core::Result<Tensor> {
         let index = self.next;
         let x = self.corrected(&x0)?.unwrap_or_else(|| x.clone());
@@ -153,7 +154,7 @@ impl Stepper {
         Ok(predicted)
     }
 
-    /// The current latent once more, by UniPC's corrector: the step that led to it, now that `x0` at its end is known.
+    /// UniPC's corrector: repeats the step that led to the current latent, with `x0` at its end.
     fn corrected(&self, x0: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let index = self.next;
         let (Some(last_sample), Some(newest)) = (&self.last_sample, self.x0s.front()) else { return Ok(None) };
@@ -167,14 +168,14 @@ impl Stepper {
         apply(&Weights::new(to, from, &others, true), last_sample, newest, &x0s).map(Some)
     }
 
-    /// The order of a step: there are only so many predictions before it, and the last steps fall back to the first
-    /// order, because the one to sigma 0 is infinitely long in the logarithm.
+    /// The order of a step, limited by the number of earlier predictions, and falling to 1 at the end,
+    /// because the step to sigma 0 is infinitely long in the logarithm.
     fn order(&self, index: usize) -> usize {
         let steps = self.sigmas.len() - 1;
         self.sampling.order.min(index + 1).min(steps - index)
     }
 
-    /// How many past predictions the next step can need.
+    /// Most earlier predictions that a step needs.
     fn memory(&self) -> usize {
         match self.sampling.sampler {
             Sampler::UniPc => self.sampling.order,
@@ -193,14 +194,14 @@ fn unfit(name: &str, why: &str) -> Error {
         .hint("start the run anew, with the same seed for the same film")
 }
 
-/// The step that `weights` describe, from `x`, the prediction `x0` at it and the predictions at the other points.
+/// Applies `weights` to `x`, the prediction `x0` at it and the predictions at the other points.
 fn apply(weights: &Weights, x: &Tensor, x0: &Tensor, others: &[&Tensor]) -> candle_core::Result<Tensor> {
     let mut terms = vec![(weights.sample, x), (weights.x0, x0)];
     terms.extend(weights.others.iter().copied().zip(others.iter().copied()));
     combine(&terms)
 }
 
-/// The sum of tensors of one shape, each times its weight. There is at least one.
+/// The weighted sum of at least one tensor.
 fn combine(terms: &[(f64, &Tensor)]) -> candle_core::Result<Tensor> {
     let (weight, tensor) = terms[0];
     let first = tensor.affine(weight, 0.0)?;

@@ -1,6 +1,6 @@
 //! The coefficients of an exponential multistep integrator of a flow, in f64.
 
-/// What a step multiplies its tensors with.
+/// The coefficients of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Weights {
     /// The weight of the latent where the step starts.
@@ -12,14 +12,15 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// A step between sigmas, `from > to`, that uses predictions at `others` too: earlier points for a predictor, and
-    /// `to` as well for a corrector. Without any it is the first order step of both papers. A `to` of 0 takes no others.
+    /// A step between sigmas, `from > to`, with predictions at `others`: earlier points for a predictor, and
+    /// `to` too for a corrector. Without others it is the first-order step of both papers. A `to` of 0 allows
+    /// no others.
     ///
-    /// With λ = ln((1 − σ)/σ), h = λ(to) − λ(from) and r = (λ(other) − λ(from))/h, the step is
-    /// x′ = σ′/σ·x − α′·(e⁻ʰ − 1)·(m + Σ ρ·(m_other − m)/r): equations (5) and (8) of UniPC (Zhao et al. 2023) for the
-    /// prediction of data, where B(h) = e⁻ʰ − 1. The ρ solve Σ ρ·rⁱ = b with b of the φ functions; the paper takes ½ for
-    /// a single point, which is `simplified`. With one earlier point that is DPM-Solver++ 2M (Lu et al. 2022) in its
-    /// midpoint variant, and not simplified in Heun's.
+    /// With λ = ln((1 − σ)/σ), h = λ(to) − λ(from) and r = (λ(other) − λ(from))/h, the step is x′ = σ′/σ·x −
+    /// α′·(e⁻ʰ − 1)·(m + Σ ρ·(m_other − m)/r): equations (5) and (8) of UniPC (Zhao et al. 2023) for the
+    /// prediction of data, where B(h) = e⁻ʰ − 1. The ρ solve Σ ρ·rⁱ = b with b of the φ functions; the paper
+    /// takes ½ for a single point, which is `simplified`. With one earlier point that is DPM-Solver++ 2M (Lu
+    /// et al. 2022) in its midpoint variant, and not simplified in Heun's.
     pub(super) fn new(to: f64, from: f64, others: &[f64], simplified: bool) -> Self {
         let log_snr = |sigma: f64| (1.0 - sigma).ln() - sigma.ln();
         let h = log_snr(to) - log_snr(from);
@@ -45,8 +46,8 @@ fn phis(h: f64, count: usize) -> Vec<f64> {
     values
 }
 
-/// The ρ for which Σ ρₖ·rₖⁱ is `b[i]`, from i = 0, by elimination. No pivoting: a Vandermonde matrix of distinct ratios
-/// has no singular leading block.
+/// The ρ for which Σ ρₖ·rₖⁱ is `b[i]`, from i = 0, by elimination. No pivoting: a Vandermonde matrix of
+/// distinct ratios has no singular leading block.
 fn solve(ratios: &[f64], mut b: Vec<f64>) -> Vec<f64> {
     let n = ratios.len();
     let mut rows: Vec<Vec<f64>> = (0..n).map(|i| ratios.iter().map(|r| r.powi(i as i32)).collect()).collect();

@@ -16,9 +16,6 @@ pub(super) fn side(compute: &Compute) -> usize {
 }
 
 /// Operations a second.
-///
-/// # Errors
-/// Those of candle.
 pub(super) fn measure(compute: &Compute) -> Result<f64> {
     let side = side(compute);
     // Of numbers, not of zeros: those cost some machines less.

@@ -1,11 +1,11 @@
-//! The words and lists before the tensors of a GGUF file.
+//! The metadata of a GGUF file: single values and lists.
 
 use std::collections::HashMap;
 
-use super::SIDES;
+use super::MAX_DIMS;
 use crate::error::{Error, Result};
 
-/// What a file says besides its tensors.
+/// The metadata of a file.
 pub(super) struct Metadata<'a> {
     /// Single values, as text.
     pub(super) metadata: HashMap<String, String>,
@@ -13,7 +13,7 @@ pub(super) struct Metadata<'a> {
     pub(super) lists: HashMap<String, List<'a>>,
 }
 
-/// A list of the metadata: as long as it is not asked for, nothing of it is copied.
+/// A list of the metadata, copied only on request.
 #[derive(Clone, Copy)]
 pub(super) struct List<'a> {
     /// The type of its values, by its number in GGUF.
@@ -23,7 +23,7 @@ pub(super) struct List<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    /// Reads so many entries.
+    /// Reads `entries` entries.
     pub(super) fn read(read: &mut Reader<'a>, entries: usize) -> Result<Self> {
         let mut metadata = Self { metadata: HashMap::new(), lists: HashMap::new() };
         for _ in 0..entries {
@@ -39,47 +39,47 @@ impl<'a> Metadata<'a> {
 }
 
 impl<'a> List<'a> {
-    /// The sides of a tensor: whole numbers, and few of them.
-    pub(super) fn sides(&self) -> Option<Vec<usize>> {
-        if self.count > SIDES {
+    /// The dimensions of a tensor: at most [`MAX_DIMS`] integers.
+    pub(super) fn dims(&self) -> Option<Vec<usize>> {
+        if self.count > MAX_DIMS {
             return None;
         }
-        let side = |side: &[u8]| match self.kind {
-            4 | 5 => usize::try_from(i32::from_le_bytes(side.try_into().ok()?)).ok(),
-            10 | 11 => usize::try_from(i64::from_le_bytes(side.try_into().ok()?)).ok(),
+        let dim = |dim: &[u8]| match self.kind {
+            4 | 5 => usize::try_from(i32::from_le_bytes(dim.try_into().ok()?)).ok(),
+            10 | 11 => usize::try_from(i64::from_le_bytes(dim.try_into().ok()?)).ok(),
             _ => None,
         };
-        self.values().map(side).collect()
+        self.values().map(dim).collect()
     }
 
-    /// How many values it has.
+    /// Number of values.
     pub(super) fn len(&self) -> usize {
         self.count
     }
 
-    /// How many bytes it takes in the file.
+    /// Bytes in the file.
     pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// All of it as bytes, where its values are bytes.
+    /// Its bytes, if its values are bytes.
     pub(super) fn bytes(&self) -> Option<&'a [u8]> {
         matches!(self.kind, 0 | 1).then_some(self.bytes)
     }
 
-    /// Its values, where they are f32.
+    /// Its values, if they are f32.
     pub(super) fn floats(&self) -> Option<Vec<f32>> {
         let float = |value: &[u8]| Some(f32::from_le_bytes(value.try_into().ok()?));
         self.values().map(float).collect::<Option<_>>().filter(|_| self.kind == 6)
     }
 
-    /// Its values, where they are whole numbers of four bytes.
+    /// Its values, if they are 32-bit integers.
     pub(super) fn integers(&self) -> Option<Vec<i32>> {
         let integer = |value: &[u8]| Some(i32::from_le_bytes(value.try_into().ok()?));
         self.values().map(integer).collect::<Option<_>>().filter(|_| matches!(self.kind, 4 | 5))
     }
 
-    /// Its values, where they are texts.
+    /// Its values, if they are strings.
     pub(super) fn strings(&self) -> Option<Vec<String>> {
         let mut read = Reader { bytes: self.bytes, at: 0 };
         (0..self.count).map(|_| read.string().ok()).collect::<Option<_>>().filter(|_| self.kind == 8)
@@ -90,7 +90,7 @@ impl<'a> List<'a> {
     }
 }
 
-/// Bytes that a value of a list takes, at least; none where such a list is not read.
+/// Least bytes of a value of a list; `None` if talkie does not read lists of this type.
 fn least(kind: u32) -> Option<usize> {
     match kind {
         0 | 1 | 7 => Some(1),
@@ -105,7 +105,7 @@ pub(super) fn short() -> Error {
     Error::failed("the file ends before its header does")
 }
 
-/// Where in the header we are.
+/// A cursor over the header.
 pub(super) struct Reader<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
         usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| short())
     }
 
-    /// How many things follow, of which each takes so many bytes at least.
+    /// A count of items that follow, each of at least `least` bytes.
     pub(super) fn count(&mut self, least: usize) -> Result<usize> {
         let count = self.size()?;
         let room = (self.bytes.len() - self.at) / least;
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
             10 => u64::from_le_bytes(self.array()?).to_string(),
             11 => i64::from_le_bytes(self.array()?).to_string(),
             12 => f64::from_le_bytes(self.array()?).to_string(),
-            _ => return Err(Error::failed(format!("its metadata has a value of type {kind}, which there is not"))),
+            _ => return Err(Error::failed(format!("its metadata has a value of the unknown type {kind}"))),
         })
     }
 

@@ -1,4 +1,4 @@
-//! The pieces of metadata that a text encoder reads, as llama.cpp puts them into its GGUF files.
+//! SentencePiece tokenizers in GGUF metadata, as llama.cpp writes them.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,55 +8,55 @@ use super::metadata::{List, Metadata};
 use crate::error::{Error, Result};
 use crate::weights::file::File;
 
-/// How the keys begin.
+/// Prefix of the keys.
 const KEYS: &str = "tokenizer.ggml.";
-/// Pieces, at most. UMT5 has a quarter of a million.
+/// Most pieces. UMT5 has a quarter of a million.
 const MOST: usize = 1 << 20;
-/// Bytes of all pieces together, or of the character map, at most: of every beginning of every piece a table is made. UMT5's
-/// pieces have about two million.
+/// Most bytes of all pieces together, or of the character map: each prefix of each piece gets an entry in a
+/// table. UMT5's pieces have about two million.
 const MOST_BYTES: usize = 8 << 20;
 
 const ADVICE: &str =
     "put the `tokenizer.json` of the same model beside the file, or take a GGUF file that llama.cpp converted";
 
-/// A SentencePiece model: its pieces, by id, and what is done to a text before it is cut into them.
+/// A SentencePiece model: its pieces, by id, and the normalisation of text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pieces {
     /// The pieces.
     pub tokens: Vec<String>,
-    /// The logarithm of how likely each is.
+    /// The log-probability of each.
     pub scores: Vec<f32>,
-    /// What each is.
+    /// The type of each.
     pub types: Vec<PieceType>,
-    /// The character map, in SentencePiece's own form; empty where characters stay as they are.
+    /// The precompiled character map of SentencePiece; empty without one.
     pub map: Vec<u8>,
-    /// Whether a text begins with a space, whether it does or not.
+    /// Whether a space is put before a text that has none.
     pub space_before: bool,
-    /// Whether spaces in a row are one.
+    /// Whether runs of spaces become one.
     pub one_space: bool,
-    /// The piece that stands for what is in no piece.
+    /// The piece for unknown characters.
     pub unknown: usize,
-    /// The piece that ends a text, where the file says one.
+    /// The end-of-text piece, if the file has one.
     pub end: Option<usize>,
 }
 
-/// What a piece is, by SentencePiece's numbers.
+/// The type of a piece, by SentencePiece's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PieceType {
-    /// 1, a piece of metadata; or 6, which stands for a byte and is text like the others here.
+    /// 1, text; or 6, a byte, which is text here too.
     Text,
-    /// 2, 3 and 4: one that is in a text only where its name is written out.
+    /// 2, 3 and 4: matched only if its name is written out.
     Special,
-    /// 5: one that fills the list up to the encoder's rows.
+    /// 5: padding of the list to the rows of the embedding table.
     Unused,
 }
 
 impl Pieces {
-    /// The pieces in a GGUF file; none where it has none, or is of another format.
+    /// The pieces in a GGUF file; `None` if it has none, or is of another format.
     ///
     /// # Errors
-    /// Pieces of another kind than T5's and UMT5's, lists that are not as long as they should be, and any file that cannot be
-    /// opened. Nothing is allocated beyond a small multiple of what the lists take in the file.
+    /// Pieces of another kind than T5's and UMT5's, lists of other lengths, or a file that cannot be opened.
+    /// Nothing is allocated beyond a small multiple of the lists' bytes in the file.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let file = File::open(path)?;
         if !file.bytes().starts_with(MAGIC) || !file.metadata().contains_key(&format!("{KEYS}model")) {
@@ -122,23 +122,23 @@ impl PieceType {
             1 | 6 => Ok(Self::Text),
             2..=4 => Ok(Self::Special),
             5 => Ok(Self::Unused),
-            _ => Err(Error::failed(format!("one of its pieces is of type {number}, which there is not"))),
+            _ => Err(Error::failed(format!("one of its pieces is of the unknown type {number}"))),
         }
     }
 }
 
-/// A list that has to be there.
+/// A required list.
 fn values<'a, T>(list: Option<&List<'a>>, key: &str, read: impl Fn(&List<'a>) -> Option<Vec<T>>) -> Result<Vec<T>> {
     let list = list.ok_or_else(|| Error::failed(format!("it has no `{KEYS}{key}`")))?;
-    // Before it is copied: a piece takes more room in memory than in the file.
+    // Before copying: a piece takes more memory than bytes in the file.
     let (count, bytes) = (list.len(), list.size());
     if bytes > MOST_BYTES + size_of::<u64>() * count.min(MOST) {
-        return Err(Error::failed(format!("`{KEYS}{key}` has {bytes} bytes: no tokenizer has as many")));
+        return Err(Error::failed(format!("`{KEYS}{key}` is larger than that of any tokenizer: {bytes} bytes")));
     }
     read(list).ok_or_else(|| Error::failed(format!("`{KEYS}{key}` holds what does not belong there")))
 }
 
-/// A switch, which T5 has on.
+/// A switch, on by default in T5.
 fn flag(metadata: &HashMap<String, String>, key: &str) -> Result<bool> {
     match metadata.get(&format!("{KEYS}{key}")).map(String::as_str) {
         None | Some("true") => Ok(true),
@@ -147,7 +147,7 @@ fn flag(metadata: &HashMap<String, String>, key: &str) -> Result<bool> {
     }
 }
 
-/// The number of a piece.
+/// The id of a piece.
 fn id(word: Option<&str>, key: &str, count: usize) -> Result<Option<usize>> {
     let wrong = |word| Error::failed(format!("its `{key}` is {word}, and it has {count} pieces"));
     word.map(|word| word.parse().ok().filter(|id| *id < count).ok_or_else(|| wrong(word))).transpose()

@@ -1,4 +1,5 @@
-//! Gemma 3, the text encoder of LTX-2. Its names are those of the text model alone, `Gemma3TextModel` in transformers.
+//! Gemma 3, the text encoder of LTX-2. Its names are those of the text model alone, `Gemma3TextModel` in
+//! transformers.
 
 use super::{Layout, Part};
 
@@ -27,13 +28,13 @@ pub const GEMMA3_LLAMA: Layout = Layout {
             ("post_ffw_norm", "post_feedforward_layernorm"),
         ],
     }],
-    // The head, where it is not the table of embeddings.
+    // The output head, if it is not the table of embeddings.
     unused: &["output"],
     raised: &["norm.weight"],
 };
 
-/// Gemma 3 under the names of transformers: folders of every version of it, and ComfyUI's files, which hold the tokenizer
-/// too. What reads pictures is left out.
+/// Gemma 3 under the names of transformers: its folders of every version, and ComfyUI's files, which hold the
+/// tokenizer too. The vision tower is left out.
 pub const GEMMA3: Layout = Layout {
     title: "Gemma 3",
     marks: &["layers.0.self_attn.q_norm.weight", "layers.0.post_feedforward_layernorm.weight"],

@@ -2,7 +2,7 @@
 
 use super::{Layout, Part};
 
-/// The one file of LTX-2 and LTX-2.3, with the names of diffusers' `convert_ltx2_to_diffusers.py`.
+/// The single-file checkpoint of LTX-2 and LTX-2.3, by diffusers' `convert_ltx2_to_diffusers.py`.
 pub const LTX: Layout = Layout {
     title: "LTX-2",
     marks: &["model.diffusion_model.audio_patchify_proj.weight"],
@@ -43,8 +43,8 @@ pub const LTX: Layout = Layout {
     raised: &[],
 };
 
-/// The transformer of LTX-2 and LTX-2.3 in a file of its own, as GGUF files have it: the same names without what stands before
-/// them in the one file, and the connectors with it where the file has them.
+/// The transformer of LTX-2 and LTX-2.3 alone, as in GGUF files: the names of the checkpoint without their
+/// prefix, and the connectors if the file has them.
 pub const LTX_ALONE: Layout = Layout {
     title: "the transformer of LTX-2",
     marks: &["audio_patchify_proj.weight", "transformer_blocks.0.audio_to_video_attn.to_q.weight"],
@@ -87,7 +87,7 @@ const LTX_TRANSFORMER: &[(&str, &str)] = &[
 const STATISTICS: &[(&str, &str)] =
     &[("per_channel_statistics.mean-of-means", "latents_mean"), ("per_channel_statistics.std-of-means", "latents_std")];
 
-/// The levels are one list in the file, with the steps between them in it; the deepest level is the middle.
+/// In the file, levels and the samplers between them are one list; the deepest level is the middle.
 const LTX_VAE: &[(&str, &str)] = &[
     ("down_blocks.0", "down_blocks.0"),
     ("down_blocks.1", "down_blocks.0.downsamplers.0"),

@@ -1,7 +1,7 @@
-//! The names that authors give to tensors in files of their own layout, and the names that diffusers gives to the same.
+//! Names of tensors in the authors' files, and their names in diffusers.
 //!
-//! The layouts are tables, a file for each family. Names are taken apart into words between dots, so whatever follows the
-//! name of a layer stays: `blocks.0.self_attn.q.scale_weight` becomes `blocks.0.attn1.to_q.scale_weight`.
+//! Layouts are tables, one file per family. Names are split at dots, and the rest after the name of a layer
+//! stays: `blocks.0.self_attn.q.scale_weight` becomes `blocks.0.attn1.to_q.scale_weight`.
 
 mod gemma;
 mod ltx;
@@ -13,7 +13,7 @@ pub use ltx::{LTX, LTX_ALONE};
 pub use t5::{UMT5_COMFY, UMT5_LLAMA, UMT5_ORIGINAL};
 pub use wan::{WAN_TRANSFORMER, WAN_TRANSFORMER_DIFFUSERS, WAN_VAE, WAN_VAE_2_2, WAN_VAE_DIFFUSERS};
 
-/// Every layout that is known. No file is of two of them.
+/// All known layouts. No file matches two of them.
 pub const LAYOUTS: &[&Layout] = &[
     &LTX,
     &LTX_ALONE,
@@ -29,20 +29,21 @@ pub const LAYOUTS: &[&Layout] = &[
     &GEMMA3,
 ];
 
-/// A layout of files: what of a file belongs to which part of a model, and under which name.
+/// A layout of files: the part of a model and the name in diffusers of each tensor.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Whose layout it is.
+    /// The model and the author of the layout, for messages.
     pub title: &'static str,
-    /// Tensors that no file of another layout has, all of them together.
+    /// Tensors that together only files of this layout have.
     pub marks: &'static [&'static str],
-    /// What programs put before the names in some files, with its dot. The longest holds, and the tables leave it out.
+    /// Prefixes that programs add to all names, with the dot. The longest match is stripped before the tables
+    /// apply.
     pub outer: &'static [&'static str],
     /// The parts.
     pub parts: &'static [Part],
-    /// Tensors that have no use, by the words that their names begin or end with.
+    /// Unused tensors, by the first or last words of their names.
     pub unused: &'static [&'static str],
-    /// Tensors that are stored with one added to what diffusers has, by how their names there end.
+    /// Tensors stored as diffusers' values plus 1, by the endings of their names in diffusers.
     pub raised: &'static [&'static str],
 }
 
@@ -51,18 +52,18 @@ pub struct Layout {
 pub struct Part {
     /// Its name in a diffusers folder.
     pub name: &'static str,
-    /// How names of the part begin in the file, and what stands in the place of that. The longest of all parts holds.
+    /// Prefixes in the file, and their replacements. The longest match over all parts wins.
     pub prefixes: &'static [(&'static str, &'static str)],
-    /// What else is renamed: one or several words between dots. Of several rules for a place the first holds.
+    /// Other renames, of one or several words between dots. The first match at a place wins.
     pub renames: &'static [(&'static str, &'static str)],
 }
 
-/// What a tensor of a file is.
+/// The place of a file's tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// Of a part, by its name in diffusers.
+    /// In a part, by its name in diffusers.
     Of(&'static str, String),
-    /// Known, and of no use.
+    /// Known and unused.
     Unused,
     /// Of another layout.
     Foreign,
@@ -77,19 +78,19 @@ pub struct Names {
     pub part: &'static str,
 }
 
-/// The layout of a file, or of several that belong together, from whether they have a tensor.
+/// The layout of a file, or of several together; `has` is whether they have a tensor.
 pub fn recognise(has: &dyn Fn(&str) -> bool) -> Option<&'static Layout> {
     LAYOUTS.iter().copied().find(|layout| layout.fits(has))
 }
 
 impl Layout {
-    /// Whether a file is of this layout, from whether it has a tensor.
+    /// Whether a file is of this layout; `has` is whether it has a tensor.
     pub fn fits(&self, has: &dyn Fn(&str) -> bool) -> bool {
         let marked = |outer: &str| self.marks.iter().all(|mark| has(&format!("{outer}{mark}")));
         marked("") || self.outer.iter().any(|outer| marked(outer))
     }
 
-    /// Where a tensor of a file belongs.
+    /// The place of a tensor of a file.
     pub fn place(&self, name: &str) -> Place {
         let inner = self.outer.iter().filter_map(|outer| name.strip_prefix(outer));
         let name = inner.min_by_key(|rest| rest.len()).unwrap_or(name);
@@ -104,7 +105,8 @@ impl Layout {
 }
 
 impl Layout {
-    /// The name in such a file of a tensor that diffusers names so; none where files of the layout have none.
+    /// The name in the file of a tensor by its name in diffusers; `None` if files of the layout do not have
+    /// it.
     pub fn name_of(&self, name: &str) -> Option<String> {
         let ends = |part: &'static Part| part.prefixes.iter().map(move |(from, to)| (part, *from, *to));
         let possible = self.parts.iter().flat_map(ends).filter(|(.., to)| name.starts_with(to));

@@ -1,4 +1,4 @@
-//! UMT5, the text encoder of Wan. A layer's positions are its own: that marks it among the T5 models.
+//! UMT5, the text encoder of Wan. Unlike T5, each layer has its own position bias.
 
 use super::{Layout, Part};
 
@@ -53,12 +53,13 @@ pub const UMT5_LLAMA: Layout = Layout {
             ("ffn_norm", "layer.1.layer_norm"),
         ],
     }],
-    // What a file of the whole model has besides its encoder.
+    // The decoder and the output head of the whole model.
     unused: &["dec", "output"],
     raised: &[],
 };
 
-/// UMT5 under the names of transformers, in diffusers folders and in ComfyUI's files, which hold the tokenizer too.
+/// UMT5 under the names of transformers, in diffusers folders and in ComfyUI's files, which hold the
+/// tokenizer too.
 pub const UMT5_COMFY: Layout = Layout {
     title: "UMT5",
     marks: &[

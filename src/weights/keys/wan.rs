@@ -2,7 +2,7 @@
 
 use super::{Layout, Part};
 
-/// The transformer under its authors' names, which ComfyUI, Kijai, LightX2V and the GGUF files have kept: text and pictures
+/// The transformer under its authors' names, as in files of ComfyUI, Kijai, LightX2V and GGUF: text or image
 /// to video, with or without CLIP, first and last frame, and VACE.
 pub const WAN_TRANSFORMER: Layout = Layout {
     title: "Wan",
@@ -72,13 +72,13 @@ pub const WAN_TRANSFORMER_DIFFUSERS: Layout = Layout {
         ],
         renames: &[],
     }],
-    // A norm that early conversions have for pictures, and that diffusers ignores too.
+    // A norm for images in early conversions, which diffusers ignores too.
     unused: &["norm_added_q.weight"],
     raised: &[],
 };
 
-/// The autoencoder of Wan 2.1, which most of Wan 2.2 uses too, under its authors' names. The levels are one list in the file,
-/// with the steps between them in it. Qwen-Image's autoencoder has the same names.
+/// The autoencoder of Wan 2.1 and most of Wan 2.2 under its authors' names. In the file, levels and the
+/// samplers between them are one list. Qwen-Image's autoencoder has the same names.
 pub const WAN_VAE: Layout = Layout {
     title: "the autoencoder of Wan 2.1",
     marks: &["decoder.middle.0.residual.0.gamma", "decoder.upsamples.0.residual.0.gamma"],
@@ -113,7 +113,8 @@ pub const WAN_VAE: Layout = Layout {
     raised: &[],
 };
 
-/// The autoencoder of Wan 2.2 TI2V 5B, under its authors' names. Each level is a list that ends with the step to the next.
+/// The autoencoder of Wan 2.2 TI2V 5B under its authors' names. Each level is a list that ends with the
+/// sampler to the next.
 pub const WAN_VAE_2_2: Layout = Layout {
     title: "the autoencoder of Wan 2.2",
     marks: &["decoder.middle.0.residual.0.gamma", "decoder.upsamples.0.upsamples.0.residual.0.gamma"],

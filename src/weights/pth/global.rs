@@ -1,23 +1,23 @@
-//! What a pickle may ask for by name: the few things that a plain state dict has, and no more.
+//! Globals allowed in a pickle: only those of a plain state dict.
 
 use safetensors::tensor::Dtype;
 
 use super::TAKE_SAFETENSORS;
 use crate::error::{Error, Result};
 
-/// What a name stands for.
+/// An allowed global.
 #[derive(Clone, Copy)]
 pub(super) enum Global {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
-    /// What tensors lie in, with their type where it has one.
+    /// A storage class, with its type if it has one.
     Storage(Option<Dtype>),
     Dtype(Dtype),
 }
 
 impl Global {
-    /// What a name stands for; an error where it is not one that a plain state dict has.
+    /// The global of a name, or an error if a plain state dict does not have it.
     pub(super) fn named(module: &str, name: &str) -> Result<Self> {
         Ok(match (module, name) {
             ("collections", "OrderedDict") => Self::OrderedDict,
@@ -33,7 +33,7 @@ impl Global {
             ("torch", "CharStorage") => Self::Storage(Some(Dtype::I8)),
             ("torch", "ByteStorage") => Self::Storage(Some(Dtype::U8)),
             ("torch", "BoolStorage") => Self::Storage(Some(Dtype::BOOL)),
-            // Types that came after those of storages: the tensor says its type itself.
+            // Newer types have no storage class: the tensor has the type.
             ("torch.storage", "UntypedStorage") => Self::Storage(None),
             ("torch", "float8_e4m3fn") => Self::Dtype(Dtype::F8_E4M3),
             ("torch", "float8_e5m2") => Self::Dtype(Dtype::F8_E5M2),

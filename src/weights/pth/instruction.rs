@@ -1,27 +1,27 @@
-//! The instructions of Python's pickle, as CPython's `Lib/pickletools.py` describes them.
+//! The opcodes of Python's pickle (CPython's `Lib/pickletools.py`).
 
 use super::{Reader, TAKE_SAFETENSORS};
 use crate::error::{Error, Result};
 
-/// One instruction, by the name that it has there, with what follows it. Several that differ in length only are one here.
+/// One opcode, by its name there, with its argument. Opcodes that differ only in length are one here.
 #[derive(Clone, Copy)]
 pub(super) enum Instruction<'a> {
-    /// Says only how to read what comes.
+    /// Framing only, without a value.
     Frame,
     Mark,
-    /// Remembers a value, in the next place where none is named.
+    /// Memoizes a value, at the next index if none is given.
     Put(Option<u32>),
     SetItem,
     SetItems,
     Append,
     Appends,
     Build,
-    /// Makes a value that no tensor is made of.
+    /// Makes a value that tensors do not need.
     Other,
     Int(i64),
     Unicode(&'a str),
     EmptyDict,
-    /// Of so many values.
+    /// A tuple of this many values.
     TupleOf(usize),
     Tuple,
     Get(u32),
@@ -32,7 +32,7 @@ pub(super) enum Instruction<'a> {
 }
 
 impl<'a> Instruction<'a> {
-    /// The next one; none at the end.
+    /// The next opcode; `None` at the end.
     pub(super) fn read(code: &mut Reader<'a>) -> Result<Option<Self>> {
         Ok(Some(match code.u8()? {
             b'.' => return Ok(None),
@@ -89,7 +89,7 @@ fn text<'a>(code: &mut Reader<'a>, length: usize) -> Result<Instruction<'a>> {
     str::from_utf8(code.take(length)?).map(Instruction::Unicode).map_err(|_| damaged("a text is not UTF-8"))
 }
 
-/// A whole number of any length; one of more than 64 bits is no part of a tensor.
+/// An integer of any length; those of more than 64 bits are not part of a tensor.
 fn long<'a>(code: &mut Reader<'a>) -> Result<Instruction<'a>> {
     let length = code.u8()?.into();
     let bytes = code.take(length)?;
@@ -107,7 +107,7 @@ fn line<'a>(code: &mut Reader<'a>) -> Result<&'a str> {
     str::from_utf8(line).map_err(|_| damaged("a name is not UTF-8"))
 }
 
-/// What to say of instructions that make no sense.
+/// The error of a damaged pickle.
 pub(super) fn damaged(how: &str) -> Error {
     Error::failed(format!("its pickle is damaged: {how}")).hint("fetch the file again")
 }

@@ -1,7 +1,7 @@
-//! What the instructions of a pickle build, as far as a dict of tensors needs them.
+//! A pickle machine, as far as a dict of tensors needs it.
 //!
-//! Values are numbers, texts of the pickle itself, and places in two lists that only grow, so one that is nested a million
-//! deep, or in itself, costs no more than another, and all of them cost some bytes for each byte of the pickle.
+//! Values are numbers, slices of the pickle, and indices into two lists that only grow. So nested or
+//! recursive values cost no more than others: some bytes per byte of the pickle.
 
 use safetensors::tensor::Dtype;
 
@@ -9,22 +9,22 @@ use super::instruction::{Instruction, damaged};
 use super::{Reader, TAKE_SAFETENSORS, global::Global};
 use crate::error::{Error, Result};
 
-/// What a training script calls the dict of tensors in the dict that it saves.
+/// Keys of the dict of tensors within the dict that training scripts save.
 const INNER: [&str; 4] = ["state_dict", "model", "module", "params"];
-/// The most sides of a tensor: convolutions over films have five.
-const MAX_SIDES: usize = 8;
-/// The most digits of the number of what a tensor lies in: those of 64 bits.
+/// Most dimensions of a tensor: 3D convolutions have five.
+const MAX_DIMS: usize = 8;
+/// Most digits of the number of a storage: those of 64 bits.
 const MAX_DIGITS: usize = 20;
 
 /// A tensor, as the pickle has it.
 pub(super) struct Tensor {
     pub(super) dtype: Dtype,
-    /// The number of what it lies in.
+    /// The number of its storage.
     pub(super) storage: u64,
-    /// Its first element in there.
+    /// Its first element in the storage.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
-    /// Elements from one to the next of each side.
+    /// Strides in elements.
     pub(super) strides: Vec<usize>,
 }
 
@@ -36,11 +36,11 @@ enum Value<'a> {
     /// By number.
     Dict(usize),
     Global(Global),
-    /// What tensors lie in, with their type where it has one.
+    /// A storage, with its type if it has one, and its number.
     Storage(Option<Dtype>, u64),
-    /// What to rebuild it from.
+    /// The arguments to rebuild it from.
     Tensor(Span),
-    /// Nothing that a tensor is made of: a list, a fraction, `None`, a truth.
+    /// A value that tensors do not need: a list, a float, `None`, a bool.
     Other,
 }
 
@@ -51,19 +51,19 @@ struct Span {
     length: usize,
 }
 
-/// A value that a dict has.
+/// An entry of a dict.
 struct Item<'a> {
     dict: usize,
     key: Value<'a>,
     value: Value<'a>,
 }
 
-/// What a pickle has built, and what it is building.
+/// The state of the machine.
 #[derive(Default)]
 pub(super) struct Pickle<'a> {
     stack: Vec<Value<'a>>,
     marks: Vec<usize>,
-    /// What instructions may come back to.
+    /// The memo.
     memo: Vec<Value<'a>>,
     /// The values of all tuples, one tuple after the other.
     tuples: Vec<Value<'a>>,
@@ -73,7 +73,7 @@ pub(super) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Follows the instructions to the end.
+    /// Runs the pickle to its end.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self> {
         let mut code = Reader(bytes);
         let mut pickle = Self::default();
@@ -83,7 +83,7 @@ impl<'a> Pickle<'a> {
         Ok(pickle)
     }
 
-    /// The tensors of the dict that was saved, with their names, or of the first dict within it that has any.
+    /// The tensors of the saved dict, with their names, or of the first of [`INNER`] within it that has any.
     pub(super) fn tensors(&self) -> Result<impl Iterator<Item = (&'a str, Result<Tensor>)>> {
         let [Value::Dict(outer)] = self.stack[..] else {
             return Err(Error::failed("it holds something other than a dict").hint(TAKE_SAFETENSORS));
@@ -111,10 +111,10 @@ impl<'a> Pickle<'a> {
         })
     }
 
-    /// A tensor from the arguments of torch's `_rebuild_tensor_v2`, or from those of `_rebuild_tensor_v3`, which has the type
-    /// last. What may follow them, negated and conjugated numbers, is for no weights.
+    /// A tensor from the arguments of torch's `_rebuild_tensor_v2` or `_rebuild_tensor_v3`, which has the
+    /// type last. Further arguments (negated or conjugated values) are refused: weights do not use them.
     fn tensor(&self, parts: Span) -> Result<Tensor> {
-        let not_plain = || Error::failed("it is no plain tensor").hint(TAKE_SAFETENSORS);
+        let not_plain = || Error::failed("it is not a plain tensor").hint(TAKE_SAFETENSORS);
         let &[
             Value::Storage(typed, storage),
             Value::Whole(offset),
@@ -133,20 +133,20 @@ impl<'a> Pickle<'a> {
             _ => return Err(not_plain()),
         };
         let offset = usize::try_from(offset).map_err(|_| damaged("a tensor begins before its storage"))?;
-        Ok(Tensor { dtype, storage, offset, shape: self.sides(shape)?, strides: self.sides(strides)? })
+        Ok(Tensor { dtype, storage, offset, shape: self.dims(shape)?, strides: self.dims(strides)? })
     }
 
-    fn sides(&self, span: Span) -> Result<Vec<usize>> {
-        // The same tuple may be the shape of every tensor, so a long one would cost more than the pickle is long.
-        if span.length > MAX_SIDES {
-            return Err(Error::failed(format!("it has {} sides, and {MAX_SIDES} is the most", span.length)));
+    fn dims(&self, span: Span) -> Result<Vec<usize>> {
+        // One tuple may be the shape of every tensor, so a long one could cost more than the pickle's length.
+        if span.length > MAX_DIMS {
+            return Err(Error::failed(format!("it must have at most {MAX_DIMS} dimensions, not {}", span.length)));
         }
-        let side = |value: &Value| match value {
-            Value::Whole(side) => usize::try_from(*side).ok(),
+        let dim = |value: &Value| match value {
+            Value::Whole(dim) => usize::try_from(*dim).ok(),
             _ => None,
         };
-        let sides = self.tuple(span).iter().map(side).collect::<Option<_>>();
-        sides.ok_or_else(|| damaged("a side of a tensor is no count"))
+        let dims = self.tuple(span).iter().map(dim).collect::<Option<_>>();
+        dims.ok_or_else(|| damaged("a dimension of a tensor is not a count"))
     }
 
     fn tuple(&self, span: Span) -> &[Value<'a>] {
@@ -186,31 +186,31 @@ impl<'a> Pickle<'a> {
         self.stack.pop().ok_or_else(|| damaged("a value is missing"))
     }
 
-    /// Where the last so many values begin.
+    /// The start of the last `count` values on the stack.
     fn above(&self, count: usize) -> Result<usize> {
         self.stack.len().checked_sub(count).ok_or_else(|| damaged("a value is missing"))
     }
 
-    /// Where the values since the last mark begin.
+    /// The start of the values since the last mark.
     fn marked(&mut self) -> Result<usize> {
         let mark = self.marks.pop().filter(|&mark| mark <= self.stack.len());
         mark.ok_or_else(|| damaged("a mark is missing"))
     }
 
-    /// Picklers count the places, so none is left out.
+    /// Picklers number the memo without gaps.
     fn keep(&mut self, place: Option<u32>) -> Result<()> {
         let value = *self.stack.last().ok_or_else(|| damaged("a value is missing"))?;
         let next = self.memo.len();
         match place.map_or(next, |place| place as usize) {
             place if place < next => self.memo[place] = value,
             place if place == next => self.memo.push(value),
-            _ => return Err(damaged("it remembers a value out of turn")),
+            _ => return Err(damaged("it memoizes a value out of order")),
         }
         Ok(())
     }
 
     fn kept(&self, place: u32) -> Result<Value<'a>> {
-        self.memo.get(place as usize).copied().ok_or_else(|| damaged("a value that it comes back to is missing"))
+        self.memo.get(place as usize).copied().ok_or_else(|| damaged("a memoized value is missing"))
     }
 
     fn new_dict(&mut self) -> Value<'a> {
@@ -272,7 +272,7 @@ impl<'a> Pickle<'a> {
                 Some(&tensor @ Value::Tensor(_)) => Ok(tensor),
                 _ => Err(damaged("a parameter has no tensor")),
             },
-            _ => Err(damaged("it calls what is no function")),
+            _ => Err(damaged("it calls something that is not a function")),
         }
     }
 }

@@ -37,7 +37,7 @@ fn a_picture_that_cannot_be_read_is_refused_before_anything_is_computed() {
         ];
         for (name, code) in table {
             let done = bench.generate(&["--image", name, "--size", size]);
-            nothing_left(&bench, done.refused(*code, &["picture", name]));
+            nothing_left(&bench, done.refused(*code, &[name]));
             assert_eq!(bench.runs(), [""; 0], "{done}");
         }
     }

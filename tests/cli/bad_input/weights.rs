@@ -47,7 +47,7 @@ fn a_file_that_is_not_whole_is_refused() {
         "wan21-t2v",
         &[],
         &[
-            ("something behind it", &longer, &[VAE, "speaks of"]),
+            ("something behind it", &longer, &[VAE, "by its header"]),
             ("text", &write(b"version https://git-lfs.github.com/spec/v1\n".to_vec()), &[VAE, "header"]),
             ("the longest header", &write([0xff; 64].to_vec()), &[VAE, "header"]),
             ("no JSON", &write(header("{")), &[VAE, "damaged"]),
@@ -56,9 +56,9 @@ fn a_file_that_is_not_whole_is_refused() {
             (
                 "nothing, past counting",
                 &write(tensor("[0,4294967296,4294967296]", 0)),
-                &[VAE, "no tensor has the shape"],
+                &[VAE, "has an impossible shape"],
             ),
-            ("more than there is", &write(tensor("[2305843009213693951]", (1 << 61) - 1)), &[VAE, "speaks of"]),
+            ("more than there is", &write(tensor("[2305843009213693951]", (1 << 61) - 1)), &[VAE, "by its header"]),
         ],
     );
 }

@@ -100,12 +100,12 @@ fn what_is_no_plain_dict_of_tensors_is_refused() {
         (w("DoubleStorage", 0, &[3], &[1]), "it goes beyond the 16 bytes"),
         (w("FloatStorage", long, &[0], &[1]), "it goes beyond the 16 bytes"),
         (w("FloatStorage", -1, &[2], &[1]), "a tensor begins before its storage"),
-        (w("FloatStorage", 0, &[-2], &[1]), "a side of a tensor is no count"),
-        (w("FloatStorage", 0, &[long, long, long], &[1, 1, 1]), "no tensor has the shape"),
-        (w("FloatStorage", 0, &[0, long, long, long], &[1, 1, 1, 1]), "no tensor has the shape"),
+        (w("FloatStorage", 0, &[-2], &[1]), "a dimension of a tensor is not a count"),
+        (w("FloatStorage", 0, &[long, long, long], &[1, 1, 1]), "its shape is impossible"),
+        (w("FloatStorage", 0, &[0, long, long, long], &[1, 1, 1, 1]), "its shape is impossible"),
         (w("FloatStorage", 0, &[2], &[2]), "not in a row"),
         (w("FloatStorage", 0, &[2, 2], &[1]), "not in a row"),
-        (w("FloatStorage", 0, &[1; 9], &[1; 9]), "it has 9 sides"),
+        (w("FloatStorage", 0, &[1; 9], &[1; 9]), "at most 8 dimensions, not 9"),
         (w("UntypedStorage", 0, &[2], &[1]), "it asks for `torch.UntypedStorage`"),
         (w("ComplexFloatStorage", 0, &[2], &[1]), "it asks for `torch.ComplexFloatStorage`"),
         (dict(&vec![tensor("w", "FloatStorage", 0, &[2], &[1]); 2]), "it holds two tensors called `w`"),
@@ -116,9 +116,9 @@ fn what_is_no_plain_dict_of_tensors_is_refused() {
         (b"cbuiltins\neval\n".to_vec(), "it asks for `builtins.eval`"),
         (b"\x8c\x02os\x8c\x06system\x93".to_vec(), "it asks for `os.system`"),
         (b"\x80\x06}".to_vec(), "its pickle has the protocol 6"),
-        (b"}}R".to_vec(), "it calls what is no function"),
-        (b"h\x01".to_vec(), "a value that it comes back to is missing"),
-        (b"}q\x01".to_vec(), "it remembers a value out of turn"),
+        (b"}}R".to_vec(), "it calls something that is not a function"),
+        (b"h\x01".to_vec(), "a memoized value is missing"),
+        (b"}q\x01".to_vec(), "it memoizes a value out of order"),
         (b"u".to_vec(), "a mark is missing"),
         (b"s".to_vec(), "a value is missing"),
         (b"X\xff\xff\xff\xff".to_vec(), "a part of it is missing"),
@@ -219,7 +219,7 @@ fn nothing_small_costs_much() {
         Zip::saved(&[shape, first, more, b"u".to_vec()].concat()).bytes()
     };
     assert_eq!(names(&shared(8)).len(), MANY / 5);
-    assert!(refusal(&shared(MANY)).contains("it has 1000000 sides"));
+    assert!(refusal(&shared(MANY)).contains("not 1000000"));
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 

@@ -123,8 +123,8 @@ template <> inline __device__ e4m3 from_f32<e4m3>(float x) {
 // Numbers of a type that a thread loads at once: 16 bytes.
 template <class T> constexpr u32 PACK = 16 / sizeof(T);
 
-// Bytes that are moved by one instruction, whatever they stand for. A compiler for processors has to be told that types share memory:
-// `-fno-strict-aliasing`.
+// Bytes that are moved by one instruction, of any type. A compiler for processors needs to know that types
+// share memory: `-fno-strict-aliasing`.
 template <u32 SIZE> struct alignas(SIZE) Piece {
     u32 words[SIZE / 4];
 };
@@ -197,7 +197,7 @@ template <class V, class Join> __device__ V block_reduce(V value, Join join) {
     return value;
 }
 
-// The mean of a function of the numbers of a row, by all threads of a block.
+// The mean of `of` over a row, by all threads of a block.
 template <u32 N, class T, class F> __device__ float row_mean(const T *xs, u32 width, F of) {
     float sum = 0.0f;
     for (u32 column = threadIdx.x * N; column < width; column += blockDim.x * N) {

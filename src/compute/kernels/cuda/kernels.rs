@@ -1,5 +1,5 @@
-//! Kernels that do in one pass over memory what candle's operations do in several. They are compiled when a device first needs
-//! them, from `kernels.cu`, which says what each of them computes.
+//! Fused kernels: one pass over memory instead of several. They are compiled from `kernels.cu`, where each is
+//! defined, when a device first needs them.
 
 use std::sync::OnceLock;
 
@@ -11,20 +11,20 @@ use candle_core::{DType, Result, Tensor};
 
 use super::{address, device, place};
 
-/// The oldest cards that have numbers in bf16.
+/// The oldest architecture with bf16.
 const ARCHITECTURE: &str = "compute_80";
 const SOURCE: &str = include_str!("kernels.cu");
 const MODULE: &str = "talkie";
 
 /// Threads of a block.
 const THREADS: u32 = 256;
-/// Blocks of a kernel that walks over numbers: more than any card runs at a time.
+/// Most blocks of a grid-stride kernel: more than any card runs at a time.
 const BLOCKS: u64 = 8192;
 
-/// The kernels in the language that a driver takes (PTX). This needs no device.
+/// The kernels as PTX. This needs no device.
 ///
 /// # Errors
-/// What the compiler has against them.
+/// The messages of the compiler.
 pub fn program() -> Result<&'static str> {
     static PROGRAM: OnceLock<std::result::Result<String, String>> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| {
@@ -34,7 +34,7 @@ pub fn program() -> Result<&'static str> {
     program.as_deref().map_err(|error| candle_core::Error::Msg(format!("the kernels cannot be compiled: {error}")))
 }
 
-/// A number that a kernel is given.
+/// An argument of a kernel.
 enum Argument {
     Address(u64),
     Count(u64),
@@ -42,7 +42,7 @@ enum Argument {
     Real(f32),
 }
 
-/// Runs a kernel in the order of the stream of the device that `on` is on.
+/// Launches a kernel on the stream of the device of `on`.
 fn launch(on: &Tensor, name: &str, dtype: DType, blocks: [u32; 2], arguments: &[Argument]) -> Result<()> {
     let kind = match dtype {
         DType::F32 => "f32",
@@ -61,7 +61,8 @@ fn launch(on: &Tensor, name: &str, dtype: DType, blocks: [u32; 2], arguments: &[
     }
     let [across, down] = [THREADS / blocks[1], blocks[1]];
     let shape = LaunchConfig { grid_dim: (blocks[0], 1, 1), block_dim: (across, down, 1), shared_mem_bytes: 0 };
-    // SAFETY: the functions below hand over what the kernel of that name takes, and tensors that have the numbers it touches.
+    // SAFETY: the functions below pass the arguments of the kernel of that name, and tensors of the sizes
+    // that it touches.
     #[expect(unsafe_code, reason = "a kernel takes addresses")]
     unsafe {
         builder.launch(shape).w()?;
@@ -69,7 +70,7 @@ fn launch(on: &Tensor, name: &str, dtype: DType, blocks: [u32; 2], arguments: &[
     Ok(())
 }
 
-/// Blocks for a kernel that walks over `count` things.
+/// The grid of a grid-stride kernel over `count` elements.
 fn walking(count: u64) -> [u32; 2] {
     [count.div_ceil(u64::from(THREADS)).clamp(1, BLOCKS) as u32, 1]
 }
@@ -78,12 +79,12 @@ fn optional(xs: Option<&Tensor>) -> Result<Argument> {
     Ok(Argument::Address(xs.map_or(Ok(0), address)?))
 }
 
-/// Vectors of a modulation: which of them, and which run each token is of.
+/// Vectors of a modulation, and the run of each token.
 #[derive(Clone, Copy)]
 pub(crate) struct Vectors<'a> {
-    /// (runs, k, dim), f32, without gaps.
+    /// (runs, k, dim), f32, contiguous.
     pub all: &'a Tensor,
-    /// The run of each token, u32; none where there is one run.
+    /// The run of each token, u32; `None` for a single run.
     pub runs: Option<&'a Tensor>,
 }
 
@@ -94,20 +95,17 @@ impl Vectors<'_> {
         Ok(Argument::Address(address(self.all)? + (place * dim * size_of::<f32>()) as u64))
     }
 
-    /// Numbers from one run's vector to that of the next.
+    /// Distance of one run's vector to that of the next, in values.
     fn stride(&self) -> Result<Argument> {
         let (_, vectors, dim) = self.all.dims3()?;
         Ok(Argument::Whole((vectors * dim) as u32))
     }
 }
 
-/// Normalised tokens, by mean and deviation (`centred`) or by their root mean square, times `1 + scale` and shifted.
+/// Layer (`centred`) or RMS normalisation, times `1 + scale`, plus shift.
 ///
 /// # Shapes
 /// - `xs` and output: (…, tokens, dim), the output in the type of `xs`
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn norm_modulate(
     xs: &Tensor,
     (eps, centred): (f64, bool),
@@ -120,13 +118,10 @@ pub(crate) fn norm_modulate(
     normalise(xs, scale, shift, rest, (eps, centred), 1.0)
 }
 
-/// Normalised tokens times a weight, and a bias added: layer normalisation where it is `centred`.
+/// Layer (`centred`) or RMS normalisation, times a weight, plus a bias.
 ///
 /// # Shapes
-/// - `xs` and output: (…, dim), the output in the type of `xs`; `weight` and `bias`: (dim), f32, without gaps
-///
-/// # Errors
-/// Those of candle and of the driver.
+/// - `xs` and output: (…, dim), the output in the type of `xs`; `weight` and `bias`: (dim), f32, contiguous
 pub(crate) fn norm(xs: &Tensor, (eps, centred): (f64, bool), weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let dim = xs.dim(candle_core::D::Minus1)?;
     let rest = [Argument::Address(0), Argument::Whole(dim as u32), Argument::Whole(0)];
@@ -160,24 +155,24 @@ fn normalise(
     Ok(ys)
 }
 
-/// Cosines and sines of rotary positions, f32, without gaps.
+/// Cosines and sines of rotary positions, f32, contiguous.
 #[derive(Clone, Copy)]
 pub(crate) struct Turns<'a> {
     /// (tokens, dim / 2), or (tokens, heads, dim / 2) where each head has its own.
     pub cos: &'a Tensor,
     pub sin: &'a Tensor,
-    /// Whether channel i turns with channel i + dim / 2, and not with its neighbour.
+    /// Whether channel i is paired with channel i + dim / 2 instead of its neighbour.
     pub halves: bool,
 }
 
-/// Tokens normalised by their root mean square over all heads, weighted, and turned by their positions.
+/// RMS normalisation over all heads, times a weight, then rotary embedding.
 ///
 /// # Shapes
 /// - `xs` and output: (1, tokens, heads · dim), the output in the type of `xs`
 /// - `weight`: (heads · dim), f32
 ///
 /// # Errors
-/// Positions of other tokens, and those of candle and of the driver.
+/// Positions of other tokens.
 pub(crate) fn norm_rope(xs: &Tensor, (weight, eps): (&Tensor, f64), heads: usize, turns: Turns<'_>) -> Result<Tensor> {
     let (_, tokens, width) = xs.dims3()?;
     let dim = width / heads.max(1);
@@ -207,9 +202,6 @@ pub(crate) fn norm_rope(xs: &Tensor, (weight, eps): (&Tensor, f64), heads: usize
 ///
 /// # Shapes
 /// - `xs`, `hs` and output: (1, tokens, dim), all of one type
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn gate_add(xs: &Tensor, hs: &Tensor, vectors: Vectors<'_>, gate: usize) -> Result<Tensor> {
     let (xs, hs) = (xs.contiguous()?, hs.contiguous()?);
     let ys = place(xs.shape(), xs.dtype(), xs.device())?;
@@ -228,17 +220,15 @@ pub(crate) fn gate_add(xs: &Tensor, hs: &Tensor, vectors: Vectors<'_>, gate: usi
     Ok(ys)
 }
 
-/// Each pixel's channels over their length, scaled, and SiLU of it where that is asked for.
+/// Each pixel's channels divided by their length, scaled, and SiLU if `silu`.
 ///
 /// # Shapes
-/// - `xs` and output: (1, channels, h, w), the output in the type of `xs`; `scale`: one number for each channel, f32
-///
-/// # Errors
-/// Those of candle and of the driver.
+/// - `xs` and output: (1, channels, h, w), the output in the type of `xs`; `scale`: one number for each
+///   channel, f32
 pub(crate) fn channel_norm(xs: &Tensor, scale: &Tensor, (added, shortest): (f64, f32), silu: bool) -> Result<Tensor> {
-    /// Groups of channels that a block sums side by side.
+    /// Groups of channels that a block sums in parallel.
     const GROUPS: u32 = 8;
-    // Both have to stay until the kernel was begun.
+    // Both have to live until the kernel is launched.
     let (xs, scale) = (xs.contiguous()?, scale.contiguous()?);
     let channels = xs.dim(1)?;
     let pixels = (xs.elem_count() / channels) as u64;
@@ -258,13 +248,10 @@ pub(crate) fn channel_norm(xs: &Tensor, scale: &Tensor, (added, shortest): (f64,
     Ok(ys)
 }
 
-/// Numbers of eight bits in `dtype`, times a scale for all of them or one for each row.
+/// Widens fp8 to `dtype`, times one scale for all values or one per row.
 ///
 /// # Shapes
 /// - `bytes` and output: (rows, columns); `scale`: one number or (rows), f32
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn widen_bytes(bytes: &Tensor, scale: Option<&Tensor>, e5m2: bool, dtype: DType) -> Result<Tensor> {
     let (rows, columns) = bytes.dims2()?;
     let by_row = scale.is_some_and(|scale| scale.elem_count() == rows && rows != 1);
@@ -283,12 +270,12 @@ pub(crate) fn widen_bytes(bytes: &Tensor, scale: Option<&Tensor>, e5m2: bool, dt
     Ok(ys)
 }
 
-/// Whether [`widen_blocks`] knows blocks of this kind.
+/// Whether [`widen_blocks`] takes blocks of this kind.
 pub(crate) fn takes(kind: GgmlDType) -> bool {
     number_of(kind).is_some()
 }
 
-/// The number that a GGUF file has for a kind of blocks, for those that there is a kernel for.
+/// GGUF's number of a kind of blocks; `None` without a kernel.
 fn number_of(kind: GgmlDType) -> Option<u32> {
     Some(match kind {
         GgmlDType::Q4_0 => 2,
@@ -305,14 +292,11 @@ fn number_of(kind: GgmlDType) -> Option<u32> {
     })
 }
 
-/// GGML's blocks in `dtype`.
+/// Widens GGML's blocks to `dtype`.
 ///
 /// # Shapes
 /// - `blocks`: the bytes of all blocks of a matrix, one after another
 /// - output: (rows, columns)
-///
-/// # Errors
-/// Those of candle and of the driver.
 pub(crate) fn widen_blocks(
     blocks: &Tensor,
     (rows, columns): (usize, usize),
@@ -331,10 +315,8 @@ pub(crate) fn widen_blocks(
     Ok(ys)
 }
 
-/// Numbers rounded to e4m3 after they were brought to its range, and what brings them back: one number in f32, on the device.
-///
-/// # Errors
-/// Those of candle and of the driver.
+/// Scales to the range of e4m3 and rounds to it. Returns the values and the inverse scale: one f32, on the
+/// device.
 pub(crate) fn to_e4m3(xs: &Tensor) -> Result<(Tensor, Tensor)> {
     let xs = xs.contiguous()?;
     let count = xs.elem_count() as u64;

@@ -1,5 +1,4 @@
-//! Products of matrices with what follows them in one go: the bias, and GELU. These are cuBLASLt's epilogues, which candle's products
-//! leave out.
+//! Matrix products with an epilogue, bias and GELU, by cuBLASLt: candle's products have none.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,12 +16,12 @@ use super::{address, device, kernels, place};
 /// Bytes of scratch memory: what NVIDIA recommends for Hopper.
 const SCRATCH: usize = 32 << 20;
 
-/// What a product is made ready for.
+/// Key of a prepared product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
     /// The type of the result.
     dtype: DType,
-    /// Whether both factors are of eight bits (e4m3), with a scale each.
+    /// Whether both factors are e4m3, with one scale each.
     eight: bool,
     rows: usize,
     inputs: usize,
@@ -31,7 +30,7 @@ struct Shape {
     gelu: bool,
 }
 
-/// The library with its scratch memory, and the products that it was made ready for. None of it leaves its thread.
+/// cuBLASLt with its scratch memory and prepared products. None of it leaves its thread.
 struct Library {
     handle: sys::cublasLtHandle_t,
     scratch: CudaSlice<u8>,
@@ -48,7 +47,7 @@ impl Library {
             return Ok(library);
         }
         device.cuda_stream().context().bind_to_thread().w()?;
-        // SAFETY: the library writes what it reads of it.
+        // SAFETY: the library writes scratch memory before it reads it.
         #[expect(unsafe_code, reason = "zeros would be a pass over memory for nothing")]
         let scratch = unsafe { device.alloc::<u8>(SCRATCH)? };
         let handle = result::create_handle().map_err(Error::wrap)?;
@@ -70,22 +69,23 @@ impl Library {
 impl Drop for Library {
     fn drop(&mut self) {
         self.ready.borrow_mut().clear();
-        // SAFETY: the handle was made once, and nobody else destroys it. There is nothing to do about a refusal.
+        // SAFETY: the handle was made once, and nobody else destroys it. There is nothing to do about a
+        // refusal.
         #[expect(unsafe_code, reason = "a call of cuBLASLt")]
         let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
 
-/// A product of one shape: how the library is told of it, and the way that it chose.
+/// A prepared product of one shape: its descriptors and the chosen algorithm.
 struct Ready {
     product: sys::cublasLtMatmulDesc_t,
-    /// Of the weight, of `xs` and of the result.
+    /// Layouts of the weight, `xs` and the result.
     sides: [sys::cublasLtMatrixLayout_t; 3],
     way: sys::cublasLtMatmulAlgo_t,
 }
 
 impl Ready {
-    /// The library counts in columns: its result is ours on its side, and its first factor our second.
+    /// cuBLASLt is column-major: its result is ours transposed, and its first factor our second.
     #[expect(unsafe_code, reason = "calls of cuBLASLt")]
     fn new(handle: sys::cublasLtHandle_t, shape: Shape) -> Result<Self> {
         let Shape { rows, inputs, outputs, .. } = shape;
@@ -113,7 +113,7 @@ impl Ready {
         ready.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &1i32)?;
         ready.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
         if shape.bias {
-            // Which address it has is said anew for each product; that there is one has a say in the way.
+            // The address is set for each product; that there is one influences the choice of the algorithm.
             ready.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &0u64)?;
         }
         let wish = result::create_matmul_pref().map_err(Error::wrap)?;
@@ -147,7 +147,7 @@ impl Ready {
         let stream = device.cuda_stream();
         let at = |address: u64| address as *const c_void;
         let [weight_side, xs_side, ys_side] = self.sides;
-        // SAFETY: the matrices have the sides that this was made ready for, and the result is nobody else's.
+        // SAFETY: the matrices have the shapes that this was prepared for, and the result is new.
         #[expect(unsafe_code, reason = "a call of cuBLASLt")]
         unsafe {
             result::matmul(
@@ -186,15 +186,12 @@ impl Drop for Ready {
     }
 }
 
-/// `xs·weightᵀ + bias`, and GELU of it by its tanh approximation where that is asked for: summed in f32 and rounded once. None for
-/// f32, which this library would round to TF32.
+/// `xs·weightᵀ + bias`, and GELU (tanh approximation) if `gelu`: summed in f32 and rounded once. `None` for
+/// f32, which cuBLASLt would round to TF32.
 ///
 /// # Shapes
 /// - `xs`: (n, in), `weight`: (out, in), `bias`: (out), all of one type
 /// - output: (n, out)
-///
-/// # Errors
-/// Those of candle and of the library.
 pub(crate) fn multiply(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, gelu: bool) -> Result<Option<Tensor>> {
     let (rows, inputs) = xs.dims2()?;
     let (outputs, taken) = weight.dims2()?;
@@ -207,15 +204,12 @@ pub(crate) fn multiply(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, gelu
     compute(shape, xs, weight, bias, None).map(Some)
 }
 
-/// The same of a weight in e4m3, with `xs` rounded to e4m3 as well: for Hopper and later, and three bits of fraction for each
-/// factor. None where the sides are no multiples of 16.
+/// The same with a weight in e4m3, and `xs` rounded to e4m3 too: for Hopper and later. `None` if a side is
+/// not a multiple of 16.
 ///
 /// # Shapes
 /// - `xs`: (n, in), `weight`: bytes (out, in), `scale`: one number, f32, `bias`: (out), in the type of `xs`
 /// - output: (n, out)
-///
-/// # Errors
-/// Those of candle and of the library.
 pub(crate) fn multiply_eight(
     xs: &Tensor,
     weight: &Tensor,
@@ -236,7 +230,7 @@ pub(crate) fn multiply_eight(
     compute(shape, &rounded, weight, bias, Some((scale, &inverse))).map(Some)
 }
 
-/// `scales` are those of the weight and of `xs`, where both are of eight bits.
+/// `scales` are those of the weight and of `xs`, if both are e4m3.
 fn compute(
     shape: Shape,
     xs: &Tensor,
@@ -261,7 +255,7 @@ fn compute(
     Ok(ys)
 }
 
-/// The tensor without gaps, at an address that the library's ways ask for: that of memory of its own.
+/// The tensor, contiguous and aligned as the algorithms require.
 fn whole(xs: &Tensor) -> Result<Tensor> {
     const ALIGNMENT: u64 = 256;
     if xs.is_contiguous() && address(xs)? % ALIGNMENT == 0 { Ok(xs.clone()) } else { xs.force_contiguous() }

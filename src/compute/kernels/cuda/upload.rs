@@ -1,5 +1,5 @@
-//! Bytes of a mapped file on their way to a device: through two buffers that the device can read by itself, of which one is filled by
-//! all cores while the other is under way. From pages that may be moved, a driver would copy with one core first.
+//! Upload of a mapped file to a device through two pinned buffers: all cores fill one while the other is
+//! transferred. From pageable memory, a driver would first copy with one core.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,12 +12,12 @@ use rayon::prelude::*;
 
 use super::{address, place};
 
-/// Bytes of a buffer: enough that a transfer takes much longer than its beginning.
+/// Bytes of a buffer: enough that a transfer takes much longer than its launch.
 const BUFFER: usize = 32 << 20;
 /// Bytes that a core copies at a time.
 const GRAIN: usize = 1 << 20;
 
-/// A buffer, and when it was last on its way.
+/// A pinned buffer, and the event of its last transfer.
 struct Lane {
     buffer: PinnedHostSlice<u8>,
     sent: CudaEvent,
@@ -38,7 +38,8 @@ impl Lane {
         let buffer = &mut self.buffer.as_mut_slice().w()?[..bytes.len()];
         buffer.par_chunks_mut(GRAIN).zip(bytes.par_chunks(GRAIN)).for_each(|(to, from)| to.copy_from_slice(from));
         let stream = device.cuda_stream();
-        // SAFETY: the tensor at this address has room for the bytes, and the buffer is not written again before they were sent.
+        // SAFETY: the tensor at this address has room for the bytes, and the buffer is not written again
+        // before they were sent.
         #[expect(unsafe_code, reason = "a call of the driver")]
         unsafe {
             result::memcpy_htod_async(to, buffer, stream.cu_stream()).w()?;
@@ -47,7 +48,7 @@ impl Lane {
     }
 }
 
-/// A tensor of numbers that lie as bytes in memory, on a CUDA device.
+/// A tensor on a CUDA device from bytes in memory.
 ///
 /// # Errors
 /// Bytes that are not those of such a tensor, too little memory, and those of the driver.

@@ -26,9 +26,6 @@ impl CausalConv {
     /// # Shapes
     /// - `xs`: (1, inputs, rows, bins)
     /// - output: (1, outputs, rows, bins)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         // One of the two rows of zeros is the padding of a convolution that keeps the size.
         self.0.forward(&xs.pad_with_zeros(2, 1, 0)?)?.narrow(2, 0, xs.dim(2)?)
@@ -66,9 +63,6 @@ impl ResidualBlock {
     /// # Shapes
     /// - `xs`: (1, inputs, rows, bins)
     /// - output: (1, outputs, rows, bins)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let ys = self.conv1.forward(&self.norm1.forward_silu(xs)?)?;
         let ys = self.conv2.forward(&self.norm2.forward_silu(&ys)?)?;
@@ -117,9 +111,6 @@ impl Blocks {
     /// # Shapes
     /// - `xs`: (1, inputs, rows, bins)
     /// - output: (1, outputs, rows, bins)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: Tensor) -> Result<Tensor> {
         self.0.iter().try_fold(xs, |xs, block| block.forward(&xs))
     }
@@ -143,9 +134,6 @@ impl Head {
     /// # Shapes
     /// - `xs`: (1, inputs, rows, bins)
     /// - output: (1, outputs, rows, bins)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.conv.forward(&self.norm.forward_silu(xs)?)
     }

@@ -72,7 +72,7 @@ impl Decoder {
     /// - output: (1, channels, t, bins), f32
     ///
     /// # Errors
-    /// Those of candle: tokens of another width.
+    /// Tokens of another width.
     pub fn denormalise(&self, tokens: &Tensor) -> Result<Tensor> {
         let tokens = self.statistics.denormalise(&tokens.to_device(&self.device)?)?;
         Ok(audio_latents(&tokens, self.config.latent_bins())?)
@@ -85,7 +85,7 @@ impl Decoder {
     /// - output: (1, output_channels, [`Config::mel_rows`], mel_bins), f32
     ///
     /// # Errors
-    /// Latents of another shape, or with values that are no finite numbers; what candle says.
+    /// Latents of another shape, or with values that are no finite numbers.
     pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
         let wanted = (self.config.latent_channels, self.config.latent_bins());
         let rows = match *latents.dims() {

@@ -83,7 +83,7 @@ impl Encoder {
     ///   least a window of them
     ///
     /// # Errors
-    /// A sound without samples, or at a rate that no sound has; what candle says.
+    /// A sound without samples, or at a rate that no sound has.
     pub fn spectrum(&self, sound: &Waveform) -> Result<Tensor> {
         let (rate, channels) = (self.config.sample_rate, self.config.in_channels);
         if sound.is_empty() || !RATES.contains(&sound.rate) {
@@ -111,7 +111,7 @@ impl Encoder {
     /// - output: (1, t, width), f32, see [`Config::width`]
     ///
     /// # Errors
-    /// Those of candle: latents of another shape.
+    /// Latents of another shape.
     pub fn normalise(&self, latents: &Tensor) -> Result<Tensor> {
         Ok(self.statistics.normalise(&audio_tokens(&latents.to_device(&self.device)?)?)?)
     }
@@ -123,7 +123,7 @@ impl Encoder {
     /// - output: (1, channels, ⌈rows / 4⌉, bins), f32
     ///
     /// # Errors
-    /// A spectrum of another shape, or with values that are no finite numbers; what candle says.
+    /// A spectrum of another shape, or with values that are no finite numbers.
     pub fn forward(&self, mel: &Tensor) -> Result<Tensor> {
         let wanted = (self.config.in_channels, self.config.mel_bins);
         let rows = match *mel.dims() {

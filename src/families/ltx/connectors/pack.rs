@@ -30,7 +30,7 @@ impl Packer {
     /// [`Config::check_encoder`] comes first.
     ///
     /// # Errors
-    /// A configuration that contradicts itself, and those of candle.
+    /// A configuration that contradicts itself.
     pub fn new(config: &Config, tokens: usize, device: &Device, dtype: DType) -> Result<Self> {
         config.check()?;
         let shape = (tokens, config.caption_channels, config.text_proj_in_factor);

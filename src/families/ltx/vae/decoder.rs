@@ -85,8 +85,8 @@ impl DecodeStream<'_> {
     /// - output: (1, 3, t, H, W), in [−1, 1] but for what overshoots
     ///
     /// # Errors
-    /// A latent frame of another shape than the network or the frames before it have, one after
-    /// [`DecodeStream::finish`], or what candle says.
+    /// A latent frame of another shape than the network or the frames before it have, or one after
+    /// [`DecodeStream::finish`].
     pub fn push(&mut self, latent: &Tensor) -> Result<Option<Tensor>> {
         let decoder = self.decoder;
         let film = match &mut self.film {
@@ -112,9 +112,6 @@ impl DecodeStream<'_> {
     ///
     /// # Shapes
     /// - output: (1, 3, t, H, W), as of [`DecodeStream::push`]
-    ///
-    /// # Errors
-    /// Those of candle.
     pub fn finish(&mut self) -> Result<Option<Tensor>> {
         match &mut self.film {
             Some(film) => film.finish(&self.decoder.network),

@@ -91,7 +91,7 @@ impl EncodeStream<'_> {
     /// - output: (1, z, t', h, w), the modes of their distributions, un-normalised ([`super::Statistics::normalise`])
     ///
     /// # Errors
-    /// Frames of another shape than the network or the frames before them have, or what candle says.
+    /// Frames of another shape than the network or the frames before them have.
     pub fn push(&mut self, frames: &Tensor) -> Result<Option<Tensor>> {
         let encoder = self.encoder;
         let film = match &mut self.film {

@@ -32,9 +32,6 @@ impl Conv {
     /// # Shapes
     /// - `frame`: (1, in, h, w)
     /// - output: (1, out, h, w), or nothing yet
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn push(&self, frame: Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
         let frame = match &self.norm {
             Some(norm) => norm.forward_silu(&frame)?,
@@ -52,9 +49,6 @@ impl Conv {
     }
 
     /// The last frame, where it waits for one that will not come.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn finish(&self, cache: &mut Cache) -> Result<Option<Tensor>> {
         let Some(mut window) = cache.slot(self.slot).take() else { return Ok(None) };
         match window.last().cloned() {
@@ -79,9 +73,6 @@ impl Join {
     /// # Shapes
     /// - `frame`: (1, outputs, h, w)
     /// - output: the same
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn push(&self, frame: Tensor, cache: &mut Cache) -> Result<Tensor> {
         let input = oldest(cache, self.slot)?;
         let Some((norm, conv)) = &self.change else { return frame + input };
@@ -107,7 +98,7 @@ impl Fold {
     /// - output: (1, outputs, h / space, w / space), or nothing yet
     ///
     /// # Errors
-    /// Those of candle: rows or columns that cannot be halved.
+    /// Rows or columns that cannot be halved.
     pub(super) fn push(&self, frame: &Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
         let time = self.scaling.time();
         let waiting = cache.slot(self.waiting).get_or_insert_default();
@@ -147,9 +138,6 @@ impl Unfold {
     /// # Shapes
     /// - `frame`: (1, outputs·volume, h, w)
     /// - output: one or two frames of (1, outputs, h·space, w·space)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn push(&self, frame: &Tensor, cache: &mut Cache) -> Result<Vec<Tensor>> {
         let (time, space) = (self.scaling.time(), self.scaling.space());
         let first = cache.slot(self.begun).replace(Vec::new()).is_none();
@@ -173,7 +161,7 @@ impl Unfold {
 /// - output: `time − skipped` frames of (1, c, h·space, w·space)
 ///
 /// # Errors
-/// Those of candle: channels that cannot be shared out.
+/// Channels that cannot be shared out.
 pub(in crate::families::ltx) fn unfold(
     frame: &Tensor,
     time: usize,

@@ -129,9 +129,6 @@ impl Film {
     /// # Shapes
     /// - `frame`: (1, c, h, w)
     /// - output: (1, c', t, h', w'), or nothing yet
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn push(&mut self, network: &Network, frame: &Tensor) -> crate::error::Result<Option<Tensor>> {
         let tiles = match &self.grid {
             Some(grid) => (0..grid.tiles()).map(|tile| grid.tile(frame, tile)).collect::<crate::error::Result<_>>()?,
@@ -147,9 +144,6 @@ impl Film {
     }
 
     /// The next frames that were held back, as many as one step of the network lets go: `None` when that is all.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn finish(&mut self, network: &Network) -> crate::error::Result<Option<Tensor>> {
         while self.flushed < network.steps.len() {
             let step = self.flushed;

@@ -37,7 +37,7 @@ impl Statistics {
     /// - output: the same, in the same type
     ///
     /// # Errors
-    /// Those of candle: latents of other channels than the statistics'.
+    /// Latents of other channels than the statistics'.
     pub fn normalise(&self, latents: &Tensor) -> Result<Tensor> {
         let (mean, std) = self.on(latents)?;
         let wide = latents.to_dtype(DType::F32)?;
@@ -52,7 +52,7 @@ impl Statistics {
     /// - output: the same, in the same type
     ///
     /// # Errors
-    /// Those of candle: latents of other channels than the statistics'.
+    /// Latents of other channels than the statistics'.
     pub fn denormalise(&self, latents: &Tensor) -> Result<Tensor> {
         let (mean, std) = self.on(latents)?;
         let wide = latents.to_dtype(DType::F32)?;

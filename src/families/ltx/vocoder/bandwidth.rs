@@ -50,9 +50,6 @@ impl Extension {
     }
 
     /// Channels at the higher rate, in [−1, 1]. All channels are equally long.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, sound: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
         let length = sound.first().map_or(0, Vec::len);
         let whole = length.next_multiple_of(self.hop);

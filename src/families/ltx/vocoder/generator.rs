@@ -61,9 +61,6 @@ impl Generator {
     /// # Shapes
     /// - `rows`: (t, in_channels)
     /// - output: (t · factor, out_channels), f32, on the CPU
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
         let (rows, reach) = (rows.to_device(&self.device)?.to_dtype(self.dtype)?, self.reach());
         let mut made = Vec::new();

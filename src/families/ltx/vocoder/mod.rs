@@ -63,7 +63,7 @@ impl Vocoder {
     /// - `mel`: (1, channels, t, bins), as [`audio_vae::Decoder`] makes it
     ///
     /// # Errors
-    /// A spectrum of another shape, samples that are no numbers, or what candle says.
+    /// A spectrum of another shape, or samples that are not numbers.
     pub fn forward(&self, mel: &Tensor) -> Result<Waveform> {
         let wanted = self.config.generator.in_channels;
         let (channels, rows, bins) = match *mel.dims() {

@@ -54,9 +54,6 @@ impl Activation {
     /// # Shapes
     /// - `xs`: (t, channels)
     /// - output: the same
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         match self {
             Self::Leaky(slope) => leaky_relu(xs, *slope),
@@ -105,9 +102,6 @@ impl ResBlock {
     /// # Shapes
     /// - `xs`: (t, channels)
     /// - output: the same
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let mut xs = xs.clone();
         for pair in &self.pairs {

@@ -44,9 +44,6 @@ impl ResidualBlock {
     /// # Shapes
     /// - `xs`: (1, inputs, h, w)
     /// - output: (1, outputs, h, w)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
         let ys = self.conv1.forward(self.norm1.forward_silu(xs)?, cache)?;
         let ys = self.conv2.forward(self.norm2.forward_silu(&ys)?, cache)?;
@@ -119,9 +116,6 @@ impl MidBlock {
     /// # Shapes
     /// - `xs`: (1, dim, h, w)
     /// - output: the same
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
         let xs = self.before.forward(xs, cache)?;
         let xs = self.attention.forward(&xs)?;
@@ -156,9 +150,6 @@ impl Head {
     /// # Shapes
     /// - `xs`: (1, inputs, h, w)
     /// - output: (1, outputs, h, w)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Tensor> {
         self.conv.forward(self.norm.forward_silu(xs)?, cache)
     }

@@ -43,9 +43,6 @@ impl StreamedConv {
     /// # Shapes
     /// - `frame`: (1, in, h, w)
     /// - output: (1, out, h, w)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, frame: Tensor, cache: &mut Cache) -> Result<Tensor> {
         let window = cache.slot(self.slot).get_or_insert_default();
         window.push(frame);
@@ -58,9 +55,6 @@ impl StreamedConv {
 
     /// As [`StreamedConv::forward`], for a convolution that moves by two frames in time: an output frame for every second
     /// input frame, once the window is full.
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward_halving(&self, frame: Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
         let window = cache.slot(self.slot).get_or_insert_default();
         window.push(frame);

@@ -230,7 +230,7 @@ impl DecodeStream<'_> {
     /// - output: (1, 3, t, H, W), in [−1, 1]
     ///
     /// # Errors
-    /// A latent frame of another shape than the network or the frames before it have, or what candle says.
+    /// A latent frame of another shape than the network or the frames before it have.
     pub fn push(&mut self, latent: &Tensor) -> Result<Tensor> {
         let decoder = self.decoder;
         let film = match &mut self.film {

@@ -24,7 +24,7 @@ pub use encoder::{Encoder, Frames};
 /// - output: the same
 ///
 /// # Errors
-/// Those of candle: latents of other channels than the configuration's.
+/// Latents of other channels than the configuration's.
 pub fn normalise(latents: &Tensor, config: &Config) -> Result<Tensor> {
     let (mean, std) = (channels(&config.latents_mean, latents)?, channels(&config.latents_std, latents)?);
     latents.broadcast_sub(&mean)?.broadcast_div(&std)
@@ -37,7 +37,7 @@ pub fn normalise(latents: &Tensor, config: &Config) -> Result<Tensor> {
 /// - output: the same
 ///
 /// # Errors
-/// Those of candle: latents of other channels than the configuration's.
+/// Latents of other channels than the configuration's.
 pub fn denormalise(latents: &Tensor, config: &Config) -> Result<Tensor> {
     let (mean, std) = (channels(&config.latents_mean, latents)?, channels(&config.latents_std, latents)?);
     latents.broadcast_mul(&std)?.broadcast_add(&mean)

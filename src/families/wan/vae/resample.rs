@@ -37,9 +37,6 @@ impl Downsample {
     /// # Shapes
     /// - `xs`: (1, dim, h, w)
     /// - output: (1, dim, h / 2, w / 2), or nothing yet
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
         // The reference pads below and to the right only.
         let xs = self.space.forward(&xs.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?)?;
@@ -83,9 +80,6 @@ impl Upsample {
     /// # Shapes
     /// - `xs`: (1, inputs, h, w)
     /// - output: one or two frames of (1, outputs, 2·h, 2·w)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: Tensor, cache: &mut Cache) -> Result<Vec<Tensor>> {
         let (_, inputs, h, w) = xs.dims4()?;
         let frames = match &self.time {
@@ -138,7 +132,7 @@ impl AverageDown {
     /// - output: (1, outputs, h / space, w / space), or nothing yet
     ///
     /// # Errors
-    /// Those of candle: rows or columns that `space` does not divide.
+    /// Rows or columns that `space` does not divide.
     pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
         let (_, inputs, h, w) = xs.dims4()?;
         let (h, w) = (h / self.space, w / self.space);
@@ -202,9 +196,6 @@ impl RepeatUp {
     /// # Shapes
     /// - `xs`: (1, inputs, h, w)
     /// - output: `frames` of (1, outputs, 2·h, 2·w)
-    ///
-    /// # Errors
-    /// Those of candle.
     pub(super) fn forward(&self, xs: &Tensor, frames: usize) -> Result<Vec<Tensor>> {
         let skipped = self.channels.len().saturating_sub(frames);
         self.channels[skipped..].iter().map(|ids| pixel_shuffle(&xs.index_select(ids, 1)?, 2)).collect()

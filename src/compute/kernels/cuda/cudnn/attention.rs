@@ -1,4 +1,5 @@
-//! Attention as one node of a graph: kernels of the kind of FlashAttention (Dao, 2023), in which the scores never exist.
+//! Attention as one node of a cuDNN graph: kernels like FlashAttention (Dao, 2023), in which the scores never
+//! exist.
 
 use candle_core::cuda_backend::cudarc::cudnn::sys;
 use candle_core::{DType, Result, Tensor};
@@ -9,7 +10,7 @@ use super::graph::{self, ALIGNMENT, Descriptor, Machine, Plan};
 use super::{Library, here};
 use crate::compute::kernels::cuda::{address, device, place};
 
-/// The widest head that these kernels take on every card that has them.
+/// The widest head that these kernels take on every card.
 const WIDEST: usize = 256;
 
 const Q: i64 = 1;
@@ -18,17 +19,17 @@ const V: i64 = 3;
 const OUT: i64 = 4;
 const SCALE: i64 = 5;
 
-/// What a plan for attention is made for.
+/// Key of a plan for attention.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
     dtype: DType,
-    /// Sides (b, heads, tokens, dim) and strides of queries, keys, values and output.
+    /// Shapes (b, heads, tokens, dim) and strides of queries, keys, values and output.
     sides: [[i64; 4]; 4],
     strides: [[i64; 4]; 4],
 }
 
 impl Shape {
-    /// One film whose heads lie after its tokens in memory.
+    /// A batch of one, laid out as (tokens, heads, dim).
     pub(super) fn packed(dtype: DType, heads: usize, queries: usize, keys: usize, dim: usize) -> Self {
         let sides = [queries, keys, keys, queries].map(|tokens| [1, heads, tokens, dim].map(|side| side as i64));
         Self { dtype, sides, strides: sides.map(heads_last) }
@@ -56,13 +57,11 @@ fn heads_last([_, heads, tokens, dim]: [i64; 4]) -> [i64; 4] {
     [heads * tokens * dim, dim, heads * dim, 1]
 }
 
-/// Softmax of `q·kᵀ·scale`, times `v`. None where cuDNN does not take such numbers: f32, heads whose width is no multiple of 8.
+/// Softmax of `q·kᵀ·scale`, times `v`. `None` if cuDNN does not take it: f32, or a head width that is not a
+/// multiple of 8.
 ///
 /// # Shapes
 /// As in [`attend`](crate::nn::attention::attend); the output lies as (b, n, heads, d).
-///
-/// # Errors
-/// Those of candle and of cuDNN.
 pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Option<Tensor>> {
     let (b, heads, n, dim) = q.dims4()?;
     let width = v.dim(3)?;
@@ -88,7 +87,7 @@ pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<O
     Ok(Some(ys))
 }
 
-/// The tensor as it lies, where cuDNN can read it so: the numbers of a head side by side, and every row at a whole address.
+/// The tensor itself if cuDNN can read it, else a contiguous copy: each head contiguous, every row aligned.
 fn readable(xs: &Tensor) -> Result<Tensor> {
     let whole = ALIGNMENT as usize / xs.dtype().size_in_bytes();
     let rows = xs.stride()[..3].iter().zip(xs.dims()).all(|(stride, side)| *side == 1 || stride % whole == 0);

@@ -1,4 +1,4 @@
-//! Convolutions over rows and columns with their bias, summed in f32.
+//! Two-dimensional convolutions with a bias, summed in f32.
 
 use candle_core::cuda_backend::cudarc::cudnn::sys;
 use candle_core::{DType, Result, Tensor};
@@ -15,7 +15,7 @@ const SUM: i64 = 3;
 const BIAS: i64 = 4;
 const OUT: i64 = 5;
 
-/// What a plan for a convolution of one image is made for.
+/// Key of a plan for a convolution of one image.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
     pub dtype: DType,
@@ -31,7 +31,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Rows and columns of the output; none where the kernel is larger than the image.
+    /// Rows and columns of the output; `None` if the kernel is larger than the image.
     fn out(&self) -> Option<[usize; 2]> {
         let side = |axis: usize| {
             let room = (self.size[axis] + 2 * self.padding).checked_sub(self.kernel[axis])?;
@@ -88,20 +88,17 @@ fn numbers(sides: [usize; 4]) -> [i64; 4] {
     sides.map(|side| side as i64)
 }
 
-/// How far apart the numbers of each side are in a tensor that has no gaps.
+/// Strides of a contiguous tensor.
 fn strides([_, channels, rows, columns]: [usize; 4]) -> [i64; 4] {
     numbers([channels * rows * columns, rows * columns, columns, 1])
 }
 
-/// A convolution with its bias, of one image. None where cuDNN does not take it.
+/// A convolution of one image, plus a bias. `None` if cuDNN does not take it.
 ///
 /// # Shapes
 /// - `xs`: (1, in, h, w)
 /// - `weight`: (out, in, rows, columns), `bias`: out numbers, both in the type of `xs`
 /// - output: (1, out, h', w'), as in [`Conv2d::forward`](crate::nn::conv::Conv2d::forward)
-///
-/// # Errors
-/// Those of candle and of cuDNN.
 pub(crate) fn convolve(
     xs: &Tensor,
     weight: &Tensor,
@@ -138,7 +135,7 @@ pub(crate) fn convolve(
     Ok(Some(ys))
 }
 
-/// The tensor without gaps, at an address that the plan was made for.
+/// The tensor, contiguous and aligned as the plan requires.
 fn whole(xs: &Tensor) -> Result<Tensor> {
     if xs.is_contiguous() && address(xs)? % graph::ALIGNMENT == 0 { Ok(xs.clone()) } else { xs.force_contiguous() }
 }

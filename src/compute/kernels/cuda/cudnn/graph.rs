@@ -1,7 +1,8 @@
-//! cuDNN's graph interface, as far as attention and convolutions need it: descriptors that are filled attribute by attribute, a
-//! graph of operations, and the plan that runs it.
+//! cuDNN's graph interface, as far as attention and convolutions need it: descriptors, a graph of operations,
+//! and the plan that runs it.
 //!
-//! Attributes and their types: <https://docs.nvidia.com/deeplearning/cudnn/backend/latest/api/cudnn-graph-library.html>.
+//! Attributes and their types:
+//! <https://docs.nvidia.com/deeplearning/cudnn/backend/latest/api/cudnn-graph-library.html>.
 
 use std::ffi::{CStr, c_void};
 
@@ -11,17 +12,17 @@ use sys::cudnnBackendAttributeName_t as Name;
 use sys::cudnnBackendAttributeType_t as Type;
 use sys::cudnnBackendDescriptorType_t as Kind;
 
-/// Plans that are asked for at a time. The best come first.
+/// Plans to ask for at a time, the best first.
 const PLANS: usize = 16;
 
-/// Bytes that addresses of numbers are a multiple of.
+/// Alignment of tensors, in bytes.
 pub(super) const ALIGNMENT: u64 = 16;
 
-/// A descriptor of cuDNN's, which is filled, finished and then only looked at.
+/// A descriptor of cuDNN: set, then finalised, then only read.
 #[derive(Debug)]
 pub(super) struct Descriptor(sys::cudnnBackendDescriptor_t);
 
-/// What an attribute is set to, in the layout that cuDNN wants.
+/// The value of an attribute, in cuDNN's layout.
 pub(super) trait Value: Copy {
     const TYPE: Type;
 }
@@ -77,7 +78,7 @@ impl Descriptor {
 
     /// Sets an attribute to values, which cuDNN copies.
     pub(super) fn set<T: Value>(self, name: Name, values: &[T]) -> Result<Self> {
-        // SAFETY: cuDNN reads as many values as are said, of the type that goes with theirs.
+        // SAFETY: cuDNN reads `values.len()` values of the type that is passed.
         #[expect(unsafe_code, reason = "a call of cuDNN")]
         let status = unsafe {
             sys::cudnnBackendSetAttribute(self.0, name, T::TYPE, values.len() as i64, values.as_ptr().cast::<c_void>())
@@ -86,7 +87,7 @@ impl Descriptor {
         Ok(self)
     }
 
-    /// Sets an attribute to other descriptors, which have to stay.
+    /// Sets an attribute to other descriptors, which have to live as long.
     pub(super) fn refer(self, name: Name, others: &[&Self]) -> Result<Self> {
         let others: Vec<Other> = others.iter().map(|other| Other(other.0)).collect();
         self.set(name, &others)
@@ -100,10 +101,10 @@ impl Descriptor {
         Ok(self)
     }
 
-    /// Reads an attribute over `values`, and answers how many there are.
+    /// Reads an attribute into `values` and returns the count.
     fn read<T: Value>(&self, name: Name, values: &mut [T]) -> Result<usize> {
         let mut count = 0;
-        // SAFETY: cuDNN writes at most as many values as there is room for, of the type that goes with theirs.
+        // SAFETY: cuDNN writes at most `values.len()` values of the type that is passed.
         #[expect(unsafe_code, reason = "a call of cuDNN")]
         let status = unsafe {
             let room = values.as_mut_ptr().cast::<c_void>();
@@ -126,7 +127,7 @@ impl Drop for Descriptor {
     }
 }
 
-/// A status as a result, with what cuDNN says of it.
+/// A status as a result, with cuDNN's message.
 pub(super) fn done(status: sys::cudnnStatus_t, what: &str) -> Result<()> {
     if status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS {
         return Ok(());
@@ -141,17 +142,17 @@ pub(super) fn done(status: sys::cudnnStatus_t, what: &str) -> Result<()> {
     candle_core::bail!("cuDNN answers {status:?} ({words}): {what}")
 }
 
-/// Where plans are to run.
+/// The device that plans are made for.
 #[derive(Debug)]
 pub(super) enum Machine {
     /// The device of a handle.
     Here(sys::cudnnHandle_t),
-    /// One that is only described: plans can be made for it, and not run.
+    /// A description: plans can be made for it, but not run.
     Described(Descriptor),
 }
 
 impl Machine {
-    /// A device by its properties, in the JSON that cuDNN itself writes for one.
+    /// A device by its properties, in cuDNN's JSON.
     pub(super) fn described(json: &str) -> Result<Self> {
         let device = Descriptor::new(Kind::CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR)?
             .set(Name::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, json.as_bytes())?;
@@ -159,27 +160,27 @@ impl Machine {
     }
 }
 
-/// The type of numbers, as cuDNN names it.
+/// cuDNN's name of a number type.
 pub(super) fn number(dtype: DType) -> Result<sys::cudnnDataType_t> {
     Ok(match dtype {
         DType::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
         DType::F16 => sys::cudnnDataType_t::CUDNN_DATA_HALF,
         DType::BF16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
-        other => candle_core::bail!("cuDNN computes in f32, f16 and bf16 here, and not in {other:?}"),
+        other => candle_core::bail!("cuDNN computes in f32, f16 and bf16 here, not in {other:?}"),
     })
 }
 
-/// A tensor of a graph. `id` is the name that its numbers go by when the plan runs.
+/// A tensor of a graph. `id` names it when the plan runs.
 pub(super) fn tensor(id: i64, dtype: DType, dims: &[i64], strides: &[i64]) -> Result<Descriptor> {
     described(id, dtype, dims, strides)?.finish()
 }
 
-/// One that only exists between two operations.
+/// A tensor that only exists between two operations.
 pub(super) fn between(id: i64, dtype: DType, dims: &[i64], strides: &[i64]) -> Result<Descriptor> {
     described(id, dtype, dims, strides)?.set(Name::CUDNN_ATTR_TENSOR_IS_VIRTUAL, &[true])?.finish()
 }
 
-/// One number in f32 that is not on the device: its address is one of this process.
+/// One f32 on the host.
 pub(super) fn scalar(id: i64, axes: usize) -> Result<Descriptor> {
     let ones = vec![1; axes];
     described(id, DType::F32, &ones, &ones)?.set(Name::CUDNN_ATTR_TENSOR_IS_BY_VALUE, &[true])?.finish()
@@ -198,12 +199,12 @@ fn described(id: i64, dtype: DType, dims: &[i64], strides: &[i64]) -> Result<Des
 #[derive(Debug)]
 pub(super) struct Plan {
     plan: Descriptor,
-    /// Bytes on the device that it needs while it runs.
+    /// Bytes of scratch memory on the device.
     pub workspace: usize,
 }
 
 impl Plan {
-    /// The first plan of cuDNN's choice that can be made. With `exact`, none that multiplies in fewer bits than f32 has.
+    /// The first of cuDNN's choices that can be made. With `exact`, none that multiplies f32 in fewer bits.
     ///
     /// # Errors
     /// No plan can be made: the last refusal.
@@ -229,7 +230,7 @@ impl Plan {
                 }
             }
         }
-        Err(refused.unwrap_or_else(|| candle_core::Error::msg("cuDNN knows no way to compute this")))
+        Err(refused.unwrap_or_else(|| candle_core::Error::msg("cuDNN has no plan for this")))
     }
 
     fn of(machine: &Machine, choice: &Descriptor) -> Result<Self> {
@@ -245,7 +246,7 @@ impl Plan {
         Ok(Self { plan, workspace: bytes[0].max(0) as usize })
     }
 
-    /// Runs it in the order of the handle's stream. `numbers` are the tensors' addresses by their names.
+    /// Runs the plan on the handle's stream. `numbers` are the addresses of the tensors by id.
     ///
     /// # Errors
     /// Those of cuDNN.
@@ -257,13 +258,14 @@ impl Plan {
             .set(Name::CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, &addresses)?
             .set(Name::CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &[Address(workspace)])?
             .finish()?;
-        // SAFETY: the callers hand over tensors of the shapes that the plan was made for, which live until the stream is past it.
+        // SAFETY: the callers pass tensors of the shapes that the plan was made for, which live until the
+        // stream is past it.
         #[expect(unsafe_code, reason = "a call of cuDNN")]
         done(unsafe { sys::cudnnBackendExecute(handle, self.plan.raw(), pack.raw()) }, "running a plan")
     }
 }
 
-/// Ways to compute a graph, the best first.
+/// Engine configurations for a graph, the best first.
 fn choices(machine: &Machine, graph: &Descriptor, mode: sys::cudnnBackendHeurMode_t) -> Result<Vec<Descriptor>> {
     let asked = Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?
         .refer(Name::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, &[graph])?
@@ -280,7 +282,7 @@ fn choices(machine: &Machine, graph: &Descriptor, mode: sys::cudnnBackendHeurMod
     Ok(room.into_iter().take(count).collect())
 }
 
-/// Whether a way multiplies f32 in fewer bits: on tensor cores, which round it to TF32, or after it rounded its input.
+/// Whether a configuration multiplies f32 in fewer bits: on tensor cores (TF32), or after rounding its input.
 fn rounds(choice: &Descriptor) -> Result<bool> {
     use sys::cudnnBackendNumericalNote_t as Note;
     let engine = Descriptor::new(Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?;

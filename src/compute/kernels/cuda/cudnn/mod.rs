@@ -1,4 +1,4 @@
-//! Attention and convolutions by cuDNN, whose plans are made once for each shape.
+//! Attention and convolutions by cuDNN, with one plan per shape.
 
 pub(crate) mod attention;
 pub(crate) mod convolution;
@@ -16,7 +16,7 @@ use candle_core::{DType, Result};
 
 use graph::{Machine, Plan};
 
-/// What a plan is made for.
+/// Key of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Shape {
     Attention(attention::Shape),
@@ -32,11 +32,11 @@ impl Shape {
     }
 }
 
-/// A handle, and the plans that were made with it. Neither leaves its thread.
+/// A handle and its plans. Neither leaves its thread.
 struct Library {
     machine: Machine,
     handle: sys::cudnnHandle_t,
-    /// None where cuDNN has no plan for a shape.
+    /// `None` if cuDNN has no plan for a shape.
     plans: RefCell<HashMap<Shape, Option<Rc<Plan>>>>,
 }
 
@@ -63,8 +63,8 @@ impl Library {
         Ok(library)
     }
 
-    /// The plan for a shape, made when it is first asked for. None where cuDNN has none: what it takes depends on the card and on
-    /// the library's version, and candle's own operations do the same.
+    /// The plan for a shape, made on first use. `None` if cuDNN has none, which depends on the card and the
+    /// library's version; candle's operations do the same.
     fn plan(&self, shape: Shape) -> Option<Rc<Plan>> {
         let known = self.plans.borrow().get(&shape).cloned();
         known.unwrap_or_else(|| {
@@ -75,7 +75,7 @@ impl Library {
     }
 
     fn run(&self, device: &CudaDevice, plan: &Plan, numbers: &[(i64, u64)]) -> Result<()> {
-        // SAFETY: cuDNN writes what it reads of it.
+        // SAFETY: cuDNN writes scratch memory before it reads it.
         #[expect(unsafe_code, reason = "zeros would be a pass over memory for nothing")]
         let workspace = unsafe { device.alloc::<u8>(plan.workspace.max(1))? };
         let stream = device.cuda_stream();
@@ -86,19 +86,21 @@ impl Library {
 impl Drop for Library {
     fn drop(&mut self) {
         self.plans.borrow_mut().clear();
-        // SAFETY: the handle was made once, and nobody else destroys it. There is nothing to do about a refusal.
+        // SAFETY: the handle was made once, and nobody else destroys it. There is nothing to do about a
+        // refusal.
         #[expect(unsafe_code, reason = "a call of cuDNN")]
         let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
 
-/// The version of the cuDNN that is loaded, as it numbers itself: 91900 is 9.19.0.
+/// The version of the loaded cuDNN: 91900 is 9.19.0.
 pub fn version() -> usize {
     result::get_version()
 }
 
-/// Makes cuDNN's plans for the shapes of real films for a device that is only described, in the JSON that cuDNN writes for one,
-/// and answers for each whether there is one, or what cuDNN said. Kernels are compiled, and nothing runs: this needs no device.
+/// Makes cuDNN's plans for the shapes of real films, for a device given by cuDNN's JSON description of it.
+/// Returns the workspace of each plan, or why there is none. Kernels are compiled but not run: this needs no
+/// device.
 ///
 /// # Errors
 /// A description that cuDNN does not understand.
@@ -109,8 +111,8 @@ pub fn rehearse(device: &str) -> Result<Vec<(String, Result<usize>)>> {
         ("Wan 2.1 14B, 832x480x81", 40, 32_760, 32_760, 128),
         ("Wan 2.1 14B to its text", 40, 32_760, 512, 128),
         ("Wan 2.2 5B, 1280x704x121", 24, 27_280, 27_280, 128),
-        ("LTX-2, pictures", 32, 12_288, 12_288, 128),
-        ("LTX-2, pictures to sound", 32, 12_288, 126, 64),
+        ("LTX-2, video", 32, 12_288, 12_288, 128),
+        ("LTX-2, video to audio", 32, 12_288, 126, 64),
     ];
     let attention = attention.map(|(name, heads, queries, keys, dim)| {
         (name, Shape::Attention(attention::Shape::packed(DType::BF16, heads, queries, keys, dim)))
@@ -130,7 +132,7 @@ pub fn rehearse(device: &str) -> Result<Vec<(String, Result<usize>)>> {
     Ok(shapes.map(|(name, shape)| (name.to_owned(), shape.plan(&machine).map(|plan| plan.workspace))).collect())
 }
 
-/// The address of a number of this process, for a plan.
+/// The address of a value on the host, for a plan.
 fn here(number: &f32) -> u64 {
     std::ptr::from_ref(number).cast::<c_void>() as u64
 }
