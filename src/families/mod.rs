@@ -1,5 +1,6 @@
 //! The families of models, and the registry: which family runs a model.
 
+mod check;
 pub mod family;
 pub mod latents;
 pub mod ltx;
