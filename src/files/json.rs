@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
 
-/// The most that a configuration may weigh. Real ones weigh a few kilobytes, an index of shards under one megabyte.
+/// The largest JSON file that is read, in bytes. Configurations have a few kilobytes, an index of shards under one megabyte.
 const JSON_LIMIT: u64 = 16 << 20;
 
 /// Reads a JSON file of bounded size.
@@ -21,8 +21,15 @@ pub fn read_json(path: &Path) -> Result<Value> {
     }
     let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()));
     let text = text.map_err(|error| error.hint("fetch the file again"))?;
-    // Python writes infinity in a way that is not JSON: in the settings of DPM-Solver, where it means none.
-    serde_json::from_str(&text.replace("-Infinity", "null")).map_err(|cause| {
+    parse_json(&text).map_err(|cause| {
         Error::failed(format!("{} is not valid JSON", path.display())).because(cause).hint("fetch the file again")
     })
+}
+
+/// Parses JSON as Python writes it: `-Infinity`, which DPM-Solver's settings have for "no limit", becomes null.
+///
+/// # Errors
+/// Text that is not JSON.
+pub fn parse_json(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(&text.replace("-Infinity", "null"))
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{MAX_DYNAMIC_SHIFT, Sampler, TRAIN_TIMESTEPS, check_flow_shift};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 
 /// `scheduler/scheduler_config.json` of a diffusers folder: the fields that change results under flow matching.
 ///
@@ -69,16 +69,6 @@ impl From<Sampler> for Sampling {
 }
 
 impl SchedulerConfig {
-    /// Reads the text of a `scheduler_config.json`.
-    ///
-    /// # Errors
-    /// Text that is not JSON, or a field of the wrong type.
-    pub fn parse(json: &str) -> Result<Self> {
-        // Python writes DPM-Solver's default `lambda_min_clipped` in a way that is not JSON.
-        let json = json.replace("-Infinity", "null");
-        serde_json::from_str(&json).context(|| "reading the scheduler's configuration, `scheduler_config.json`")
-    }
-
     /// The shift of the sigmas that this configuration asks for.
     ///
     /// # Errors
