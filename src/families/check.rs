@@ -1,9 +1,12 @@
-//! Checks of a configuration's fields: each refusal names the field, what it must be, and what it is.
+//! Checks of a configuration's fields, where each refusal names the field, what it must be, and its value; and of tensors.
 
 use std::fmt::{Debug, Display};
 use std::ops::RangeInclusive;
 
+use candle_core::Tensor;
+
 use crate::error::{Error, Result};
+use crate::families::latents::is_finite;
 
 /// The checks of one network's configuration.
 #[derive(Debug, Clone, Copy)]
@@ -58,4 +61,16 @@ impl Check {
     pub(super) fn epsilon(&self, field: &str, value: f64) -> Result<()> {
         if value > 0.0 && value < 1.0 { Ok(()) } else { Err(self.must(field, "above 0 and below 1", value)) }
     }
+}
+
+/// Refuses a tensor with values that are not finite; `what` names it.
+///
+/// # Errors
+/// Infinity or NaN.
+pub(super) fn finite(values: &Tensor, what: &str) -> Result<()> {
+    if is_finite(values)? {
+        return Ok(());
+    }
+    Err(Error::failed(format!("values of {what} are not finite"))
+        .hint("try `--dtype f32`; otherwise the weights, or the file that they come from, are damaged"))
 }

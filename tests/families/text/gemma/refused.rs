@@ -68,9 +68,21 @@ fn a_configuration_of_something_else_is_an_error() {
         ("hidden_activation", json!("silu"), "`hidden_activation` must be \"gelu_pytorch_tanh\", not \"silu\""),
         ("attention_bias", json!(true), "`attention_bias` must be false, not true"),
         ("use_bidirectional_attention", json!(true), "`use_bidirectional_attention` must be false, not true"),
-        ("rope_scaling", json!({"type": "yarn", "factor": 8.0}), "`rope_type` must be \"default\" or \"linear\", not yarn"),
-        ("rope_scaling", json!({"rope_type": "linear", "factor": 0.0}), "`factor` must be above 0 and below 1e6, not 0"),
-        ("rope_parameters", json!({"full_attention": {"rope_type": "linear"}}), "`factor` must be above 0 and below 1e6, not 0"),
+        (
+            "rope_scaling",
+            json!({"type": "yarn", "factor": 8.0}),
+            "`rope_type` must be \"default\" or \"linear\", not yarn",
+        ),
+        (
+            "rope_scaling",
+            json!({"rope_type": "linear", "factor": 0.0}),
+            "`factor` must be above 0 and below 1e6, not 0",
+        ),
+        (
+            "rope_parameters",
+            json!({"full_attention": {"rope_type": "linear"}}),
+            "`factor` must be above 0 and below 1e6, not 0",
+        ),
         ("rope_parameters", json!({"full_attention": {"rope_theta": -1.0}}), "`rope_theta` must be"),
         (
             "rope_parameters",
@@ -144,7 +156,11 @@ fn connectors_that_contradict_themselves_are_an_error() {
     let wrong = [
         ("caption_channels", json!(0), "`caption_channels` must be 1 to 65536, not 0"),
         ("text_proj_in_factor", json!(1u64 << 40), "`text_proj_in_factor` must be"),
-        ("video_connector_num_learnable_registers", json!(null), "`video_connector_num_learnable_registers` must be 1 to 4096, not 0"),
+        (
+            "video_connector_num_learnable_registers",
+            json!(null),
+            "`video_connector_num_learnable_registers` must be 1 to 4096, not 0",
+        ),
         ("audio_connector_num_layers", json!(1u64 << 40), "`audio_connector_num_layers` must be 0 to 1024"),
         ("audio_connector_attention_head_dim", json!(7), "`audio_connector_attention_head_dim` must be even, not 7"),
         ("video_hidden_dim", json!(24), "the video connector takes 20 channels, and its projection makes 24"),
