@@ -46,6 +46,7 @@ impl Generator {
     ///
     /// How the values are made depends on `count`, so two draws of 8 are not one of 16: torch draws fewer than 16 values
     /// one by one in f64, and more in blocks of 16 in f32.
+    /// <https://github.com/pytorch/pytorch/blob/003dc3e14b/aten/src/ATen/native/cpu/DistributionTemplates.h#L173-L195>
     pub fn normal(&mut self, count: usize) -> Vec<f32> {
         if count < BLOCK {
             return (0..count).map(|_| self.next_normal() as f32).collect();
@@ -54,6 +55,7 @@ impl Generator {
         values.chunks_exact_mut(BLOCK).for_each(box_muller);
         if !count.is_multiple_of(BLOCK) {
             // torch fills an incomplete block by drawing the last 16 values anew, over some that it has already made.
+            // https://github.com/pytorch/pytorch/blob/003dc3e14b/aten/src/ATen/native/cpu/DistributionTemplates.h#L162-L170
             let last = &mut values[count - BLOCK..];
             last.fill_with(|| self.uniform_f32());
             box_muller(last);

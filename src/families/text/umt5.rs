@@ -97,7 +97,8 @@ impl Config {
 /// The encoder. Its weights stay in memory in their stored type.
 ///
 /// Its activations overflow f16. There, the residual stream and the end of the feed-forward layers are computed in f32, and the
-/// rest in f16; the reference likewise keeps `wo` in f32.
+/// rest in f16; the reference likewise keeps `wo` in f32:
+/// <https://github.com/huggingface/transformers/blob/de0f5d1eab/src/transformers/models/umt5/modeling_umt5.py#L129-L137>
 pub struct Umt5 {
     config: Config,
     embedding: Embedding,
@@ -108,10 +109,10 @@ pub struct Umt5 {
 }
 
 impl Umt5 {
-    /// Takes every tensor of the encoder from `weights`, under the names of `UMT5EncoderModel` in transformers.
+    /// Loads the encoder, under the names of `UMT5EncoderModel` in transformers.
     ///
     /// # Errors
-    /// A configuration that is not UMT5's, a tensor that is missing, has another shape or belongs to something else.
+    /// The refusals of [`Config::check`]; a tensor that is missing, of another shape, or left over.
     pub fn load(weights: &Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let encoder = weights.pp("encoder");
@@ -180,7 +181,7 @@ impl Umt5 {
         all.into_iter().map(finish).collect()
     }
 
-    /// The distances between `n` tokens.
+    /// Relative positions of `n` tokens.
     fn distances(&self, n: usize) -> Result<Distances> {
         let (rows, most) = (self.config.relative_attention_num_buckets, self.config.relative_attention_max_distance);
         // From the last token to the first, down to from the first to the last.
@@ -201,7 +202,8 @@ fn bucket(query: usize, key: usize, buckets: usize, most: usize) -> u32 {
     if distance < exact {
         return (side + distance) as u32;
     }
-    // In f32, as the reference: the exact powers at the edges of the buckets fall where they fell in training.
+    // In f32 as in the reference, so that distances at the edges of buckets fall on the same side as in training:
+    // https://github.com/huggingface/transformers/blob/de0f5d1eab/src/transformers/models/umt5/modeling_umt5.py#L239-L244
     let ratio = (distance as f32 / exact as f32).ln() / (most as f64 / exact as f64).ln() as f32;
     (side + (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)) as u32
 }

@@ -123,7 +123,7 @@ impl Grid {
     /// Merges the outputs of all tiles, given row by row.
     ///
     /// Each tile is blended with the (blended) one above it, then with the one to its left, and cropped to its stride:
-    /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L1318-L1328>
+    /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L1315-L1326>
     ///
     /// # Shapes
     /// - `tiles`: (…, rows of the tile, columns of the tile) each

@@ -112,17 +112,20 @@ impl Schedule {
         check_flow_shift(flow_shift)?;
         let shift = |sigma: f64| flow_shift * sigma / (1.0 + (flow_shift - 1.0) * sigma);
         let sigmas = match sampler {
+            // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/schedulers/scheduling_unipc_multistep.py#L428-L450
             Sampler::UniPc => {
                 let grid = linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1);
                 grid[..steps].iter().map(|&sigma| shift(sigma)).collect()
             }
             Sampler::Euler => {
                 // The reference shifts the whole training grid, in f32, and then what it picks from it once more.
+                // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/schedulers/scheduling_flow_match_euler_discrete.py#L127-L144
                 // There 1 may come out a rounding above 1, for a shift below 1.
                 let (high, low) = (shift_f32(1.0, flow_shift).min(1.0), shift_f32(1e-3, flow_shift));
                 let grid = linspace(high * TRAIN_TIMESTEPS, low * TRAIN_TIMESTEPS, steps);
                 grid.into_iter().map(|timestep| shift(timestep / TRAIN_TIMESTEPS)).collect()
             }
+            // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/schedulers/scheduling_dpmsolver_multistep.py#L465-L469
             Sampler::DpmPp2m => {
                 let grid = linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1);
                 grid[1..].iter().rev().map(|&alpha| shift(1.0 - alpha)).collect()
@@ -139,6 +142,7 @@ impl Schedule {
 
     /// Euler's grid of evenly spaced sigmas, shifted towards noise and stretched so that the last one before 0 is `terminal`;
     /// a terminal of 0 stretches nothing. It is LTX's, computed in f32 as the reference does.
+    /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/schedulers/scheduling_flow_match_euler_discrete.py#L262-L281>
     ///
     /// # Errors
     /// `steps` outside 1 to 1000, a `flow_shift` that is not above 0 and at most [`MAX_DYNAMIC_SHIFT`], a `terminal` that is

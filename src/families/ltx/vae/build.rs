@@ -10,7 +10,7 @@ use crate::nn::norm::LayerNorm;
 use crate::weights::Weights;
 
 /// Epsilon of the norms before convolutions: the default of `PerChannelRMSNorm`, which no configuration changes.
-/// <https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L40>
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L40>
 const PIXEL_EPS: f64 = 1e-8;
 
 impl Network {

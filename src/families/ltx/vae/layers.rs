@@ -17,7 +17,7 @@ pub(super) const KERNEL: usize = 3;
 
 /// A convolution over frames, rows and columns; with `norm`, after a per-pixel RMS norm and SiLU. Padding in time repeats the
 /// first and the last frame.
-/// <https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L97-L109>
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L97-L109>
 #[derive(Debug)]
 pub(super) struct Conv {
     pub(super) norm: Option<ChannelNorm>,
@@ -82,7 +82,7 @@ impl Join {
 }
 
 /// Step down (space-to-depth): moves frames, rows and columns into the channels, and adds the averaged shortcut.
-/// <https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L263-L284>
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L263-L284>
 #[derive(Debug)]
 pub(super) struct Fold {
     pub(super) scaling: Scaling,
@@ -126,7 +126,7 @@ fn fold(frames: &[Tensor], space: usize) -> Result<Tensor> {
 
 /// Step up (depth-to-space): moves channels into frames, rows and columns, and adds the repeated shortcut. Of the first frame's
 /// output, only the last frame is kept.
-/// <https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L315-L337>
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L315-L337>
 #[derive(Debug)]
 pub(super) struct Unfold {
     pub(super) scaling: Scaling,

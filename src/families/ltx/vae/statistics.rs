@@ -31,7 +31,7 @@ impl Statistics {
     }
 
     /// Latents in the transformer's space: each channel with mean 0 and standard deviation 1.
-    /// <https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/src/diffusers/pipelines/ltx2/pipeline_ltx2.py#L684-L703>
+    /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/ltx2/pipeline_ltx2.py#L684-L703>
     ///
     /// # Shapes
     /// - `latents`: (1, z, t, h, w), on any device

@@ -101,7 +101,7 @@ impl Upsample {
 }
 
 /// The shortcut down: space-to-depth, then the mean of groups of channels.
-/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L52-L84>
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L52-L82>
 #[derive(Debug)]
 pub(super) struct AverageDown {
     outputs: usize,
