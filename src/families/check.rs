@@ -1,4 +1,5 @@
-//! Checks of a configuration's fields, where each refusal names the field, what it must be, and its value; and of tensors.
+//! Checks of a configuration's fields, where each refusal names the field, what it must be, and its value;
+//! and of tensors.
 
 use std::fmt::{Debug, Display};
 use std::ops::RangeInclusive;

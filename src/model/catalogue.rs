@@ -1,5 +1,5 @@
-//! Catalogue of the models that can be run by name: the files of `models/`, embedded and parsed. `models/README.md` describes
-//! their fields.
+//! Catalogue of the models that can be run by name: the files of `models/`, embedded and parsed.
+//! `models/README.md` describes their fields.
 
 use std::collections::BTreeMap;
 
@@ -41,8 +41,8 @@ pub struct Entry {
     pub place: Place,
     /// Its tasks; at least one.
     pub tasks: Vec<Task>,
-    /// The files to fetch, for [`crate::hub::Hub::fetch`]: names, or patterns in which `*` is any run of characters. Empty for a
-    /// bundled model.
+    /// The files to fetch, for [`crate::hub::Hub::fetch`]: names, or patterns in which `*` is any run of
+    /// characters. Empty for a bundled model.
     #[serde(default)]
     pub files: Vec<String>,
     /// Notes for users who choose it.

@@ -1,4 +1,5 @@
-//! Reads a single-file checkpoint: all networks of a model except the text encoder, under its authors' tensor names.
+//! Reads a single-file checkpoint: all networks of a model except the text encoder, under its authors' tensor
+//! names.
 
 mod ltx;
 
@@ -133,7 +134,8 @@ fn unknown(path: &Path, tensors: &Tensors) -> Error {
         .hint("name the folder that has `model_index.json`, or a file of LTX-2 as its authors released it")
 }
 
-/// The other parts, from beside a checkpoint: the folders of Lightricks' repositories, and the upsampler of the release.
+/// The other parts, from beside a checkpoint: the folders of Lightricks' repositories, and the upsampler of
+/// the release.
 fn beside(folder: &Path, release: &str) -> Result<Vec<Component>> {
     let mut found = Vec::new();
     let named = [("text_encoder", GEMMA[0]), ("tokenizer", GEMMA[1]), (UPSAMPLER, ltx::UPSAMPLER_CLASS)];
@@ -178,7 +180,8 @@ fn upsampler(folder: &Path, release: &str) -> Result<Option<Component>> {
     }))
 }
 
-/// A text encoder from a folder, and its tokenizer: from that folder, `tokenizer` in it or beside it, or the previous one.
+/// A text encoder from a folder, and its tokenizer: from that folder, `tokenizer` in it or beside it, or the
+/// previous one.
 pub(super) fn text_parts(with: &Path, tokenizer: Option<&Component>) -> Result<[Component; 2]> {
     if !with.is_dir() {
         return Err(Error::usage(format!("no folder of a text encoder at {}", with.display())).hint(WITHOUT_TEXT));

@@ -65,7 +65,8 @@ pub struct WeightFile {
 impl Model {
     /// A released model as the catalogue describes it, before its files are here.
     ///
-    /// The sizes of the weights are estimates: two bytes per parameter, and four in Wan's autoencoders, whose files hold f32.
+    /// The sizes of the weights are estimates: two bytes per parameter, and four in Wan's autoencoders, whose
+    /// files hold f32.
     pub fn from_entry(entry: &Entry) -> Self {
         let home = entry.repo().unwrap_or(&entry.name);
         let component = |(name, described): (&String, &Described)| {

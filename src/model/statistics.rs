@@ -1,5 +1,5 @@
-//! Mean and standard deviation of each latent channel: they map between the spaces of a transformer and of the autoencoder that
-//! it was trained with. Between two releases they differ even where all shapes agree.
+//! Mean and standard deviation of each latent channel: they map between the spaces of a transformer and of
+//! the autoencoder that it was trained with. Between two releases they differ even where all shapes agree.
 
 use std::path::Path;
 
@@ -30,7 +30,8 @@ pub(crate) fn check_values(mean: &[f64], std: &[f64], channels: usize) -> Result
     Err(format!("`latents_mean` must be {channels} finite numbers, and `latents_std` {channels} above 0"))
 }
 
-/// Refuses the autoencoder of another release in place of a model's own, where the statistics of both are known.
+/// Refuses the autoencoder of another release in place of a model's own, where the statistics of both are
+/// known.
 ///
 /// # Errors
 /// The first channel that differs, with the numbers of both; statistics that [`check_values`] refuses.
@@ -65,8 +66,8 @@ pub(super) fn check(part: &Component) -> Result<()> {
     of(part).map(drop)
 }
 
-/// An autoencoder's statistics: from its configuration (Wan) or stored with its weights (LTX-2). `None` where neither has them, or
-/// the files are not here yet.
+/// An autoencoder's statistics: from its configuration (Wan) or stored with its weights (LTX-2). `None` where
+/// neither has them, or the files are not here yet.
 fn of(part: &Component) -> Result<Option<Statistics>> {
     let Some([mean, std]) = (match configured(part) {
         Some(configured) => Some(configured),

@@ -15,8 +15,8 @@ pub(super) fn is_in(folder: &Path) -> bool {
     folder.join("tokenizer.json").is_file()
 }
 
-/// The UMT5 tokenizer of a folder of loose files: where Wan's authors or diffusers put it, or beside the files; otherwise the one in
-/// the text encoder's GGUF file.
+/// The UMT5 tokenizer of a folder of loose files: where Wan's authors or diffusers put it, or beside the
+/// files; otherwise the one in the text encoder's GGUF file.
 ///
 /// # Errors
 /// As [`of_file`].

@@ -34,7 +34,8 @@ impl TimeEmbedding {
         })
     }
 
-    /// The timestep embedding of each run, (runs, 1, dim), and its modulation vectors, (runs, vectors, dim), both f32.
+    /// The timestep embedding of each run, (runs, 1, dim), and its modulation vectors, (runs, vectors, dim),
+    /// both f32.
     pub(super) fn forward(&self, runs: &Runs, device: &Device) -> Result<(Modulation, Modulation)> {
         let temb = sinusoid(&runs.values, SINUSOID, device)?;
         let temb = self.embedder[1].forward(&silu(&self.embedder[0].forward(&temb)?)?)?; // (runs, dim)
@@ -47,12 +48,13 @@ impl TimeEmbedding {
 pub(super) struct Times {
     /// Timestep embedding, for the output layer: k = 1.
     pub embedded: Modulation,
-    /// Shift, scale and gate of the self-attention, the feed-forward layers and, if modulated, the cross-attention to the
-    /// text: k = 6 or 9.
+    /// Shift, scale and gate of the self-attention, the feed-forward layers and, if modulated, the
+    /// cross-attention to the text: k = 6 or 9.
     pub block: Modulation,
     /// Shift and scale of the text: k = 2.
     pub prompt: Option<Modulation>,
-    /// Scale and shift of this stream for the video-to-audio attention, then for the audio-to-video attention: k = 4.
+    /// Scale and shift of this stream for the audio-to-video attention (video queries), then for the
+    /// video-to-audio attention: k = 4.
     pub cross: Modulation,
     /// Gate of this stream's cross-attention to the other: k = 1.
     pub gate: Modulation,

@@ -83,8 +83,8 @@ impl Attention {
         self.gate_out(xs, &ys.transpose(1, 2)?)
     }
 
-    /// Skips the attention: each token keeps its own values. The perturbation of spatio-temporal guidance (Hyung et al., 2024,
-    /// arXiv:2411.18664).
+    /// Skips the attention: each token keeps its own values. The perturbation of spatio-temporal guidance
+    /// (Hyung et al., 2024, arXiv:2411.18664).
     ///
     /// # Shapes
     /// - `xs` and output: (1, n, query)

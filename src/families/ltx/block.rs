@@ -1,4 +1,5 @@
-//! One block of the LTX-2 transformer: two streams with self-attention, cross-attention to the text and to each other.
+//! One block of the LTX-2 transformer: two streams with self-attention, cross-attention to the text and to
+//! each other.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -153,8 +154,8 @@ impl Block {
         Ok([self.video.feed_forward(&video, &given[0])?, self.audio.feed_forward(&audio, &given[1])?])
     }
 
-    /// Cross-attention of the video to the audio and of the audio to the video, with time positions only. Both read the
-    /// other stream as it was before either was updated.
+    /// Cross-attention of the video to the audio and of the audio to the video, with time positions only.
+    /// Both read the other stream as it was before either was updated.
     fn exchange(&self, [video, audio]: [Tensor; 2], given: &[Given; 2]) -> Result<[Tensor; 2]> {
         let ropes = [&given[0].positions.cross, &given[1].positions.cross];
         let (norm, streams) = (Plain::Rms(self.video.eps), [&video, &audio]);

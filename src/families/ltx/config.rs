@@ -14,7 +14,8 @@ const CHECK: Check = Check {
 /// The checks of what LTX-2.5 has differently.
 const RELEASE: Check = Check { hint: "talkie runs LTX-2.0 and LTX-2.3, and not LTX-2.5", ..CHECK };
 
-/// `config.json` of diffusers' `LTX2VideoTransformer3DModel`. Fields that do not change the result are not read.
+/// `config.json` of diffusers' `LTX2VideoTransformer3DModel`. Fields that do not change the result are not
+/// read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "the fields of the file")]
@@ -221,8 +222,8 @@ impl Stream {
         self.heads * self.head_dim
     }
 
-    /// Modulation vectors of a block: shift, scale and gate of the self-attention, the feed-forward layers and, if
-    /// modulated, the cross-attention to the text.
+    /// Modulation vectors of a block: shift, scale and gate of the self-attention, the feed-forward layers
+    /// and, if modulated, the cross-attention to the text.
     pub fn vectors(&self) -> usize {
         if self.text_modulated { 9 } else { 6 }
     }

@@ -1,5 +1,5 @@
-//! Text connectors: project the text encoder's hidden states and pass them through one small transformer for the video stream and
-//! one for the audio stream (LTX-2, Lightricks, 2026).
+//! Text connectors: project the text encoder's hidden states and pass them through one small transformer for
+//! the video stream and one for the audio stream (LTX-2, Lightricks, 2026).
 
 mod config;
 mod flops;

@@ -1,7 +1,7 @@
 //! Deduplication of text embeddings: equal rows are kept once.
 //!
-//! The registers after a prompt repeat, and attention to n equal keys equals attention to one of them with ln n added to its
-//! score. If the connectors have blocks, no two rows are equal, and all are kept.
+//! The registers after a prompt repeat, and attention to n equal keys equals attention to one of them with ln
+//! n added to its score. If the connectors have blocks, no two rows are equal, and all are kept.
 
 use std::collections::HashMap;
 

@@ -84,11 +84,12 @@ fn fractions(positions: &[f32], range: usize) -> Vec<f32> {
     positions.iter().map(|position| position / range as f32).collect()
 }
 
-/// The centre of each video token: seconds, row and column in pixels, with the rounding to f32 of the reference:
+/// The centre of each video token: seconds, row and column in pixels, with the rounding to f32 of the
+/// reference:
 /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/transformers/transformer_ltx2.py#L931-L939>
 ///
-/// The first latent frame holds one frame, each other as many as the autoencoder compresses into one; so all but the first
-/// begin earlier than on a regular grid.
+/// The first latent frame holds one frame, each other as many as the autoencoder compresses into one; so all
+/// but the first begin earlier than on a regular grid.
 fn video_positions(config: &Config, grid: &Grid) -> [Vec<f32>; 3] {
     let [frames, rows, columns] = grid.video;
     let [scale_t, scale_h, scale_w] = config.vae_scale_factors.map(|scale| scale as f32);

@@ -47,9 +47,9 @@ pub struct Rope {
 impl Rope {
     /// Tables for tokens with positions on one or more axes.
     ///
-    /// `axes[a][n]` is the position of token n on axis a, as a fraction of the trained range; all axes have the same length.
-    /// A token's angles are `(2·position − 1)·frequency`, with the axes interleaved from the lowest frequency to the highest.
-    /// Pairs left over from that division come first and do not rotate.
+    /// `axes[a][n]` is the position of token n on axis a, as a fraction of the trained range; all axes have
+    /// the same length. A token's angles are `(2·position − 1)·frequency`, with the axes interleaved from the
+    /// lowest frequency to the highest. Pairs left over from that division come first and do not rotate.
     ///
     /// # Errors
     /// Axes of different lengths, a width that does not divide into heads of pairs.
@@ -68,7 +68,8 @@ impl Rope {
             let turns = cos[still..].chunks_exact_mut(axes.len()).zip(sin[still..].chunks_exact_mut(axes.len()));
             for ((cos, sin), frequency) in turns.zip(&frequencies) {
                 for ((cos, sin), axis) in cos.iter_mut().zip(sin).zip(axes) {
-                    // The reference rounds the angle, up to 15,708, to f32, and the model was trained with that:
+                    // The reference rounds the angle, up to 15,708, to f32, and the model was trained with
+                    // that:
                     // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/transformers/transformer_ltx2.py#L1038
                     let angle = f64::from((axis[token] * 2.0 - 1.0) * frequency);
                     (*sin, *cos) = (angle.sin() as f32, angle.cos() as f32);
@@ -123,8 +124,8 @@ impl Rope {
         if cpu::takes(xs) && xs.elem_count() == tokens * heads * 2 * half {
             return self.on_cpu(xs, half);
         }
-        // candle takes one table per batch element: with tokens as batch and heads as time, each head of each token has its
-        // own, and nothing is copied.
+        // candle takes one table per batch element: with tokens as batch and heads as time, each head of each
+        // token has its own, and nothing is copied.
         let wide = xs.to_dtype(DType::F32)?.contiguous()?.reshape((tokens, 1, heads, 2 * half))?;
         let turned = match self.kind {
             RopeType::Split => candle_nn::rotary_emb::rope(&wide, &self.cos, &self.sin)?,

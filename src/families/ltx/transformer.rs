@@ -1,4 +1,5 @@
-//! The LTX-2 transformer: noisy video and audio latents, a timestep and a text in, two velocities out (Lightricks, 2026).
+//! The LTX-2 transformer: noisy video and audio latents, a timestep and a text in, two velocities out
+//! (Lightricks, 2026).
 
 use candle_core::{DType, Device, Tensor};
 
@@ -51,13 +52,13 @@ pub struct Timesteps<'a> {
 /// Variant of a forward pass; the default is the full pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pass<'a> {
-    /// Blocks that skip self-attention, for spatio-temporal guidance. Ignored without [`Config::perturbed_attn`], as in the
-    /// reference; so are numbers of blocks that do not exist.
+    /// Blocks that skip self-attention, for spatio-temporal guidance. Ignored without
+    /// [`Config::perturbed_attn`], as in the reference; so are numbers of blocks that do not exist.
     pub stg_blocks: &'a [usize],
     /// Whether to skip the cross-attention between video and audio, for modality guidance.
     pub isolate: bool,
-    /// Whether each stream's side of that cross-attention is modulated by the other stream's sigma (LTX-2.3) or by its own
-    /// timesteps (LTX-2.0).
+    /// Whether each stream's side of that cross-attention is modulated by the other stream's sigma (LTX-2.3)
+    /// or by its own timesteps (LTX-2.0).
     pub cross_timestep: bool,
 }
 
@@ -197,7 +198,8 @@ impl Transformer {
         Ok([video, audio])
     }
 
-    /// Multiplicities (1, rows) as a bias on attention scores (1, 1, 1, rows): their logarithms, and -10,000 for 0, as in
+    /// Multiplicities (1, rows) as a bias on attention scores (1, 1, 1, rows): their logarithms, and -10,000
+    /// for 0, as in
     /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/transformers/transformer_ltx2.py#L1475-L1477>.
     fn text_bias(&self, counts: &Tensor) -> Result<Tensor> {
         let bias = counts.to_dtype(DType::F32)?.log()?.maximum(-1e4)?;

@@ -78,8 +78,8 @@ impl Upsampler {
 
     /// # Shapes
     /// - `latents`: (1, z, t, h, w), un-normalised ([`crate::families::ltx::vae::Statistics::denormalise`])
-    /// - output: (1, z, t', h', w'), un-normalised, with h' and w' from [`Config::side`], and t' = 2·t − 1 if frames are
-    ///   upsampled
+    /// - output: (1, z, t', h', w'), un-normalised, with h' and w' from [`Config::side`], and t' = 2·t − 1 if
+    ///   frames are upsampled
     ///
     /// # Errors
     /// Latents of another shape.
@@ -143,7 +143,8 @@ impl Upsampler {
     }
 }
 
-/// Every `stride`th row and column of a blurred frame. Channels are the batch of the convolution, so they do not mix.
+/// Every `stride`th row and column of a blurred frame. Channels are the batch of the convolution, so they do
+/// not mix.
 fn blurred(frame: &Tensor, blur: &Tensor, stride: usize) -> Result<Tensor> {
     let (_, channels, h, w) = frame.dims4()?;
     let ys = frame.reshape((channels, 1, h, w))?.conv2d(blur, BLUR / 2, stride, 1, 1)?;

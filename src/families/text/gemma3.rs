@@ -1,4 +1,5 @@
-//! Gemma 3, the language model whose hidden states are the text encoding of LTX-2 (Gemma Team, 2025, arXiv:2503.19786).
+//! Gemma 3, the language model whose hidden states are the text encoding of LTX-2 (Gemma Team, 2025,
+//! arXiv:2503.19786).
 
 mod config;
 mod layer;
@@ -15,8 +16,8 @@ use crate::weights::Weights;
 pub use config::{Config, LayerType, Positions};
 use layer::{Layer, View};
 
-/// Prefixes of the text model's tensors: as Google released it and transformers writes it, as transformers names it in memory, and
-/// the text-only classes.
+/// Prefixes of the text model's tensors: as Google released it and transformers writes it, as transformers
+/// names it in memory, and the text-only classes.
 const PREFIXES: [&str; 4] = ["language_model.model", "model.language_model", "model", ""];
 
 /// The vision tower and the output head, which the hidden states do not need.
@@ -32,7 +33,8 @@ pub struct Gemma3 {
     dtype: DType,
 }
 
-/// Receives the hidden states of one prompt: the index, from 0 (the embeddings) to the number of layers, and the state.
+/// Receives the hidden states of one prompt: the index, from 0 (the embeddings) to the number of layers, and
+/// the state.
 pub type StateSink<'a> = &'a mut dyn FnMut(usize, Tensor) -> Result<()>;
 
 /// Receives the hidden states of several prompts: the index of the prompt, that of the state, and the state.
@@ -47,8 +49,8 @@ struct Reading {
 }
 
 impl Gemma3 {
-    /// Loads the text model, under the names of `Gemma3ForConditionalGeneration`, `Gemma3ForCausalLM` or `Gemma3TextModel` in
-    /// transformers. The vision tensors stay in their file.
+    /// Loads the text model, under the names of `Gemma3ForConditionalGeneration`, `Gemma3ForCausalLM` or
+    /// `Gemma3TextModel` in transformers. The vision tensors stay in their file.
     ///
     /// # Errors
     /// A tensor that is missing, of another shape, or left over.
@@ -74,12 +76,12 @@ impl Gemma3 {
         self.encode_all(&[ids], length, &mut |_, number, state| on_state(number, state))
     }
 
-    /// Encodes prompts, all of them layer by layer, and passes every hidden state to `on_state` as soon as it is made: the
-    /// embeddings, the output of each layer but the last, and the last output after the final norm. An error of `on_state`
-    /// stops the work and is returned.
+    /// Encodes prompts, all of them layer by layer, and passes every hidden state to `on_state` as soon as it
+    /// is made: the embeddings, the output of each layer but the last, and the last output after the final
+    /// norm. An error of `on_state` stops the work and is returned.
     ///
-    /// The reference pads the ids on the left to `length`, masks the padding, and does not use its rows. So only the prompt's
-    /// tokens are computed here, at their positions after the padding.
+    /// The reference pads the ids on the left to `length`, masks the padding, and does not use its rows. So
+    /// only the prompt's tokens are computed here, at their positions after the padding.
     ///
     /// # Shapes
     /// - `prompts`: each at most `length` token ids, each less than `vocab_size`
@@ -119,8 +121,8 @@ impl Gemma3 {
         })
     }
 
-    /// Rotary embedding and mask for layers of one kind: `n` tokens after `before` of padding, each attending to the last `window`
-    /// tokens, itself included.
+    /// Rotary embedding and mask for layers of one kind: `n` tokens after `before` of padding, each attending
+    /// to the last `window` tokens, itself included.
     fn view(&self, n: usize, before: usize, window: usize, positions: Positions) -> Result<View> {
         let frequencies = frequencies(self.config.head_dim, positions);
         // Angles are rounded to f32 as in the reference, which matters at such positions:

@@ -25,8 +25,8 @@ const MAX_FILE: u64 = 256 << 20;
 /// The tokens of one text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// Token ids with the vocabulary's special tokens, without padding: the encoders pad, T5's after the text and Gemma's
-    /// before it.
+    /// Token ids with the vocabulary's special tokens, without padding: the encoders pad, T5's after the text
+    /// and Gemma's before it.
     pub ids: Vec<u32>,
     /// Number of tokens of the text that did not fit and were cut.
     pub cut: usize,
@@ -73,7 +73,8 @@ impl Tokenizer {
         Ok(Self { inner, before, after })
     }
 
-    /// Tokenizes a text into at most `max_length` tokens, special tokens included. A longer text is cut at its end.
+    /// Tokenizes a text into at most `max_length` tokens, special tokens included. A longer text is cut at
+    /// its end.
     ///
     /// # Errors
     /// A text of more than [`MAX_BYTES`], no room for the special tokens, or a failure of the tokenizer.
@@ -147,8 +148,8 @@ fn read(folder: &Path, path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).context(what)
 }
 
-/// Checks the character maps of a `tokenizer.json`: the crate panics on a broken one, and allocates as many entries as the map
-/// claims.
+/// Checks the character maps of a `tokenizer.json`: the crate panics on a broken one, and allocates as many
+/// entries as the map claims.
 fn check_normalizer(bytes: &[u8]) -> tokenizers::Result<()> {
     #[derive(Deserialize)]
     struct File {

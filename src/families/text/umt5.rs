@@ -1,4 +1,5 @@
-//! UMT5, the text encoder of the Wan models (Chung et al., 2023): T5 v1.1 with a table of relative positions in every layer.
+//! UMT5, the text encoder of the Wan models (Chung et al., 2023): T5 v1.1 with a table of relative positions
+//! in every layer.
 
 use candle_core::{D, DType, Device, Tensor};
 use serde::Deserialize;
@@ -96,8 +97,8 @@ impl Config {
 
 /// The encoder. Its weights stay in memory in their stored type.
 ///
-/// Its activations overflow f16. There, the residual stream and the end of the feed-forward layers are computed in f32, and the
-/// rest in f16; the reference likewise keeps `wo` in f32:
+/// Its activations overflow f16. There, the residual stream and the end of the feed-forward layers are
+/// computed in f32, and the rest in f16; the reference likewise keeps `wo` in f32:
 /// <https://github.com/huggingface/transformers/blob/de0f5d1eab/src/transformers/models/umt5/modeling_umt5.py#L129-L137>
 pub struct Umt5 {
     config: Config,
@@ -144,15 +145,16 @@ impl Umt5 {
 
     /// Embeds prompts, all of them block by block.
     ///
-    /// `on_block` is called after each block with the number of blocks done and of all; its error stops the work and is
-    /// returned.
+    /// `on_block` is called after each block with the number of blocks done and of all; its error stops the
+    /// work and is returned.
     ///
-    /// The reference pads the ids to `length`, masks the padding with the lowest finite number, which softmax turns into exact
-    /// zeros, and zeroes the padded rows. So only the prompt's tokens are computed here.
+    /// The reference pads the ids to `length`, masks the padding with the lowest finite number, which softmax
+    /// turns into exact zeros, and zeroes the padded rows. So only the prompt's tokens are computed here.
     ///
     /// # Shapes
     /// - `prompts`: each at most `length` token ids, each less than `vocab_size`
-    /// - output: (1, length, d_model) for each prompt, in the weights' compute type; rows after the ids are zero
+    /// - output: (1, length, d_model) for each prompt, in the weights' compute type; rows after the ids are
+    ///   zero
     ///
     /// # Errors
     /// No ids or more than `length`, an id that the encoder has no embedding for, or an error from `on_block`.
@@ -192,8 +194,9 @@ impl Umt5 {
     }
 }
 
-/// Bucket of the relative position of a key: half of the `buckets` for keys before the query, half for keys after it. In each half,
-/// half of the buckets are exact distances, the others grow logarithmically up to `most` (Raffel et al., 2020, section 2.1).
+/// Bucket of the relative position of a key: half of the `buckets` for keys before the query, half for keys
+/// after it. In each half, half of the buckets are exact distances, the others grow logarithmically up to
+/// `most` (Raffel et al., 2020, section 2.1).
 fn bucket(query: usize, key: usize, buckets: usize, most: usize) -> u32 {
     let half = buckets / 2;
     let exact = half / 2;
@@ -202,7 +205,8 @@ fn bucket(query: usize, key: usize, buckets: usize, most: usize) -> u32 {
     if distance < exact {
         return (side + distance) as u32;
     }
-    // In f32 as in the reference, so that distances at the edges of buckets fall on the same side as in training:
+    // In f32 as in the reference, so that distances at the edges of buckets fall on the same side as in
+    // training:
     // https://github.com/huggingface/transformers/blob/de0f5d1eab/src/transformers/models/umt5/modeling_umt5.py#L239-L244
     let ratio = (distance as f32 / exact as f32).ln() / (most as f64 / exact as f64).ln() as f32;
     (side + (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)) as u32

@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 
 /// The cache of one stream: a slot per layer that looks back.
 ///
-/// Layers hold weights only, so one network serves many streams. A slot holds frames with their own memory, never views of larger
-/// tensors, which would keep those alive.
+/// Layers hold weights only, so one network serves many streams. A slot holds frames with their own memory,
+/// never views of larger tensors, which would keep those alive.
 #[derive(Debug, Clone, Default)]
 pub struct Cache {
     slots: Vec<Option<Vec<Tensor>>>,

@@ -59,8 +59,8 @@ impl Axis {
 impl Tiling {
     /// Tiles for decoding latent frames of `(rows, columns)`; `None` if a frame is no larger than a tile.
     ///
-    /// `factor` is the pixels per latent pixel along either axis. If the decoder's output has patches of `patch`·`patch` pixels
-    /// as channels, tiles are blended in that form.
+    /// `factor` is the pixels per latent pixel along either axis. If the decoder's output has patches of
+    /// `patch`·`patch` pixels as channels, tiles are blended in that form.
     ///
     /// # Errors
     /// Tiles that do not overlap or do not hold whole latent pixels.
@@ -96,8 +96,8 @@ impl Tiling {
 }
 
 impl Grid {
-    /// The same grid without tiles at the end of an axis that are shorter than `least`, in input units, if the previous tile
-    /// covers them: some networks cannot process shorter tiles.
+    /// The same grid without tiles at the end of an axis that are shorter than `least`, in input units, if
+    /// the previous tile covers them: some networks cannot process shorter tiles.
     #[must_use]
     pub fn without_slivers(self, least: usize) -> Self {
         Self { rows: self.rows.without_slivers(least), columns: self.columns.without_slivers(least) }
@@ -122,7 +122,8 @@ impl Grid {
 
     /// Merges the outputs of all tiles, given row by row.
     ///
-    /// Each tile is blended with the (blended) one above it, then with the one to its left, and cropped to its stride:
+    /// Each tile is blended with the (blended) one above it, then with the one to its left, and cropped to
+    /// its stride:
     /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L1315-L1326>
     ///
     /// # Shapes

@@ -1,5 +1,5 @@
-//! Shared by the families' video autoencoders: overlapping tiles blended at their seams, patches of pixels (pixel unshuffle),
-//! and the cache of a stream.
+//! Shared by the families' video autoencoders: overlapping tiles blended at their seams, patches of pixels
+//! (pixel unshuffle), and the cache of a stream.
 
 pub mod cache;
 mod grid;

@@ -1,4 +1,5 @@
-//! Temporary file for the pixels of tiles until their neighbours are decoded, so that memory does not grow with the video.
+//! Temporary file for the pixels of tiles until their neighbours are decoded, so that memory does not grow
+//! with the video.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -12,8 +13,8 @@ use crate::error::{Context, Error, Result};
 
 /// The decoded tiles of a video, until all are there and can be blended.
 ///
-/// The file has no name, so it disappears with the process, however that ends. All tiles have the same number of parts: one per
-/// output of the decoder.
+/// The file has no name, so it disappears with the process, however that ends. All tiles have the same number
+/// of parts: one per output of the decoder.
 #[derive(Debug)]
 pub struct TileSpill {
     grid: Grid,

@@ -57,7 +57,8 @@ impl Attention {
     }
 }
 
-/// A block. Names follow diffusers: `norm2` is the norm before the cross-attention (the original repository's `norm3`).
+/// A block. Names follow diffusers: `norm2` is the norm before the cross-attention (the original repository's
+/// `norm3`).
 pub(super) struct Block {
     norm1: LayerNorm,
     attn1: Attention,

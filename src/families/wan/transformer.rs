@@ -1,4 +1,5 @@
-//! The Wan transformer: noisy latents, a timestep and a text in, a velocity out (Wan Team, 2025, arXiv:2503.20314).
+//! The Wan transformer: noisy latents, a timestep and a text in, a velocity out (Wan Team, 2025,
+//! arXiv:2503.20314).
 
 use candle_core::{DType, Result, Tensor};
 
@@ -135,8 +136,8 @@ impl Transformer {
         Ok((Modulation::new(&runs, temb.unsqueeze(1)?), Modulation::new(&runs, vectors)))
     }
 
-    /// (1, c, t, h, w) → (1, tokens, c · patch), in the compute type. A convolution whose stride is its kernel is a matrix
-    /// product over such rows.
+    /// (1, c, t, h, w) → (1, tokens, c · patch), in the compute type. A convolution whose stride is its
+    /// kernel is a matrix product over such rows.
     fn patchify(&self, latents: &Tensor, [t, h, w]: [usize; 3]) -> Result<Tensor> {
         let [pt, ph, pw] = self.config.patch_size;
         let c = self.config.in_channels;

@@ -1,4 +1,5 @@
-//! Translates the `config` of an LTX-2 checkpoint into diffusers' configurations. Missing values are those of the release.
+//! Translates the `config` of an LTX-2 checkpoint into diffusers' configurations. Missing values are those of
+//! the release.
 
 use std::collections::BTreeMap;
 
@@ -258,7 +259,8 @@ fn vae(config: &Value) -> Result<Map<String, Value>> {
     Ok(made)
 }
 
-/// The decoder's blocks are listed from the pixels to the latents, as in diffusers, except the kinds of its steps.
+/// The decoder's blocks are listed from the pixels to the latents, as in diffusers, except the kinds of its
+/// steps.
 fn decoder(config: &Value, base: u64, made: &mut Map<String, Value>) -> Result<()> {
     let (middle, levels) = levels(config, "decoder_blocks")?;
     let factors: Vec<u64> = levels.iter().map(|level| level.step("multiplier").unwrap_or(1)).collect();
@@ -302,7 +304,8 @@ impl Level<'_> {
     }
 }
 
-/// The number of residual blocks in the middle, and the levels, of a list of blocks from the pixels to the latents.
+/// The number of residual blocks in the middle, and the levels, of a list of blocks from the pixels to the
+/// latents.
 fn levels<'a>(config: &'a Value, key: &str) -> Result<(u64, Vec<Level<'a>>)> {
     let list = config.pointer(&format!("/vae/{key}")).and_then(Value::as_array);
     let bad = || Error::failed(format!("its `{key}` is not a list of residual blocks with a step between each two"));

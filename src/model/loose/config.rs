@@ -10,8 +10,8 @@ use crate::files::read_json;
 use crate::model::catalogue;
 use crate::weights::keys::{Layout, WAN_VAE_2_2};
 
-/// Configuration of a transformer. Shapes do not determine the number of heads: that comes from the authors' `config.json`
-/// or, without one, from 128 channels per head, as in all releases.
+/// Configuration of a transformer. Shapes do not determine the number of heads: that comes from the authors'
+/// `config.json` or, without one, from 128 channels per head, as in all releases.
 pub(super) fn transformer(piece: &Piece, folder: &Path) -> Result<Map<String, Value>> {
     let dim = piece.side("patch_embedding.weight", 0)?;
     let patch: usize = (2..5).map(|side| piece.side("patch_embedding.weight", side)).product::<Result<_>>()?;

@@ -1,4 +1,5 @@
-//! Blocks of the encoder and the decoder. Mel spectrograms are images: time along the rows, bins along the columns.
+//! Blocks of the encoder and the decoder. Mel spectrograms are images: time along the rows, bins along the
+//! columns.
 
 use candle_core::{Result, Tensor};
 

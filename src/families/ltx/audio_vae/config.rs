@@ -11,8 +11,8 @@ const CHECK: Check =
 /// Rows of the mel spectrogram per latent row, and bins per latent bin: fixed by the three levels.
 pub const COMPRESSION: usize = 4;
 
-/// Limit on the values of an intermediate image: 32 MiB in f32, of which about five exist at once. Some five seconds of audio
-/// reach it.
+/// Limit on the values of an intermediate image: 32 MiB in f32, of which about five exist at once. Some five
+/// seconds of audio reach it.
 pub(super) const VALUES: usize = 8 << 20;
 
 /// Levels; each step between two halves rows and bins.

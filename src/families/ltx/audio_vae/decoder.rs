@@ -78,7 +78,8 @@ impl Decoder {
         Ok(audio_latents(&tokens, self.config.latent_bins())?)
     }
 
-    /// The mel spectrogram of un-normalised latents of any length. Apart from the output, memory does not grow with it.
+    /// The mel spectrogram of un-normalised latents of any length. Apart from the output, memory does not
+    /// grow with it.
     ///
     /// # Shapes
     /// - `latents`: (1, channels, t, bins), t at least 1

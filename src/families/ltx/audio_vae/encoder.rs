@@ -74,11 +74,13 @@ impl Encoder {
         Self { piece: rows, ..self }
     }
 
-    /// The mel spectrogram of audio at any sample rate, as diffusers' Echo pipeline computes it, with the windows of 1,024
-    /// samples of the training. Mono audio is copied to all channels; channels beyond the encoder's are dropped.
+    /// The mel spectrogram of audio at any sample rate, as diffusers' Echo pipeline computes it, with the
+    /// windows of 1,024 samples of the training. Mono audio is copied to all channels; channels beyond the
+    /// encoder's are dropped.
     ///
     /// # Shapes
-    /// - output: (1, in_channels, samples / hop + 1, mel_bins), f32, for samples at the encoder's rate, at least one window
+    /// - output: (1, in_channels, samples / hop + 1, mel_bins), f32, for samples at the encoder's rate, at
+    ///   least one window
     ///
     /// # Errors
     /// Audio without samples, or at a rate outside 1,000 to 1,000,000 Hz.

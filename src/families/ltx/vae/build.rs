@@ -9,7 +9,8 @@ use crate::nn::conv::{Conv2d, Conv3d};
 use crate::nn::norm::LayerNorm;
 use crate::weights::Weights;
 
-/// Epsilon of the norms before convolutions: the default of `PerChannelRMSNorm`, which no configuration changes.
+/// Epsilon of the norms before convolutions: the default of `PerChannelRMSNorm`, which no configuration
+/// changes.
 /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L40>
 const PIXEL_EPS: f64 = 1e-8;
 
@@ -54,8 +55,8 @@ impl Network {
         (0..count).try_for_each(|i| self.resnet(&weights.pp("resnets").pp(i), dim, dim, 0.0))
     }
 
-    /// Adds a residual block (He et al., 2016): twice norm, SiLU and convolution, added to the input. `eps` is that of the
-    /// norm in its shortcut, if the number of channels changes.
+    /// Adds a residual block (He et al., 2016): twice norm, SiLU and convolution, added to the input. `eps`
+    /// is that of the norm in its shortcut, if the number of channels changes.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.

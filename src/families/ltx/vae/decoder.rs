@@ -64,8 +64,9 @@ impl Decoder {
 
 /// One video being decoded.
 ///
-/// A decoder that is not causal looks far ahead: that of 2.0 returns its first frame after some twenty latent frames, and
-/// the last ones from [`DecodeStream::finish`]. Each layer caches at most a few of its frames, however long the video.
+/// A decoder that is not causal looks far ahead: that of 2.0 returns its first frame after some twenty latent
+/// frames, and the last ones from [`DecodeStream::finish`]. Each layer caches at most a few of its frames,
+/// however long the video.
 #[derive(Debug)]
 pub struct DecodeStream<'a> {
     decoder: &'a Decoder,
@@ -74,7 +75,8 @@ pub struct DecodeStream<'a> {
 }
 
 impl DecodeStream<'_> {
-    /// The frames that one more latent frame completes: `None` if none yet, and at most [`Config::temporal_factor`].
+    /// The frames that one more latent frame completes: `None` if none yet, and at most
+    /// [`Config::temporal_factor`].
     ///
     /// # Shapes
     /// - `latent`: (1, z, 1, h, w), un-normalised ([`super::Statistics::denormalise`])
@@ -103,8 +105,8 @@ impl DecodeStream<'_> {
         state.push(&decoder.network, &latent)
     }
 
-    /// The next frames that were held back, after the last latent frame: call it until it returns `None`. Each result has
-    /// at most [`Config::temporal_factor`] frames.
+    /// The next frames that were held back, after the last latent frame: call it until it returns `None`.
+    /// Each result has at most [`Config::temporal_factor`] frames.
     ///
     /// # Shapes
     /// - output: (1, 3, t, H, W), as from [`DecodeStream::push`]

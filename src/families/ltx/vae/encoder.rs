@@ -87,7 +87,8 @@ impl EncodeStream<'_> {
     ///
     /// # Shapes
     /// - `frames`: (1, 3, t, H, W), in [−1, 1], with any t
-    /// - output: (1, z, t', h, w), the modes of their distributions, un-normalised ([`super::Statistics::normalise`])
+    /// - output: (1, z, t', h, w), the modes of their distributions, un-normalised
+    ///   ([`super::Statistics::normalise`])
     ///
     /// # Errors
     /// Frames whose shape does not fit the network or the frames before them.

@@ -1,7 +1,7 @@
 //! Layers of the encoder and the decoder: convolutions, shortcuts, and space-to-depth and depth-to-space steps.
 //!
-//! A step between levels moves values between the channels and the rows and columns, the frames, or both. Its shortcut does the
-//! same, averaging channels on the way down and repeating them on the way up.
+//! A step between levels moves values between the channels and the rows and columns, the frames, or both. Its
+//! shortcut does the same, averaging channels on the way down and repeating them on the way up.
 
 use candle_core::{Result, Tensor};
 use candle_nn::ops::{pixel_shuffle, pixel_unshuffle};
@@ -15,8 +15,8 @@ use crate::nn::norm::LayerNorm;
 /// Kernel of every convolution: frames, rows and columns.
 pub(super) const KERNEL: usize = 3;
 
-/// A convolution over frames, rows and columns; with `norm`, after a per-pixel RMS norm and SiLU. Padding in time repeats the
-/// first and the last frame.
+/// A convolution over frames, rows and columns; with `norm`, after a per-pixel RMS norm and SiLU. Padding in
+/// time repeats the first and the last frame.
 /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L97-L109>
 #[derive(Debug)]
 pub(super) struct Conv {
@@ -81,7 +81,8 @@ impl Join {
     }
 }
 
-/// Step down (space-to-depth): moves frames, rows and columns into the channels, and adds the averaged shortcut.
+/// Step down (space-to-depth): moves frames, rows and columns into the channels, and adds the averaged
+/// shortcut.
 /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L263-L284>
 #[derive(Debug)]
 pub(super) struct Fold {
@@ -124,8 +125,8 @@ fn fold(frames: &[Tensor], space: usize) -> Result<Tensor> {
     Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)?.reshape((1, (), h, w))
 }
 
-/// Step up (depth-to-space): moves channels into frames, rows and columns, and adds the repeated shortcut. Of the first frame's
-/// output, only the last frame is kept.
+/// Step up (depth-to-space): moves channels into frames, rows and columns, and adds the repeated shortcut. Of
+/// the first frame's output, only the last frame is kept.
 /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L315-L337>
 #[derive(Debug)]
 pub(super) struct Unfold {

@@ -1,7 +1,8 @@
 //! An encoder or decoder as a list of steps that process a video frame by frame.
 //!
-//! A step may hold a frame back until the next arrives, or turn one frame into two. Each output frame passes all remaining
-//! steps before the next is made: few large frames exist at once, and the memory of a step does not grow with the video.
+//! A step may hold a frame back until the next arrives, or turn one frame into two. Each output frame passes
+//! all remaining steps before the next is made: few large frames exist at once, and the memory of a step does
+//! not grow with the video.
 
 use candle_core::{Result, Tensor};
 

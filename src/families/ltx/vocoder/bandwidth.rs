@@ -10,7 +10,8 @@ use crate::audio::spectrum::Spectrum;
 use crate::error::Result;
 use crate::weights::Weights;
 
-/// A second generator, from the mel spectrogram of audio to the missing part of the same audio at a higher rate.
+/// A second generator, from the mel spectrogram of audio to the missing part of the same audio at a higher
+/// rate.
 #[derive(Debug)]
 pub(super) struct Extension {
     generator: Generator,
@@ -23,7 +24,8 @@ pub(super) struct Extension {
 }
 
 impl Extension {
-    /// Loads the second generator, and the matrices of the spectrogram, which are stored as rounded in training.
+    /// Loads the second generator, and the matrices of the spectrogram, which are stored as rounded in
+    /// training.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.

@@ -39,7 +39,7 @@ impl Config {
             let wanted = format!("1 to 64 times `input_sampling_rate`, {low}");
             return Err(CHECK.must("output_sampling_rate", wanted, high));
         }
-        // One window per hop, or the spectrum is not as long as the sound.
+        // One window per hop: otherwise the spectrogram and the audio differ in length.
         let ExtensionConfig { filter_length: filter, hop_length: hop, window_length: window, .. } = *extension;
         let silence = window.saturating_sub(hop);
         if silence + hop < filter || silence >= filter {

@@ -72,8 +72,8 @@ pub enum EndKind {
     Clamp,
 }
 
-/// Bandwidth extension: a second generator, from the mel spectrogram of the first one's audio, whose output is added to the
-/// resampled audio.
+/// Bandwidth extension: a second generator, from the mel spectrogram of the first one's audio, whose output
+/// is added to the resampled audio.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExtensionConfig {
     /// The second generator: the keys with the prefix `bwe_`.
@@ -176,8 +176,8 @@ impl GeneratorConfig {
 }
 
 impl Config {
-    /// Parses and checks the text of a `config.json`. Its `_class_name` decides between the two classes; without it, the
-    /// presence of keys of the second generator.
+    /// Parses and checks the text of a `config.json`. Its `_class_name` decides between the two classes;
+    /// without it, the presence of keys of the second generator.
     ///
     /// # Errors
     /// Text that is not JSON, and the refusals of [`Config::check`].

@@ -1,4 +1,5 @@
-//! Generators, from mel rows to samples: HiFi-GAN (Kong et al., 2020) and, with other activations, BigVGAN (Lee et al., 2022).
+//! Generators, from mel rows to samples: HiFi-GAN (Kong et al., 2020) and, with other activations, BigVGAN
+//! (Lee et al., 2022).
 //! <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/ltx2/vocoder.py#L373-L418>
 
 use candle_core::{DType, Device, Tensor};

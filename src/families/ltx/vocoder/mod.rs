@@ -1,4 +1,5 @@
-//! Vocoders: from the audio autoencoder's mel spectrogram to audio, at 24 kHz in LTX-2.0 and at 48 kHz in LTX-2.3.
+//! Vocoders: from the audio autoencoder's mel spectrogram to audio, at 24 kHz in LTX-2.0 and at 48 kHz in
+//! LTX-2.3.
 
 mod bandwidth;
 mod check;
@@ -25,7 +26,8 @@ pub struct Vocoder {
 }
 
 impl Vocoder {
-    /// Loads the vocoder. Its work is small next to the video's: where memory allows, f32 avoids the rounding noise of half types.
+    /// Loads the vocoder. Its work is small next to the video's: where memory allows, f32 avoids the rounding
+    /// noise of half types.
     ///
     /// # Errors
     /// The refusals of [`Config::check`]; a tensor that is missing, of another shape, or left over.
@@ -61,7 +63,7 @@ impl Vocoder {
     /// - `mel`: (1, channels, t, bins), from [`audio_vae::Decoder`]
     ///
     /// # Errors
-    /// A spectrum of another shape, or samples that are not numbers.
+    /// A spectrogram of another shape, or samples that are not finite.
     pub fn forward(&self, mel: &Tensor) -> Result<Waveform> {
         let wanted = self.config.generator.in_channels;
         let (channels, rows, bins) = match *mel.dims() {

@@ -72,7 +72,8 @@ impl Activation {
     }
 }
 
-/// A residual block: pairs of activation and convolution, each pair added to its input. The first convolution is dilated.
+/// A residual block: pairs of activation and convolution, each pair added to its input. The first convolution
+/// is dilated.
 #[derive(Debug)]
 pub(super) struct ResBlock {
     pairs: Vec<[(Activation, Conv1d); 2]>,

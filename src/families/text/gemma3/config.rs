@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::families::check::Check;
 
-/// The text part of `Gemma3ForConditionalGeneration`'s configuration, or a text model's, with transformers' defaults resolved.
-/// Fields that do not change the hidden states are not read.
+/// The text part of `Gemma3ForConditionalGeneration`'s configuration, or a text model's, with transformers'
+/// defaults resolved. Fields that do not change the hidden states are not read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Rows of the embedding table.
@@ -131,7 +131,8 @@ const CHECK: Check = Check {
 };
 
 impl Config {
-    /// Parses the configuration of a `Gemma3ForConditionalGeneration`, of which only the text part is read, or of a text model.
+    /// Parses the configuration of a `Gemma3ForConditionalGeneration`, of which only the text part is read,
+    /// or of a text model.
     ///
     /// # Errors
     /// Another model's configuration, or sizes that no model has: the field, what it must be, and its value.

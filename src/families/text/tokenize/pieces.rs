@@ -1,6 +1,8 @@
-//! The tokenizer in a text encoder's GGUF file, built as transformers builds it from the same SentencePiece model.
+//! The tokenizer in a text encoder's GGUF file, built as transformers builds it from the same SentencePiece
+//! model.
 //!
-//! T5's sentinels (`<extra_id_0>`) are missing from such files and of no use in a prompt: here they are plain text.
+//! T5's sentinels (`<extra_id_0>`) are missing from such files and of no use in a prompt: here they are plain
+//! text.
 
 use std::path::Path;
 

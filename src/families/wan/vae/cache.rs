@@ -6,7 +6,8 @@ use crate::families::vae::cache::{Cache, Slots};
 use crate::nn::conv::Conv3d;
 use crate::weights::Weights;
 
-/// A causal convolution and its cache slot: it processes one frame at a time and caches the frames that it looks back to.
+/// A causal convolution and its cache slot: it processes one frame at a time and caches the frames that it
+/// looks back to.
 #[derive(Debug)]
 pub(super) struct StreamedConv {
     conv: Conv3d,
@@ -53,7 +54,8 @@ impl StreamedConv {
         ys
     }
 
-    /// As [`StreamedConv::forward`], with stride 2 in time: one output frame per two input frames, once the window is full.
+    /// As [`StreamedConv::forward`], with stride 2 in time: one output frame per two input frames, once the
+    /// window is full.
     pub(super) fn forward_halving(&self, frame: Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
         let window = cache.slot(self.slot).get_or_insert_default();
         window.push(frame);

@@ -75,8 +75,9 @@ impl Decoder {
         DecodeStream { decoder: self, state: None }
     }
 
-    /// Decodes a video. With `tiling`, frames larger than a tile are decoded in overlapping tiles and blended: each tile is decoded
-    /// for the whole video before the next, and its pixels wait for the others in a file in `scratch`.
+    /// Decodes a video. With `tiling`, frames larger than a tile are decoded in overlapping tiles and
+    /// blended: each tile is decoded for the whole video before the next, and its pixels wait for the others
+    /// in a file in `scratch`.
     ///
     /// # Shapes
     /// - `latents`: (1, z, t, h, w), un-normalised ([`super::denormalise`])
@@ -148,8 +149,8 @@ impl Decoder {
         Ok(Tensor::stack(&frames, 2)?)
     }
 
-    /// Runs one frame through the remaining levels. Each frame passes all levels before the next, so the large levels hold one
-    /// frame at a time, although one latent frame makes four.
+    /// Runs one frame through the remaining levels. Each frame passes all levels before the next, so the
+    /// large levels hold one frame at a time, although one latent frame makes four.
     fn climb(&self, blocks: &[UpBlock], xs: Tensor, cache: &mut Cache, frames: &mut Vec<Tensor>) -> Result<()> {
         let Some((block, above)) = blocks.split_first() else {
             frames.push(self.head.forward(&xs, cache)?);

@@ -76,8 +76,8 @@ impl Encoder {
 
     /// The latents of a whole video. Frames at the end that do not fill a latent frame are dropped.
     ///
-    /// With `tiling`, frames larger than a tile are encoded in overlapping tiles and blended: each tile is encoded for the whole
-    /// video before the next, so each frame is requested once per tile.
+    /// With `tiling`, frames larger than a tile are encoded in overlapping tiles and blended: each tile is
+    /// encoded for the whole video before the next, so each frame is requested once per tile.
     ///
     /// # Shapes
     /// - output: (1, z, 1 + (t − 1) / [`Config::temporal_factor`], h, w), un-normalised ([`super::normalise`])
@@ -86,12 +86,12 @@ impl Encoder {
     /// Frames or tiles that do not fit the network, and errors of the frames and of `on_frame`.
     pub fn encode(
         &self,
-        film: &Frames<'_>,
+        video: &Frames<'_>,
         tiling: Option<Tiling>,
         on_frame: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Tensor> {
         let (config, patch) = (&self.config, self.config.patch());
-        let first = (film.frame)(0)?;
+        let first = (video.frame)(0)?;
         let (h, w) = self.check(&first)?;
         let grid = |tiling: Tiling| tiling.encode_grid((h / patch, w / patch), config.spatial_factor(), patch);
         let grid = tiling.map(grid).transpose()?.flatten();
@@ -99,15 +99,15 @@ impl Encoder {
         let mut latents = Vec::with_capacity(tiles);
         for tile in 0..tiles {
             let (mut cache, mut made) = (self.slots.cache(), Vec::new());
-            for i in 0..film.count {
-                let frame = (film.frame)(i)?;
+            for i in 0..video.count {
+                let frame = (video.frame)(i)?;
                 if frame.dims() != first.dims() {
                     return Err(misshapen(&frame, config.frame_channels()));
                 }
                 let frame = self.patches(&frame)?;
                 let frame = if let Some(grid) = &grid { grid.tile(&frame, tile)? } else { frame };
                 made.extend(self.frame(frame, &mut cache)?);
-                on_frame(tile * film.count + i + 1, tiles * film.count)?;
+                on_frame(tile * video.count + i + 1, tiles * video.count)?;
             }
             latents.push(Tensor::stack(&made, 2)?);
         }
@@ -137,7 +137,8 @@ impl Encoder {
         Ok(patchify(&frame, self.config.patch())?.force_contiguous()?)
     }
 
-    /// The latent frame that a frame of a video, or of one of its tiles, completes: the mode of its distribution.
+    /// The latent frame that a frame of a video, or of one of its tiles, completes: the mode of its
+    /// distribution.
     ///
     /// # Shapes
     /// - `frame`: (1, in_channels, h, w), patches in the channels

@@ -1,7 +1,8 @@
 //! The causal video autoencoders of Wan 2.1 and Wan 2.2 (Wan Team, 2025).
 //!
-//! Encoder and decoder process a video frame by frame, in memory that does not grow with its length: each layer caches the frames
-//! that it needs. Their latents are un-normalised; for the transformer, see [`normalise`] and [`denormalise`].
+//! Encoder and decoder process a video frame by frame, in memory that does not grow with its length: each
+//! layer caches the frames that it needs. Their latents are un-normalised; for the transformer, see
+//! [`normalise`] and [`denormalise`].
 
 mod blocks;
 mod cache;

@@ -1,7 +1,7 @@
 //! The steps between levels: half or twice the rows, columns and, in some levels, frames.
 //!
-//! They process one frame at a time. On the way down two frames become one, so a step may return nothing yet; on the way up one
-//! becomes two. The first frame of a video stays one frame in both directions.
+//! They process one frame at a time. On the way down two frames become one, so a step may return nothing yet;
+//! on the way up one becomes two. The first frame of a video stays one frame in both directions.
 
 use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::{pixel_shuffle, pixel_unshuffle};
@@ -86,8 +86,8 @@ impl Upsample {
         let frames = match &self.time {
             None => vec![xs],
             Some(time) if time.is_new(cache) => {
-                // The first frame is not doubled, and not cached either: the convolution over time begins at the second
-                // frame, with zeros before it.
+                // The first frame is not doubled, and not cached either: the convolution over time begins at
+                // the second frame, with zeros before it.
                 // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L274-L291
                 time.begin(cache, Vec::new());
                 vec![xs]
@@ -111,7 +111,8 @@ pub(super) struct AverageDown {
 }
 
 impl AverageDown {
-    /// A shortcut from `inputs` to `outputs` channels over squares of `space` pixels; `halves` includes two frames.
+    /// A shortcut from `inputs` to `outputs` channels over squares of `space` pixels; `halves` includes two
+    /// frames.
     ///
     /// # Errors
     /// Channels that cannot be shared out evenly.
@@ -170,7 +171,8 @@ pub(super) struct RepeatUp {
 }
 
 impl RepeatUp {
-    /// A shortcut from `inputs` to `outputs` channels and twice the rows and columns; `doubles` includes the frames.
+    /// A shortcut from `inputs` to `outputs` channels and twice the rows and columns; `doubles` includes the
+    /// frames.
     ///
     /// # Errors
     /// Channels that cannot be repeated evenly.
