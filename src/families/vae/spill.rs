@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use safetensors::View;
 
-use super::Grid;
+use super::grid::Grid;
 use crate::error::{Context, Error, Result};
 
 /// The decoded tiles of a video, until all are there and can be blended.

@@ -1,10 +1,7 @@
 //! Configuration of an LTX-2 video autoencoder: `vae/config.json`.
 
-mod check;
-
 use serde::Deserialize;
 
-use crate::error::{Context, Result};
 use crate::nn::conv::Edges;
 
 /// The fields and defaults of diffusers' `AutoencoderKLLTX2Video`. Unknown keys are ignored.
@@ -95,11 +92,13 @@ impl Each {
         }
     }
 
-    fn fits(&self, levels: usize) -> bool {
+    /// Whether there is a switch for each of `levels`.
+    pub(super) fn fits(&self, levels: usize) -> bool {
         matches!(self, Self::All(_)) || matches!(self, Self::One(each) if each.len() == levels)
     }
 
-    fn any(&self) -> bool {
+    /// Whether any switch is on.
+    pub(super) fn any(&self) -> bool {
         matches!(self, Self::All(true)) || matches!(self, Self::One(each) if each.contains(&true))
     }
 }
@@ -168,11 +167,13 @@ impl Default for Config {
     }
 }
 
-const DOWN: &str = "LTX2VideoDownBlock3D";
+/// The class of a level of the encoder.
+pub(super) const DOWN: &str = "LTX2VideoDownBlock3D";
 
 /// Far above every released model, and low enough that products of a few of them do not overflow.
-const MOST_CHANNELS: usize = 1 << 16;
-const MOST_LEVELS: usize = 8;
+pub(super) const MOST_CHANNELS: usize = 1 << 16;
+/// The most levels.
+pub(super) const MOST_LEVELS: usize = 8;
 
 /// One level of the decoder, from the latents to the pixels.
 #[derive(Debug, Clone, Copy)]
@@ -192,16 +193,6 @@ pub(super) struct UpLevel {
 }
 
 impl Config {
-    /// Parses and checks the text of a `config.json`.
-    ///
-    /// # Errors
-    /// Text that is not JSON, and the refusals of [`Config::check`].
-    pub fn parse(text: &str) -> Result<Self> {
-        let config: Self = serde_json::from_str(text).context(|| "it is not the JSON of an LTX-2 autoencoder")?;
-        config.check()?;
-        Ok(config)
-    }
-
     /// Pixels per latent pixel along either axis.
     pub fn spatial_factor(&self) -> usize {
         self.patch_size * self.steps_down().map(Scaling::space).product::<usize>()

@@ -7,6 +7,7 @@
 //! exactly what the whole video would.
 
 mod build;
+mod check;
 mod config;
 mod decoder;
 mod encoder;

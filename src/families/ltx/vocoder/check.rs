@@ -1,7 +1,9 @@
-//! Refuses configurations that no vocoder could be built from.
+//! Parses configurations, and refuses those that no vocoder could be built from.
+
+use serde_json::{Map, Value};
 
 use super::config::{ActivationKind, Config, ExtensionConfig, GeneratorConfig};
-use crate::error::Result;
+use crate::error::{Context, Error, Result};
 use crate::families::check::Check;
 
 const CHECK: Check = Check { network: "vocoder", hint: "fetch `vocoder/config.json` again from the model's page" };
@@ -16,6 +18,27 @@ const MOST_LAYERS: usize = 32;
 const MOST_RATE: u32 = 1 << 20;
 
 impl Config {
+    /// Parses and checks the text of a `config.json`. Its `_class_name` decides between the two classes;
+    /// without it, the presence of keys of the second generator.
+    ///
+    /// # Errors
+    /// Text that is not JSON, and the refusals of [`Config::check`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let map: Map<String, Value> = serde_json::from_str(text).context(|| "it is not the JSON of a vocoder")?;
+        let extended = match map.get("_class_name").and_then(Value::as_str) {
+            Some("LTX2Vocoder") => false,
+            Some("LTX2VocoderWithBWE") => true,
+            None => map.keys().any(|key| key.starts_with("bwe_")),
+            Some(other) => {
+                return Err(Error::failed(format!("`{other}` is not a vocoder that talkie knows"))
+                    .hint("LTX-2.0 has an `LTX2Vocoder`, LTX-2.3 an `LTX2VocoderWithBWE`"));
+            }
+        };
+        let config = if extended { Self::extended(map)? } else { Self::plain(map)? };
+        config.check()?;
+        Ok(config)
+    }
+
     /// Refuses sizes that no network could be built from.
     ///
     /// # Errors

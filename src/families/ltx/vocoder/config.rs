@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 
 /// The fields of diffusers' `LTX2Vocoder` (2.0) and `LTX2VocoderWithBWE` (2.3).
 #[derive(Debug, Clone, PartialEq)]
@@ -176,35 +176,16 @@ impl GeneratorConfig {
 }
 
 impl Config {
-    /// Parses and checks the text of a `config.json`. Its `_class_name` decides between the two classes;
-    /// without it, the presence of keys of the second generator.
-    ///
-    /// # Errors
-    /// Text that is not JSON, and the refusals of [`Config::check`].
-    pub fn parse(text: &str) -> Result<Self> {
-        let map: Map<String, Value> = serde_json::from_str(text).context(|| "it is not the JSON of a vocoder")?;
-        let extended = match map.get("_class_name").and_then(Value::as_str) {
-            Some("LTX2Vocoder") => false,
-            Some("LTX2VocoderWithBWE") => true,
-            None => map.keys().any(|key| key.starts_with("bwe_")),
-            Some(other) => {
-                return Err(Error::failed(format!("`{other}` is not a vocoder that talkie knows"))
-                    .hint("LTX-2.0 has an `LTX2Vocoder`, LTX-2.3 an `LTX2VocoderWithBWE`"));
-            }
-        };
-        let config = if extended { Self::extended(map)? } else { Self::plain(map)? };
-        config.check()?;
-        Ok(config)
-    }
-
-    fn plain(map: Map<String, Value>) -> Result<Self> {
+    /// From the keys of `LTX2Vocoder`.
+    pub(super) fn plain(map: Map<String, Value>) -> Result<Self> {
         let rate = map.get("output_sampling_rate").map_or(Some(24_000), Value::as_u64);
         let rate = rate.and_then(|rate| u32::try_from(rate).ok()).unwrap_or(0);
         let generator = GeneratorConfig::default().with(map.into_iter())?;
         Ok(Self { generator, extension: None, output_sampling_rate: rate })
     }
 
-    fn extended(map: Map<String, Value>) -> Result<Self> {
+    /// From the keys of `LTX2VocoderWithBWE`.
+    pub(super) fn extended(map: Map<String, Value>) -> Result<Self> {
         let second = map.iter().filter_map(|(key, value)| Some((key.strip_prefix("bwe_")?.to_owned(), value.clone())));
         let second = GeneratorConfig::second().with(second)?;
         let spectrum: Spectrum =

@@ -1,12 +1,22 @@
-//! Refuses configurations that no autoencoder could be built from, before anything is allocated for them.
+//! Parses configurations, and refuses those that no autoencoder could be built from, before anything is allocated.
 
-use super::{Config, DOWN, Each, MOST_CHANNELS, MOST_LEVELS, Scaling, UpLevel};
-use crate::error::Result;
+use super::config::{Config, DOWN, Each, MOST_CHANNELS, MOST_LEVELS, Scaling, UpLevel};
+use crate::error::{Context, Result};
 use crate::families::check::Check;
 
 const CHECK: Check = Check { network: "autoencoder", hint: "fetch `vae/config.json` again from the model's page" };
 
 impl Config {
+    /// Parses and checks the text of a `config.json`.
+    ///
+    /// # Errors
+    /// Text that is not JSON, and the refusals of [`Config::check`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Self = serde_json::from_str(text).context(|| "it is not the JSON of an LTX-2 autoencoder")?;
+        config.check()?;
+        Ok(config)
+    }
+
     /// Refuses sizes that no network could be built from, and switches that no released network uses.
     ///
     /// # Errors
