@@ -236,7 +236,7 @@ fn a_vocoder_of_another_network_is_refused() {
         ),
         (
             |config| config.sample_rate = 44_100,
-            "240 samples a row for 24000 Hz, and rows arrive every 160 samples at 44100",
+            "240 samples per row for 24000 Hz, and rows are 160 samples apart at 44100",
         ),
         (
             |config| config.mel_hop_length = 256,
