@@ -26,3 +26,11 @@ pub fn read_json(path: &Path) -> Result<Value> {
         Error::failed(format!("{} is not valid JSON", path.display())).because(cause).hint("fetch the file again")
     })
 }
+
+/// Parses JSON as Python writes it: `-Infinity`, which DPM-Solver's settings have for "no limit", becomes null.
+///
+/// # Errors
+/// Text that is not JSON.
+pub fn parse_json(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(&text.replace("-Infinity", "null"))
+}

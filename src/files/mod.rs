@@ -5,4 +5,4 @@ mod home;
 mod json;
 
 pub use home::home;
-pub use json::read_json;
+pub use json::{parse_json, read_json};

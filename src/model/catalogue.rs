@@ -1,4 +1,5 @@
-//! What can be run by name: the files of `models/`, embedded and parsed. `models/README.md` describes their fields.
+//! Catalogue of the models that can be run by name: the files of `models/`, embedded and parsed.
+//! `models/README.md` describes their fields.
 
 use std::collections::BTreeMap;
 
@@ -28,47 +29,47 @@ const FILES: &[(&str, &str)] = &[
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// What is typed after `-m`: lower case, without spaces.
+    /// The argument of `-m`: lower case, without spaces.
     pub name: String,
-    /// The family that runs it, e.g. `wan`.
+    /// Its family, such as `wan`.
     pub family: String,
-    /// Its name in words.
+    /// Its display name.
     pub title: String,
-    /// Where its files are.
+    /// Location of its files.
     pub place: Place,
-    /// What it makes a film from; at least one.
+    /// Its tasks; at least one.
     pub tasks: Vec<Task>,
-    /// The files needed, as [`crate::hub::Hub::fetch`] takes them: names, or patterns in which `*` is any run of characters.
-    /// None of a model that is in the box: its folder is whole.
+    /// The files to fetch, for [`crate::hub::Hub::fetch`]: names, or patterns in which `*` is any run of
+    /// characters. Empty for a bundled model.
     #[serde(default)]
     pub files: Vec<String>,
-    /// What a user should know before choosing it.
+    /// Notes for users who choose it.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// The class that diffusers runs it with.
+    /// Its pipeline class in diffusers.
     pub pipeline: String,
-    /// How it was checked that talkie runs it rightly.
+    /// How its output was verified.
     pub checked: String,
     /// The licence of the weights.
     pub licence: Licence,
-    /// How large each network is.
+    /// Number of parameters of each network.
     pub parameters: Parameters,
-    /// Sizes, lengths and rates that it was trained for.
+    /// Sizes, lengths and frame rates of its training.
     pub geometry: Geometry,
-    /// How its authors sample from it.
+    /// Its authors' sampling defaults.
     pub sampling: Sampling,
-    /// Recipes of few steps by name, each for weights that were distilled from this model's.
+    /// Few-step recipes by name, each for weights distilled from this model's.
     #[serde(default)]
     pub presets: BTreeMap<String, FewSteps>,
-    /// What its `model_index.json` says besides the parts.
+    /// Its `model_index.json` without the components.
     #[serde(default)]
     pub index: Map<String, Value>,
-    /// Its parts, as its folder describes them: enough to plan a film before anything is fetched.
+    /// Its components, as its folder describes them: enough to plan a film before anything is fetched.
     #[serde(default)]
     pub components: BTreeMap<String, Described>,
 }
 
-/// Where the files of a model are.
+/// Location of the files of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Place {
@@ -79,7 +80,7 @@ pub enum Place {
         /// The commit, tag or branch.
         revision: String,
     },
-    /// In the box: a folder that comes with talkie.
+    /// Bundled: a folder that comes with talkie.
     Box {
         /// Its name; in the source it is under `models/`.
         folder: String,
@@ -87,7 +88,7 @@ pub enum Place {
 }
 
 impl Entry {
-    /// The hub repository, `org/name`, of a model that is not in the box.
+    /// The hub repository, `org/name`, of a model that is not bundled.
     pub fn repo(&self) -> Option<&str> {
         match &self.place {
             Place::Hub { repo, .. } => Some(repo),
@@ -100,7 +101,7 @@ impl Entry {
         matches!(self.place, Place::Box { .. })
     }
 
-    /// Every way of sampling from it by name: its own, which has none, and then the recipes of few steps.
+    /// All sampling settings by name: first its defaults, with an empty name, then the few-step recipes.
     pub fn presets(&self) -> Vec<(String, Sampling)> {
         let own = (String::new(), self.sampling.clone());
         let few = self.presets.iter().map(|(name, recipe)| (name.clone(), recipe.over(&self.sampling)));
@@ -108,31 +109,31 @@ impl Entry {
     }
 }
 
-/// One part of a model.
+/// One component of a model.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Described {
     /// Its class in diffusers or transformers.
     pub class: String,
-    /// The hub repository that has it, where it is not the model's. The model can do without such a part.
+    /// Its hub repository, if it is not the model's. Such a component is optional.
     pub repo: Option<String>,
-    /// Its configuration, as far as it is not that of the class.
+    /// Its configuration, as far as it differs from the class's defaults.
     #[serde(default)]
     pub config: Map<String, Value>,
 }
 
-/// What a film is made from.
+/// Inputs that a video is generated from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// A prompt.
+    /// Text to video.
     T2v,
-    /// A prompt and the first frame.
+    /// Image to video: a prompt and the first frame.
     I2v,
 }
 
 impl Task {
-    /// The task in a word: what a film is made from.
+    /// The task in a word: `text` or `image`.
     pub fn label(self) -> &'static str {
         match self {
             Self::T2v => "text",
@@ -145,11 +146,11 @@ impl Task {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Licence {
-    /// Its SPDX identifier.
+    /// SPDX identifier.
     pub name: String,
-    /// Where its text is.
+    /// URL of its text.
     pub url: String,
-    /// What it asks of a user, in a sentence, where that is more than to name the authors.
+    /// Its terms beyond attribution, in a sentence.
     pub terms: Option<String>,
 }
 
@@ -161,22 +162,22 @@ pub struct Parameters {
     pub transformer: u64,
     /// The expert for low noise.
     pub transformer_2: Option<u64>,
-    /// The text encoder as its files hold it: without a decoder, but with eyes where it has them.
+    /// The text encoder as stored: without a decoder, but with a vision tower if it has one.
     pub text_encoder: u64,
-    /// What is between the text encoder and the transformer.
+    /// The connectors between the text encoder and the transformer.
     pub connectors: Option<u64>,
     /// The video autoencoder, both halves.
     pub vae: u64,
     /// The audio autoencoder, both halves.
     pub audio_vae: Option<u64>,
-    /// The vocoder, which makes sound of spectra.
+    /// The vocoder.
     pub vocoder: Option<u64>,
-    /// What enlarges latents between two stages.
+    /// The latent upsampler between two phases.
     pub latent_upsampler: Option<u64>,
 }
 
 impl Parameters {
-    /// The number of a part's parameters, by its name in the folder; 0 where it has none.
+    /// Number of parameters of a component, by its name in the folder; 0 without parameters.
     pub fn of(&self, part: &str) -> u64 {
         let optional = match part {
             "transformer" => Some(self.transformer),
@@ -193,70 +194,70 @@ impl Parameters {
     }
 }
 
-/// Sizes, lengths and rates that a model was trained for.
+/// Sizes, lengths and frame rates of a model's training.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Geometry {
-    /// Widths and heights in pixels; the first is the default.
+    /// (width, height) in pixels; the first is the default.
     pub sizes: Vec<(u32, u32)>,
-    /// Frames of a film.
+    /// Number of frames.
     pub frames: u32,
-    /// Frames a second.
+    /// Frames per second.
     pub fps: f64,
 }
 
-/// The sampling defaults of a model's own authors.
+/// The sampling defaults of a model's authors.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
-    /// Steps of the sampler.
+    /// Sampling steps.
     pub steps: u32,
-    /// Classifier-free guidance; with two experts, that of the one for high noise.
+    /// Scale of classifier-free guidance; with two experts, that of the high-noise one.
     pub guidance: f64,
-    /// Guidance of the expert for low noise.
+    /// Guidance scale of the low-noise expert.
     pub guidance_2: Option<f64>,
-    /// The shift `s` of the sigmas, `s·σ / (1 + (s − 1)·σ)`.
+    /// Flow shift `s` of the sigmas: `s·σ / (1 + (s − 1)·σ)`.
     pub flow_shift: f64,
-    /// The shift for small pictures, where it differs.
+    /// Flow shift for small frames, if different.
     pub small_flow_shift: Option<SmallShift>,
-    /// The share of the 1000 timesteps from which on the expert for high noise works.
+    /// The fraction of the 1000 timesteps from which on the high-noise expert runs.
     pub boundary_ratio: Option<f64>,
-    /// The negative prompt for a request that has none.
+    /// Default negative prompt.
     pub negative_prompt: String,
-    /// The sigmas, where they are not those of a number of steps.
+    /// The sigmas, if fixed.
     #[serde(default)]
     pub sigmas: Vec<f64>,
-    /// The sigmas of a second stage, on a film of twice the sides; empty where there is one stage.
+    /// The sigmas of a second phase, at twice the width and height; empty for one phase.
     #[serde(default)]
     pub refine_sigmas: Vec<f64>,
-    /// How a model that makes sound is guided.
+    /// Guidance of a model with audio.
     pub av: Option<AvSampling>,
-    /// The recipe of few steps, of weights that know no other. It decides the sampler and the sigmas.
+    /// The few-step recipe of distilled weights. It decides the sampler and the sigmas.
     pub few_steps: Option<FewSteps>,
 }
 
-/// A recipe of few steps. The weights that were distilled for it predict the guided film at once, at these sigmas.
+/// A few-step recipe. The weights distilled for it predict the guided result in one pass, at these sigmas.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FewSteps {
-    /// The weights that it is for, and where they are, in words.
+    /// Its weights and where to find them, in words.
     pub weights: String,
     /// The sampler.
     pub sampler: Sampler,
-    /// The shift that the sigmas were made with; 1 for none.
+    /// Flow shift that the sigmas include; 1 for none.
     pub flow_shift: f64,
-    /// The sigmas, falling from at most 1, without the last 0.
+    /// The sigmas, decreasing from at most 1, without the final 0.
     pub sigmas: Vec<f64>,
-    /// The timesteps that the transformer is told, one for each sigma, where they are not 1000 times these.
+    /// The timesteps for the transformer, one per sigma, if they are not 1000 times the sigmas.
     #[serde(default)]
     pub timesteps: Vec<f64>,
-    /// Whether fewer steps are known too: the first ones of these.
+    /// Whether fewer steps work too: the first of these sigmas.
     #[serde(default)]
     pub fewer: bool,
 }
 
 impl FewSteps {
-    /// How to sample by this recipe: without guidance, and what it says nothing of as from the model itself.
+    /// The sampling settings of this recipe: without guidance, and otherwise those of the model.
     pub fn over(&self, own: &Sampling) -> Sampling {
         Sampling {
             steps: self.sigmas.len() as u32,
@@ -270,54 +271,54 @@ impl FewSteps {
     }
 }
 
-/// The guidance of a model that makes pictures and sound at once.
+/// The guidance of a model that generates video and audio together.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AvSampling {
-    /// Classifier-free guidance of the sound.
+    /// Scale of classifier-free guidance of the audio.
     pub audio_guidance: f64,
-    /// Spatio-temporal guidance of pictures and of sound; 0 means none.
+    /// Scale of spatio-temporal guidance of the video; 0 for none.
     pub stg_scale: f64,
-    /// That of the sound.
+    /// The same for the audio.
     pub audio_stg_scale: f64,
-    /// Blocks of the transformer that spatio-temporal guidance perturbs.
+    /// Transformer blocks that spatio-temporal guidance perturbs.
     pub stg_blocks: Vec<usize>,
-    /// Guidance away from pictures and sound that do not see each other; 1 means none.
+    /// Scale of modality guidance of the video, away from streams without cross-attention; 1 for none.
     pub modality_scale: f64,
-    /// That of the sound.
+    /// The same for the audio.
     pub audio_modality_scale: f64,
-    /// Rescaling of the guided prediction, 0 to 1.
+    /// Rescaling of the guided video prediction, 0 to 1.
     pub rescale: f64,
-    /// That of the sound.
+    /// The same for the audio.
     pub audio_rescale: f64,
-    /// Whether pictures and sound are told each other's timestep where they see each other.
+    /// Whether the cross-attention between video and audio is modulated by the other stream's timestep.
     pub cross_timestep: bool,
-    /// How much a first picture is compressed before it is encoded, as a CRF of H.264.
+    /// CRF of the H.264 compression of a first image before it is encoded.
     pub image_crf: u8,
 }
 
-/// A flow shift for pictures of at most so many pixels.
+/// A flow shift for frames up to a number of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SmallShift {
-    /// Width times height up to which it holds, inclusive.
+    /// The most pixels, width times height.
     pub pixels: u64,
-    /// The shift.
+    /// Flow shift.
     pub value: f64,
 }
 
 impl Sampling {
-    /// The flow shift for pictures of `width` by `height` pixels.
+    /// The flow shift for frames of `width` by `height` pixels.
     pub fn flow_shift_at(&self, width: u32, height: u32) -> f64 {
         let pixels = u64::from(width) * u64::from(height);
         self.small_flow_shift.filter(|small| pixels <= small.pixels).map_or(self.flow_shift, |small| small.value)
     }
 }
 
-/// Every entry, in the order in which they are shown.
+/// All entries, in display order.
 ///
 /// # Errors
-/// A file of `models/` that does not parse, which no released talkie holds.
+/// A file of `models/` that does not parse; not in a released talkie.
 pub fn entries() -> Result<Vec<Entry>> {
     FILES
         .iter()
@@ -325,10 +326,10 @@ pub fn entries() -> Result<Vec<Entry>> {
         .collect()
 }
 
-/// The entry of that name, or of that hub repository; the case of letters does not matter.
+/// The entry with a name or a hub repository, ignoring case.
 ///
 /// # Errors
-/// No such entry: the hint gives the names that look like it.
+/// No such entry; the hint has similar names.
 pub fn find(name: &str) -> Result<Entry> {
     let entries = entries()?;
     let same = |entry: &&Entry| {

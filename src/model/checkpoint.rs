@@ -1,4 +1,5 @@
-//! Reading a file that holds all networks of a model but the text encoder, under its authors' own names.
+//! Reads a single-file checkpoint: all networks of a model except the text encoder, under its authors' tensor
+//! names.
 
 mod ltx;
 
@@ -11,34 +12,30 @@ use serde_json::Value;
 use super::component::{Component, Model, WeightFile, component, weight_file};
 use crate::error::{Error, Result};
 use crate::model::catalogue::Described;
+use crate::weights::Weights;
 use crate::weights::keys::{self, Layout, Names, Place};
-use crate::weights::{Stored, Weights};
+use ltx::{Tensors, UPSAMPLER};
 
-/// How the names of such files end.
+/// File extension of checkpoints.
 pub(super) const ENDING: &str = ".safetensors";
 
-/// What to do about a part that no such file has.
+/// Advice about the text encoder, which no checkpoint has.
 pub(super) const WITHOUT_TEXT: &str = "such a file has no text encoder: name a folder of Gemma 3 12B that has its tokenizer, \
     `--text-encoder FOLDER`, or put the folders `text_encoder` and `tokenizer` beside the file";
 
 const RELEASED: &str = "take the file as its authors released it, such as ltx-2.3-22b-dev.safetensors";
 
-/// The class of the text encoder, and of its tokenizer.
+/// The classes of the text encoder and of its tokenizer.
 const GEMMA: [&str; 2] = ["Gemma3ForConditionalGeneration", "GemmaTokenizerFast"];
 
-const UPSAMPLER: &str = "latent_upsampler";
-
-/// What a file says of its tensors.
-type Tensors = BTreeMap<String, Stored>;
-
 pub(super) fn open(path: &Path) -> Result<Model> {
-    let (tensors, words) = survey(path)?;
+    let (tensors, metadata) = survey(path)?;
     let layout = &keys::LTX;
     if !layout.fits(&|name| tensors.contains_key(name)) {
         return Err(unknown(path, &tensors));
     }
     let sizes = sizes(path, layout, &tensors)?;
-    let text = words.get("config").ok_or_else(|| {
+    let text = metadata.get("config").ok_or_else(|| {
         let what =
             format!("there is no `config` in the file's metadata, so its shape is not known: {}", path.display());
         Error::failed(what).hint(format!("programs that repack weights drop the metadata: {RELEASED}"))
@@ -84,7 +81,7 @@ pub(super) fn open(path: &Path) -> Result<Model> {
     })
 }
 
-/// The tensors of a file, and the words that it carries besides them.
+/// The tensors of a file, and its metadata.
 fn survey(path: &Path) -> Result<(Tensors, std::collections::HashMap<String, String>)> {
     if !path.to_string_lossy().ends_with(ENDING) {
         return Err(Error::usage(format!("no model folder, and no safetensors file, at {}", path.display()))
@@ -95,7 +92,7 @@ fn survey(path: &Path) -> Result<(Tensors, std::collections::HashMap<String, Str
     Ok((tensors, file.metadata()))
 }
 
-/// Bytes of each part of a file. Everything in it has to belong to one.
+/// Bytes of each part of a file. Every tensor must belong to one.
 fn sizes(path: &Path, layout: &'static Layout, tensors: &Tensors) -> Result<BTreeMap<&'static str, u64>> {
     let mut sizes = BTreeMap::new();
     let mut foreign = Vec::new();
@@ -120,10 +117,10 @@ fn sizes(path: &Path, layout: &'static Layout, tensors: &Tensors) -> Result<BTre
         return Ok(sizes);
     }
     Err(Error::failed(format!("the file has no {}: {}", missing.join(" and no "), path.display()))
-        .hint(format!("it holds a part of a model only: {RELEASED}")))
+        .hint(format!("it holds only a part of a model: {RELEASED}")))
 }
 
-/// Why a file of an unknown layout is refused.
+/// The error for a file of an unknown layout.
 fn unknown(path: &Path, tensors: &Tensors) -> Error {
     let path = path.display();
     if tensors.keys().any(|name| name.ends_with("blocks.0.self_attn.q.weight")) {
@@ -137,7 +134,8 @@ fn unknown(path: &Path, tensors: &Tensors) -> Error {
         .hint("name the folder that has `model_index.json`, or a file of LTX-2 as its authors released it")
 }
 
-/// What lies beside a file and belongs to it: the folders of Lightricks' repositories, and their upsampler for a release.
+/// The other parts, from beside a checkpoint: the folders of Lightricks' repositories, and the upsampler of
+/// the release.
 fn beside(folder: &Path, release: &str) -> Result<Vec<Component>> {
     let mut found = Vec::new();
     let named = [("text_encoder", GEMMA[0]), ("tokenizer", GEMMA[1]), (UPSAMPLER, ltx::UPSAMPLER_CLASS)];
@@ -153,7 +151,7 @@ fn beside(folder: &Path, release: &str) -> Result<Vec<Component>> {
     Ok(found)
 }
 
-/// The latest upsampler of a release in a folder, by the name that it was released under, such as
+/// The latest upsampler of a release in a folder, by its released name, such as
 /// `ltx-2.3-spatial-upscaler-x2-1.1.safetensors`.
 fn upsampler(folder: &Path, release: &str) -> Result<Option<Component>> {
     let start = format!("{release}-spatial-upscaler-x2");
@@ -163,8 +161,8 @@ fn upsampler(folder: &Path, release: &str) -> Result<Option<Component>> {
     };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let Some(path) = entries.filter(is_one).max() else { return Ok(None) };
-    let (_, words) = survey(&path)?;
-    let config = words.get("config").map(|text| serde_json::from_str(text)).transpose().map_err(|cause| {
+    let (_, metadata) = survey(&path)?;
+    let config = metadata.get("config").map(|text| serde_json::from_str(text)).transpose().map_err(|cause| {
         Error::failed(format!("the `config` in the file's metadata is not valid JSON: {}", path.display()))
             .because(cause)
             .hint("take the file as its authors released it, or remove it: the film is made in one stage then")
@@ -182,7 +180,8 @@ fn upsampler(folder: &Path, release: &str) -> Result<Option<Component>> {
     }))
 }
 
-/// A text encoder from a folder, and its tokenizer: in that folder, in one inside it, in one beside it, or as it was.
+/// A text encoder from a folder, and its tokenizer: from that folder, `tokenizer` in it or beside it, or the
+/// previous one.
 pub(super) fn text_parts(with: &Path, tokenizer: Option<&Component>) -> Result<[Component; 2]> {
     if !with.is_dir() {
         return Err(Error::usage(format!("no folder of a text encoder at {}", with.display())).hint(WITHOUT_TEXT));

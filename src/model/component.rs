@@ -1,4 +1,4 @@
-//! A model on disk as data: its parts, their configurations and the files of their weights.
+//! A model on disk as data: its components, their configurations and weight files.
 
 use std::collections::BTreeSet;
 use std::path::{Component as PathPart, Path, PathBuf};
@@ -16,57 +16,57 @@ use crate::weights::keys::Names;
 
 pub(super) const FETCH: &str = "fetch the model again: `talkie models pull NAME`";
 
-/// Names of the weights of a part, the way diffusers and transformers write them.
+/// Names of a component's weight file, as diffusers and transformers write them.
 const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.safetensors", "model.safetensors"];
 
-/// A model's parts and where they are.
+/// A model's components and their locations.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// The folder, or the file that holds the networks.
+    /// The folder, or the checkpoint file.
     pub folder: PathBuf,
-    /// The class that diffusers would run it with, such as `WanPipeline`.
+    /// Its pipeline class in diffusers, such as `WanPipeline`.
     pub pipeline: String,
-    /// `model_index.json` as it is: it carries `boundary_ratio` and `expand_timesteps`.
+    /// `model_index.json` unchanged, with `boundary_ratio` and `expand_timesteps`.
     pub index: Value,
-    /// The parts.
+    /// The components.
     pub components: Vec<Component>,
-    /// What was found out about files that the user added to it, in sentences.
+    /// Notes about files that the user added to it, in sentences.
     pub notes: Vec<String>,
 }
 
-/// One part of a model: a network, the tokenizer or the scheduler.
+/// One component of a model: a network, the tokenizer or the scheduler.
 #[derive(Debug, Clone)]
 pub struct Component {
     /// Its name in the folder, such as `transformer_2`.
     pub name: String,
     /// Its class, such as `WanTransformer3DModel`.
     pub class: String,
-    /// Its own folder, or the file that it is in with others.
+    /// Its folder, or the checkpoint file that contains it.
     pub folder: PathBuf,
     /// Its configuration: `config.json`, or `scheduler_config.json`; null for a tokenizer.
     pub config: Value,
-    /// Its weights, complete: one file, or all shards. Empty for a tokenizer or a scheduler.
+    /// Its weight files: one, or all shards. Empty for a tokenizer or a scheduler.
     pub files: Vec<WeightFile>,
-    /// How its tensors are found in the files, where those are its authors' and not diffusers'.
+    /// Layout of its tensor names, if they are its authors' and not diffusers'.
     pub names: Option<Names>,
-    /// What is added to its weights.
+    /// LoRAs that are added to its weights.
     pub loras: Vec<Adapter>,
 }
 
-/// A file with weights.
+/// A weight file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightFile {
-    /// Where it is.
+    /// Path.
     pub path: PathBuf,
-    /// Its size, or that of the part in it.
+    /// Size in bytes, or that of the component's part in it.
     pub bytes: u64,
 }
 
 impl Model {
     /// A released model as the catalogue describes it, before its files are here.
     ///
-    /// The sizes of the weights are guesses from the numbers of parameters: two bytes each, but four in the autoencoders of
-    /// Wan, whose files hold f32.
+    /// The sizes of the weights are estimates: two bytes per parameter, and four in Wan's autoencoders, whose
+    /// files hold f32.
     pub fn from_entry(entry: &Entry) -> Self {
         let home = entry.repo().unwrap_or(&entry.name);
         let component = |(name, described): (&String, &Described)| {
@@ -93,7 +93,7 @@ impl Model {
         }
     }
 
-    /// What the model is called: the name of its folder or, in the hub's cache, of its repository.
+    /// The model's name: that of its folder or, in the hub's cache, of its repository.
     pub fn name(&self) -> Option<String> {
         let name = |folder: &Path| Some(folder.file_name()?.to_string_lossy().into_owned());
         let snapshots = self.folder.parent().filter(|parent| name(parent).as_deref() == Some("snapshots"));
@@ -102,12 +102,12 @@ impl Model {
         repository.map(|repository| repository.replace("--", "/")).or_else(|| name(&self.folder))
     }
 
-    /// A part that the model may do without.
+    /// An optional component.
     pub fn find(&self, name: &str) -> Option<&Component> {
         self.components.iter().find(|component| component.name == name)
     }
 
-    /// Puts a part in the place of the one of its name, or adds it.
+    /// Replaces the component of the same name, or adds it.
     pub(super) fn set(&mut self, component: Component) {
         self.components.retain(|other| other.name != component.name);
         self.components.push(component);
@@ -119,7 +119,7 @@ impl Model {
 }
 
 impl Component {
-    /// Itself, where it is of that class.
+    /// The component, checked to be of a class.
     ///
     /// # Errors
     /// Another class.
@@ -128,20 +128,20 @@ impl Component {
             return Ok(self);
         }
         Err(Error::failed(format!(
-            "`{}` is a `{}`, where a `{class}` belongs, in {}",
+            "`{}` must be a `{class}`, not a `{}`, in {}",
             self.name,
             self.class,
             self.folder.display()
         ))
-        .hint("the folder is of a variant that talkie does not run: `talkie models` lists those that it does"))
+        .hint("talkie does not run this variant: `talkie models` lists those that it runs"))
     }
 
-    /// Bytes of all its weights.
+    /// Bytes of all its weight files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
-    /// The paths of its weights.
+    /// The paths of its weight files.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.files.iter().map(|file| file.path.clone()).collect()
     }
@@ -176,10 +176,10 @@ impl Component {
         self.loras.iter().try_fold(weights, add)
     }
 
-    /// Its configuration as a type of ours.
+    /// Parses its configuration.
     ///
     /// # Errors
-    /// A field of another type than it should have.
+    /// A field of the wrong type.
     pub fn config<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_value(self.config.clone()).map_err(|cause| {
             Error::failed(format!("the configuration of `{}` does not fit its class `{}`", self.name, self.class))
@@ -192,11 +192,11 @@ impl Component {
 /// A file that the run reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedFile {
-    /// The part of the model that it belongs to.
+    /// The component that it belongs to.
     pub component: String,
-    /// Where it is, or its name in the repository where it is not here yet.
+    /// Path, or its name in the repository if it is not here yet.
     pub path: PathBuf,
-    /// Its size, where it is known.
+    /// Size in bytes, if known.
     pub bytes: Option<u64>,
     /// Whether it is on this machine.
     pub present: bool,
@@ -236,7 +236,7 @@ pub(super) fn component(folder: &Path, name: &str, class: &str) -> Result<Compon
     })
 }
 
-/// The one file, or all the shards that the index names.
+/// The weight file, or all shards of the index.
 fn weight_files(folder: &Path) -> Result<Vec<WeightFile>> {
     for name in WEIGHTS {
         let index = folder.join(format!("{name}.index.json"));

@@ -1,4 +1,4 @@
-//! Reading the folder that diffusers' `save_pretrained` writes.
+//! Reads a model folder as diffusers' `save_pretrained` writes it.
 
 use std::path::{Component as PathPart, Path};
 
@@ -8,16 +8,16 @@ use super::component::{FETCH, Model, component};
 use crate::error::{Error, Result};
 use crate::files::read_json;
 
-/// What names the parts of a model in such a folder.
+/// The file that names the components of a model folder.
 pub(super) const INDEX: &str = "model_index.json";
 
-/// Parts that are named in an index and have no use in making a film.
+/// Components in an index that making a film does not need.
 const UNUSED: [&str; 3] = ["processor", "prompt_enhancer", "duration_head"];
 
-/// Parts that may be missing: a model without them makes silent films.
+/// Optional components: a model without them makes silent films.
 const OPTIONAL: [&str; 2] = ["audio_vae", "vocoder"];
 
-/// The part that enlarges latents between two stages.
+/// The component that upsamples latents between two phases.
 const UPSAMPLER: &str = "latent_upsampler";
 
 pub(super) fn open(folder: &Path) -> Result<Model> {
@@ -33,7 +33,7 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
         }
         return Err(Error::failed(format!("no `model_index.json` in {}", folder.display())).hint(
             "talkie reads folders in diffusers' layout, as those of Wan and LTX-2 whose names end in `-Diffusers`, and folders with \
-             Wan's transformer, text encoder and autoencoder in files of their own; `talkie models` lists repositories",
+             separate files for Wan's transformer, text encoder and autoencoder; `talkie models` lists repositories",
         ));
     }
     let index = read_json(&path)?;
@@ -47,19 +47,19 @@ pub(super) fn open(folder: &Path) -> Result<Model> {
         .filter(|(name, _)| !UNUSED.contains(name) && (!OPTIONAL.contains(name) || folder.join(name).is_dir()))
         .map(|(name, class)| component(&subfolder(folder, name)?, name, class))
         .collect::<Result<Vec<_>>>()?;
-    // No pipeline of diffusers names it: it is loaded by itself.
+    // No pipeline of diffusers lists it in its index.
     if folder.join(UPSAMPLER).is_dir() && components.iter().all(|part| part.name != UPSAMPLER) {
         components.push(component(&folder.join(UPSAMPLER), UPSAMPLER, "LTX2LatentUpsamplerModel")?);
     }
     Ok(Model { folder: folder.to_owned(), pipeline, index, components, notes: Vec::new() })
 }
 
-/// A part's own folder. Its name comes from a file, and must not lead out of the model.
+/// A component's folder. Its name comes from a file, and must not lead out of the model folder.
 fn subfolder(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
     let parts: Vec<_> = Path::new(name).components().collect();
     match parts.as_slice() {
         [PathPart::Normal(_)] => Ok(folder.join(name)),
-        _ => Err(Error::failed(format!("`model_index.json` names a part `{name}`, in {}", folder.display()))
-            .hint("a part is a folder beside it: this file is damaged, or is not to be trusted")),
+        _ => Err(Error::failed(format!("`model_index.json` names a component `{name}`, in {}", folder.display()))
+            .hint("a component is a folder beside it: this file is damaged, or is not to be trusted")),
     }
 }

@@ -9,7 +9,7 @@ mod licence;
 mod loose;
 mod lora;
 mod source;
-mod statistics;
+pub(crate) mod statistics;
 mod tokenizer;
 
 use std::collections::BTreeSet;

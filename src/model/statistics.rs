@@ -1,5 +1,5 @@
-//! The mean and the deviation of each channel of the latents: what goes between a transformer and the autoencoder that it was
-//! trained with. Of two releases they differ where the shapes may not.
+//! Mean and standard deviation of each latent channel: they map between the spaces of a transformer and of
+//! the autoencoder that it was trained with. Between two releases they differ even where all shapes agree.
 
 use std::path::Path;
 
@@ -10,23 +10,36 @@ use super::component::Component;
 use crate::error::{Error, Result};
 use crate::weights::Weights;
 
-/// How far two numbers may be apart that were one: bf16 keeps eight bits of it.
+/// Relative tolerance between copies of one number: bf16 keeps eight bits of it.
 const NEAR: f64 = 0.01;
 
 const NAMES: [&str; 2] = ["latents_mean", "latents_std"];
 
-/// Means and deviations, a pair for each channel.
+/// (mean, standard deviation) of each channel.
 type Statistics = Vec<(f64, f64)>;
 
-/// Refuses the autoencoder of another release in the place of a model's own, where the statistics of both are known.
+/// Checks the means and standard deviations of `channels` latent channels.
 ///
 /// # Errors
-/// The first channel that differs, and whose numbers these are; statistics that are none.
+/// Other lengths, a value that is not finite, a deviation that is not above 0.
+pub(crate) fn check_values(mean: &[f64], std: &[f64], channels: usize) -> Result<(), String> {
+    let finite = mean.iter().chain(std).all(|value| value.is_finite()) && std.iter().all(|std| *std > 0.0);
+    if (mean.len(), std.len()) == (channels, channels) && finite {
+        return Ok(());
+    }
+    Err(format!("`latents_mean` must be {channels} finite numbers, and `latents_std` {channels} above 0"))
+}
+
+/// Refuses the autoencoder of another release in place of a model's own, where the statistics of both are
+/// known.
+///
+/// # Errors
+/// The first channel that differs, with the numbers of both; statistics that [`check_values`] refuses.
 pub(super) fn compare(own: &Component, other: &Component, with: &Path) -> Result<()> {
     let (Some(wanted), Some(found)) = (of(own)?, of(other)?) else { return Ok(()) };
     let near = |a: f64, b: f64| (a - b).abs() <= NEAR * a.abs().max(b.abs()) + 1e-6;
     if wanted.len() != found.len() {
-        // The shapes tell that better.
+        // The error about shapes says this better.
         return Ok(());
     }
     let mut pairs = wanted.iter().zip(&found).enumerate();
@@ -45,19 +58,19 @@ pub(super) fn compare(own: &Component, other: &Component, with: &Path) -> Result
     .hint("take the autoencoder of the model's own release, or leave `--vae` out"))
 }
 
-/// Refuses an autoencoder whose statistics are none.
+/// Checks an autoencoder's statistics, where they are known.
 ///
 /// # Errors
-/// A number of them that is not that of the channels, a value that is not finite, a deviation that is not above zero.
+/// As [`check_values`].
 pub(super) fn check(part: &Component) -> Result<()> {
     of(part).map(drop)
 }
 
-/// Those of an autoencoder: in its configuration, where Wan has them, or beside its weights, where LTX-2 does. None where it says
-/// nothing, or its files are not here yet.
+/// An autoencoder's statistics: from its configuration (Wan) or stored with its weights (LTX-2). `None` where
+/// neither has them, or the files are not here yet.
 fn of(part: &Component) -> Result<Option<Statistics>> {
-    let Some([mean, std]) = (match told(part) {
-        Some(told) => Some(told),
+    let Some([mean, std]) = (match configured(part) {
+        Some(configured) => Some(configured),
         None if part.files.iter().all(|file| file.path.is_file()) => stored(part)?,
         None => None,
     }) else {
@@ -65,24 +78,20 @@ fn of(part: &Component) -> Result<Option<Statistics>> {
     };
     let channels = ["z_dim", "latent_channels"].iter().find_map(|key| part.config.get(*key)?.as_u64());
     let wanted = channels.map_or(mean.len(), |channels| channels as usize);
-    let sound = mean.iter().all(|mean| mean.is_finite()) && std.iter().all(|std| std.is_finite() && *std > 0.0);
-    if (mean.len(), std.len()) != (wanted, wanted) || !sound {
-        return Err(Error::failed(format!(
-            "`latents_mean` and `latents_std` are not {wanted} means and deviations, in {}",
-            part.folder.display()
-        ))
-        .hint("the autoencoder is damaged, or made from two: fetch the folder `vae` of the model again"));
-    }
+    check_values(&mean, &std, wanted).map_err(|why| {
+        Error::failed(format!("{why}, in {}", part.folder.display()))
+            .hint("the autoencoder is damaged, or made from two: fetch the folder `vae` of the model again")
+    })?;
     Ok(Some(mean.into_iter().zip(std).collect()))
 }
 
-/// What the configuration says.
-fn told(part: &Component) -> Option<[Vec<f64>; 2]> {
+/// The statistics in the configuration.
+fn configured(part: &Component) -> Option<[Vec<f64>; 2]> {
     let values = |name: &str| part.config.get(name)?.as_array()?.iter().map(Value::as_f64).collect::<Option<Vec<_>>>();
     Some([values(NAMES[0])?, values(NAMES[1])?])
 }
 
-/// What lies beside the weights.
+/// The statistics stored with the weights.
 fn stored(part: &Component) -> Result<Option<[Vec<f64>; 2]>> {
     let weights = part.weights(&Device::Cpu, DType::F32)?;
     let values = |weights: &Weights, name: &str| -> Result<Option<Vec<f64>>> {

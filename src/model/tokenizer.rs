@@ -1,4 +1,4 @@
-//! Where a model's tokenizer is: in a file of its own, or in the GGUF file of its text encoder.
+//! Finds a model's tokenizer: `tokenizer.json`, or the one in its text encoder's GGUF file.
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,13 @@ use crate::weights::gguf::Pieces;
 
 const CLASS: &str = "T5TokenizerFast";
 
-/// Whether a folder has a tokenizer in it.
+/// Whether a folder contains a tokenizer.
 pub(super) fn is_in(folder: &Path) -> bool {
     folder.join("tokenizer.json").is_file()
 }
 
-/// The tokenizer of UMT5 for a folder of pieces: where Wan's authors put it, or diffusers does, or beside the pieces; failing
-/// that, the one in a file of the text encoder.
+/// The UMT5 tokenizer of a folder of loose files: where Wan's authors or diffusers put it, or beside the
+/// files; otherwise the one in the text encoder's GGUF file.
 ///
 /// # Errors
 /// As [`of_file`].
@@ -28,21 +28,21 @@ pub(super) fn find(folder: &Path, encoder: &[PathBuf]) -> Result<Option<Componen
     }
 }
 
-/// Why a model without a tokenizer makes no film.
+/// The error for a model without a tokenizer.
 pub(super) fn missing(model: &Model) -> Error {
     let encoder = model.find("text_encoder").and_then(|encoder| encoder.files.first());
     let encoder = encoder.map_or_else(String::new, |file| format!(", and none is in {}", file.path.display()));
     let place = model.folder.display();
     Error::failed(format!("no `tokenizer.json` in {place}, nor in `tokenizer` or `google/umt5-xxl` in it{encoder}")).hint(
-        "copy the one of `google/umt5-xxl` there: every repository of Wan has it; or take the text encoder as a GGUF file \
-         that llama.cpp converted, which brings its tokenizer",
+        "copy the one of `google/umt5-xxl` there: every repository of Wan has it; or use a text encoder as a GGUF file of \
+         llama.cpp, which contains its tokenizer",
     )
 }
 
-/// The tokenizer that the GGUF file of a text encoder brings, where it brings one.
+/// The tokenizer in a text encoder's GGUF file, if any.
 ///
 /// # Errors
-/// One that is damaged, or of another kind than UMT5's.
+/// A tokenizer that is damaged, or not UMT5's kind.
 pub(super) fn of_file(path: &Path) -> Result<Option<Component>> {
     let found = Pieces::read(path)?.map(|_| Component {
         name: "tokenizer".into(),

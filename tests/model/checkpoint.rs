@@ -228,7 +228,7 @@ fn single_files_without_what_they_need_are_refused() {
     broken.metadata.insert("config".into(), "{\"transformer\"".into());
     refused("no JSON", broken, gemma, &["`config`", "not valid JSON"]);
     let without = whole().configured(|config| drop(config.as_object_mut().unwrap().remove("vae")));
-    refused("no vae in the config", without, gemma, &["`config`", "nothing of the `vae`"]);
+    refused("no vae in the config", without, gemma, &["`config`", "it has no `vae`"]);
     let blocks = whole().configured(|config| config["vae"]["encoder_blocks"][1][0] = json!("attn_res_x"));
     refused("a block of another kind", blocks, gemma, &["attn_res_x"]);
     let blocks =

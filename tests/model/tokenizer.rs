@@ -165,7 +165,7 @@ fn a_tokenizer_that_is_not_one_is_refused_with_a_reason() {
         ("tokenizer.ggml.model", single + 8, b"xx", "kind `xx`"),
         ("tokenizer.ggml.scores", list, &f32::NAN.to_le_bytes(), "scores is NaN"),
         ("tokenizer.ggml.token_type", list, &77_i32.to_le_bytes(), "type 77"),
-        ("tokenizer.ggml.eos_token_id", single, &400_u32.to_le_bytes(), "ends a text, not `</s>`"),
+        ("tokenizer.ggml.eos_token_id", single, &400_u32.to_le_bytes(), "must be `</s>`, not `"),
         ("tokenizer.ggml.eos_token_id", single, &428_u32.to_le_bytes(), "`eos_token_id` is 428"),
         ("tokenizer.ggml.unknown_token_id", single, &u32::MAX.to_le_bytes(), "`unknown_token_id` is 4294967295"),
         ("tokenizer.ggml.precompiled_charsmap", list, &u32::MAX.to_le_bytes(), "character map is cut short"),

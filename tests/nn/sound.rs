@@ -205,7 +205,8 @@ fn a_spectrum_shows_a_tone_where_it_is() {
 #[test]
 fn the_encoder_makes_spectra_of_any_sound() {
     let folder = crate::support::fixture("ltx23/audio_vae");
-    let config = talkie::families::ltx::audio_vae::Config::read(&folder.join("config.json")).unwrap();
+    let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let config = talkie::families::ltx::audio_vae::Config::parse(&text).unwrap();
     let file = folder.join("diffusion_pytorch_model.safetensors");
     let weights = talkie::weights::Weights::open(&[file], &device(), DType::F32).unwrap();
     let encoder = talkie::families::ltx::audio_vae::Encoder::load(&config, &weights).unwrap();
@@ -220,6 +221,6 @@ fn the_encoder_makes_spectra_of_any_sound() {
     for (rate, channels, samples) in [(16_000, 0, 0), (16_000, 2, 0), (0, 2, 10), (u32::MAX, 2, 10)] {
         let sound = Waveform { rate, channels: vec![vec![0.0; samples]; channels] };
         let report = encoder.spectrum(&sound).expect_err("no sound").report();
-        assert!(report.contains("no spectrum can be made of"), "{report}");
+        assert!(report.contains("cannot compute a mel spectrogram of"), "{report}");
     }
 }

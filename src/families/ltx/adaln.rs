@@ -1,4 +1,4 @@
-//! What a timestep does to the tokens: a set of vectors for each purpose.
+//! AdaLN: the modulation vectors (shift, scale, gate) that a timestep gives to each part of a stream.
 
 use candle_core::{Device, Result};
 
@@ -8,7 +8,7 @@ use crate::nn::embed::sinusoid;
 use crate::nn::modulation::{Modulation, Runs};
 use crate::weights::Weights;
 
-/// Width of the sinusoid of a timestep.
+/// Width of the sinusoidal timestep embedding.
 const SINUSOID: usize = 256;
 
 /// diffusers' `LTX2AdaLayerNormSingle`: "adaLN-single" (Chen et al., 2023, arXiv:2310.00426, §2.3).
@@ -20,7 +20,7 @@ pub(super) struct TimeEmbedding {
 }
 
 impl TimeEmbedding {
-    /// One that makes `vectors` vectors of `dim` channels.
+    /// Loads the layers for `vectors` modulation vectors of `dim` channels.
     pub(super) fn load(weights: &Weights, dim: usize, vectors: usize) -> crate::error::Result<Self> {
         let embedder = weights.pp("emb.timestep_embedder");
         Ok(Self {
@@ -34,7 +34,8 @@ impl TimeEmbedding {
         })
     }
 
-    /// The embedding of each run's time itself, (runs, 1, dim), and the vectors, (runs, vectors, dim), both f32.
+    /// The timestep embedding of each run, (runs, 1, dim), and its modulation vectors, (runs, vectors, dim),
+    /// both f32.
     pub(super) fn forward(&self, runs: &Runs, device: &Device) -> Result<(Modulation, Modulation)> {
         let temb = sinusoid(&runs.values, SINUSOID, device)?;
         let temb = self.embedder[1].forward(&silu(&self.embedder[0].forward(&temb)?)?)?; // (runs, dim)
@@ -43,41 +44,43 @@ impl TimeEmbedding {
     }
 }
 
-/// What modulates one stream at one step.
+/// The modulation of one stream at one step. k is the number of vectors.
 pub(super) struct Times {
-    /// The time itself, for the end of the network: k = 1.
+    /// Timestep embedding, for the output layer: k = 1.
     pub embedded: Modulation,
-    /// Shift, scale and gate of the self-attention, of the feed-forward layers, and of the attention to the text where
-    /// time modulates it: k = 6 or 9.
+    /// Shift, scale and gate of the self-attention, the feed-forward layers and, if modulated, the
+    /// cross-attention to the text: k = 6 or 9.
     pub block: Modulation,
     /// Shift and scale of the text: k = 2.
     pub prompt: Option<Modulation>,
-    /// Scale and shift of this stream where the video attends to the audio, then where the audio attends to the video:
-    /// k = 4.
+    /// Scale and shift of this stream for the audio-to-video attention (video queries), then for the
+    /// video-to-audio attention: k = 4.
     pub cross: Modulation,
-    /// The gate of what this stream gathers from the other one: k = 1.
+    /// Gate of this stream's cross-attention to the other: k = 1.
     pub gate: Modulation,
 }
 
-/// The layers that make a stream's [`Times`].
-pub(super) struct Clock {
+/// The layers that compute a stream's [`Times`].
+pub(super) struct TimeEmbeddings {
     pub time: TimeEmbedding,
     pub prompt: Option<TimeEmbedding>,
     pub cross: TimeEmbedding,
     pub gate: TimeEmbedding,
-    /// What a timestep is multiplied by before it makes the gate.
+    /// Factor on the timestep for the gate.
     pub gate_scale: f64,
 }
 
-impl Clock {
-    /// `own` are the timesteps of the stream's tokens, `cross` those that modulate its side of the attention between video
-    /// and audio, `sigma` the one that modulates the text.
+impl TimeEmbeddings {
+    /// - `own`: timesteps of the stream's tokens
+    /// - `cross`: timesteps that modulate its side of the cross-attention between video and audio
+    /// - `sigma`: the timestep that modulates the text
     pub(super) fn forward(&self, own: &Runs, cross: &Runs, sigma: f64, device: &Device) -> Result<Times> {
-        // A text is modulated as a whole, however many rows it has.
+        // One run: all rows of the text have the same modulation.
         let prompt =
             |layer: &TimeEmbedding| Ok::<_, candle_core::Error>(layer.forward(&Runs::new(&[sigma], 1), device)?.1);
         let (embedded, block) = self.time.forward(own, device)?;
-        // The reference multiplies in f32.
+        // The reference multiplies in f32:
+        // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/transformers/transformer_ltx2.py#L1556-L1557
         let scale = |value: &f64| f64::from(*value as f32 * self.gate_scale as f32);
         let gates = Runs { values: cross.values.iter().map(scale).collect(), tokens: cross.tokens.clone() };
         Ok(Times {

@@ -1,4 +1,4 @@
-//! The attention of LTX-2: rotary positions for queries and keys separately, and a gate for each head.
+//! The attention of LTX-2: separate rotary embeddings for queries and keys, and a gate per head.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -10,21 +10,21 @@ use crate::nn::norm::RmsNorm;
 use crate::nn::rope::split_heads;
 use crate::weights::Weights;
 
-/// Epsilon of the norms of queries and keys.
+/// Epsilon of the norms on queries and keys.
 const EPS: f64 = 1e-6;
 
-/// The shape of an [`Attention`].
+/// The sizes of an [`Attention`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttentionShape {
-    /// Width of the tokens that attend, and of the output.
+    /// Width of the query tokens, and of the output.
     pub query: usize,
-    /// Width of the tokens that are attended to.
+    /// Width of the context tokens (keys and values).
     pub context: usize,
-    /// Heads.
+    /// Attention heads.
     pub heads: usize,
-    /// Channels of a head.
+    /// Channels per head.
     pub head_dim: usize,
-    /// Whether each head is gated.
+    /// Whether each head has a gate.
     pub gated: bool,
 }
 
@@ -58,9 +58,9 @@ impl Attention {
     }
 
     /// # Shapes
-    /// - `xs`: (1, n, query), where the queries come from
-    /// - `context`: (1, m, context), where keys and values come from
-    /// - `ropes`: the positions of the queries and those of the keys
+    /// - `xs`: (1, n, query), source of the queries
+    /// - `context`: (1, m, context), source of keys and values
+    /// - `ropes`: rotary embeddings of the queries and of the keys
     /// - `bias`: broadcast over (1, heads, n, m), added to the scores
     /// - output: (1, n, query)
     pub(super) fn forward(
@@ -83,8 +83,8 @@ impl Attention {
         self.gate_out(xs, &ys.transpose(1, 2)?)
     }
 
-    /// Attention in which each token sees itself alone: the values stand for what would have been gathered. The
-    /// perturbation of spatio-temporal guidance (Hyung et al., 2024, arXiv:2411.18664).
+    /// Skips the attention: each token keeps its own values. The perturbation of spatio-temporal guidance
+    /// (Hyung et al., 2024, arXiv:2411.18664).
     ///
     /// # Shapes
     /// - `xs` and output: (1, n, query)
@@ -92,9 +92,11 @@ impl Attention {
         self.gate_out(xs, &split_heads(&self.to_v.forward(xs)?, self.heads)?.transpose(1, 2)?)
     }
 
-    /// The gates, `2·sigmoid` so that logits of zero leave everything as it is, and the last layer.
+    /// Per-head gates `2·sigmoid(logits)`, which are 1 for logits of 0, and the output projection.
+    /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/transformers/transformer_ltx2.py#L219-L226>
     ///
-    /// `xs` (1, n, query) is what the attention was given, `ys` (1, n, heads, head) what it gathered.
+    /// - `xs`: (1, n, query), the attention's input
+    /// - `ys`: (1, n, heads, head), its output per head
     fn gate_out(&self, xs: &Tensor, ys: &Tensor) -> Result<Tensor> {
         let ys = match &self.to_gate_logits {
             Some(layer) => {

@@ -1,4 +1,5 @@
-//! One block of the LTX-2 transformer: two streams that attend to themselves, to the text and to each other.
+//! One block of the LTX-2 transformer: two streams with self-attention, cross-attention to the text and to
+//! each other.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -11,17 +12,17 @@ use crate::nn::Linear;
 use crate::nn::norm::Plain;
 use crate::weights::Weights;
 
-/// What a stream is given besides its tokens.
+/// Inputs of a stream besides its tokens.
 pub(super) struct Given<'a> {
     pub times: Times,
     /// (1, m, text), in the compute type.
     pub text: Tensor,
-    /// Added to the scores of the text: (1, 1, 1, m).
+    /// Bias on the text's attention scores: (1, 1, 1, m).
     pub text_bias: Option<Tensor>,
     pub positions: &'a Side,
 }
 
-/// The layers that one stream has for itself.
+/// The layers of one stream.
 struct Half {
     attn1: Attention,
     attn2: Attention,
@@ -68,7 +69,7 @@ impl Half {
         })
     }
 
-    /// Self-attention, then attention to the text.
+    /// Self-attention, then cross-attention to the text.
     ///
     /// # Shapes
     /// - `xs` and output: (1, n, dim)
@@ -76,16 +77,18 @@ impl Half {
         let time = given.times.block.with(&self.scale_shift_table)?;
         let hs = time.shift_scale_norm(xs, Plain::Rms(self.eps), 0, 1)?;
         let rope = &given.positions.own;
-        let hs = match perturbed {
-            true => self.attn1.values_only(&hs)?,
-            false => self.attn1.forward(&hs, &hs, Some((rope, rope)), None)?,
+        let hs = if perturbed {
+            self.attn1.values_only(&hs)?
+        } else {
+            self.attn1.forward(&hs, &hs, Some((rope, rope)), None)?
         };
         let xs = time.add_gated(xs, &hs, 2)?;
 
         let norm = Plain::Rms(self.eps);
-        let hs = match self.text_modulated {
-            true => time.shift_scale_norm(&xs, norm, 6, 7)?,
-            false => norm.forward(&xs)?.to_dtype(xs.dtype())?,
+        let hs = if self.text_modulated {
+            time.shift_scale_norm(&xs, norm, 6, 7)?
+        } else {
+            norm.forward(&xs)?.to_dtype(xs.dtype())?
         };
         let text = self.modulate_text(given)?;
         let hs = self.attn2.forward(&hs, &text, None, given.text_bias.as_ref())?;
@@ -119,7 +122,7 @@ pub(super) struct Block {
 impl Block {
     pub(super) fn load(weights: &Weights, config: &Config) -> crate::error::Result<Self> {
         let [video, audio] = [Modality::Video, Modality::Audio].map(|modality| config.stream(modality));
-        // Between the streams, heads are the audio's.
+        // The cross-attention between the streams has the audio's heads.
         let between = |name: &str, query: &Stream, context: &Stream| {
             let Stream { heads, head_dim, .. } = audio;
             let (query, context, gated) = (query.dim(), context.dim(), query.gated);
@@ -133,7 +136,8 @@ impl Block {
         })
     }
 
-    /// `perturbed` leaves each token alone with itself in the self-attentions, `isolated` the streams without each other.
+    /// - `perturbed`: skips the self-attentions (spatio-temporal guidance)
+    /// - `isolated`: skips the cross-attention between the streams (modality guidance)
     ///
     /// # Shapes
     /// - `xs` and output: the video's (1, n, dim) and the audio's (1, m, audio dim)
@@ -150,14 +154,14 @@ impl Block {
         Ok([self.video.feed_forward(&video, &given[0])?, self.audio.feed_forward(&audio, &given[1])?])
     }
 
-    /// Attention of the video to the audio and of the audio to the video, on time alone. Both see the other as it was
-    /// before either gathered anything.
+    /// Cross-attention of the video to the audio and of the audio to the video, with time positions only.
+    /// Both read the other stream as it was before either was updated.
     fn exchange(&self, [video, audio]: [Tensor; 2], given: &[Given; 2]) -> Result<[Tensor; 2]> {
         let ropes = [&given[0].positions.cross, &given[1].positions.cross];
         let (norm, streams) = (Plain::Rms(self.video.eps), [&video, &audio]);
         let cross =
             [given[0].times.cross.with(&self.video.cross_table)?, given[1].times.cross.with(&self.audio.cross_table)?];
-        // The tables have the scale before the shift.
+        // In the tables, the scale precedes the shift.
         let modulated = |stream: usize, scale| cross[stream].shift_scale_norm(streams[stream], norm, scale + 1, scale);
         let gate = |stream: usize, table, hs| given[stream].times.gate.with(table)?.add_gated(streams[stream], hs, 0);
 

@@ -1,111 +1,121 @@
-//! The shape of an LTX-2 transformer, as `transformer/config.json` says it.
+//! Configuration of an LTX-2 transformer: `transformer/config.json`.
 
 use serde::Deserialize;
 
 use super::rope::{RopeShape, RopeType};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::families::check::Check;
 
-/// `config.json` of diffusers' `LTX2VideoTransformer3DModel`. Fields that do not change the result are not read.
+const CHECK: Check = Check {
+    network: "transformer",
+    hint: "the folder is of another family, or its config.json is damaged: fetch it again",
+};
+
+/// The checks of what LTX-2.5 has differently.
+const RELEASE: Check = Check { hint: "talkie runs LTX-2.0 and LTX-2.3, and not LTX-2.5", ..CHECK };
+
+/// `config.json` of diffusers' `LTX2VideoTransformer3DModel`. Fields that do not change the result are not
+/// read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "the fields of the file")]
 pub struct Config {
-    /// Channels of a video token that comes in.
+    /// Input channels of a video token.
     pub in_channels: usize,
-    /// Channels of a video token that goes out: as many as come in where nothing is said.
+    /// Output channels of a video token; [`Config::in_channels`] by default.
     pub out_channels: Option<usize>,
-    /// Latent rows and columns of a video token.
+    /// Latent rows and columns per video token: 1.
     pub patch_size: usize,
-    /// Latent frames of a video token.
+    /// Latent frames per video token: 1.
     pub patch_size_t: usize,
-    /// Heads of the video's attention.
+    /// Attention heads of the video stream.
     pub num_attention_heads: usize,
-    /// Channels of a head of the video's attention.
+    /// Channels per head of the video stream.
     pub attention_head_dim: usize,
-    /// Width of the text that the video attends to, where the network does not project it.
+    /// Width of the text embeddings for the video, without [`Config::use_prompt_embeddings`].
     pub cross_attention_dim: usize,
-    /// Frames, rows and columns of a latent place.
+    /// Frames, rows and columns of pixels per latent place.
     pub vae_scale_factors: [usize; 3],
-    /// Seconds of video that positions range over.
+    /// Range of the video's time positions, in seconds.
     pub pos_embed_max_pos: usize,
-    /// Rows of pixels that positions range over.
+    /// Range of row positions, in pixels.
     pub base_height: usize,
-    /// Columns of pixels that positions range over.
+    /// Range of column positions, in pixels.
     pub base_width: usize,
-    /// Whether the video's heads are gated.
+    /// Gated attention in the video stream: one gate per head.
     pub gated_attn: bool,
-    /// Whether time modulates the video's attention to the text.
+    /// Whether the timestep modulates the video's cross-attention to the text.
     pub cross_attn_mod: bool,
-    /// Channels of an audio token that comes in.
+    /// Input channels of an audio token.
     pub audio_in_channels: usize,
-    /// Channels of an audio token that goes out: as many as come in where nothing is said.
+    /// Output channels of an audio token; [`Config::audio_in_channels`] by default.
     pub audio_out_channels: Option<usize>,
-    /// Latent frequencies of an audio token. The pipeline does not read it: a token has all of them.
+    /// Latent mel bins per audio token: 1 in the file, but a token has all bins.
     pub audio_patch_size: usize,
-    /// Latent frames of an audio token.
+    /// Latent frames per audio token: 1.
     pub audio_patch_size_t: usize,
-    /// Heads of the audio's attention, and of the attention between video and audio.
+    /// Attention heads of the audio stream, and of the cross-attention between video and audio.
     pub audio_num_attention_heads: usize,
-    /// Channels of a head of those.
+    /// Channels per head of those.
     pub audio_attention_head_dim: usize,
-    /// Width of the text that the audio attends to, and of the attention between video and audio.
+    /// Width of the text embeddings for the audio, and of the cross-attention between video and audio.
     pub audio_cross_attention_dim: usize,
-    /// Frames of the spectrogram in a latent frame of sound.
+    /// Spectrogram frames per latent audio frame.
     pub audio_scale_factor: usize,
-    /// Seconds of audio that positions range over.
+    /// Range of the audio's time positions, in seconds.
     pub audio_pos_embed_max_pos: usize,
-    /// Samples in a second.
+    /// Samples per second.
     pub audio_sampling_rate: usize,
-    /// Samples in a frame of the spectrogram.
+    /// Samples per spectrogram frame.
     pub audio_hop_length: usize,
-    /// Whether the audio's heads are gated.
+    /// Gated attention in the audio stream.
     pub audio_gated_attn: bool,
-    /// Whether time modulates the audio's attention to the text.
+    /// Whether the timestep modulates the audio's cross-attention to the text.
     pub audio_cross_attn_mod: bool,
     /// Number of blocks.
     pub num_layers: usize,
-    /// The activation between the two feed-forward layers.
+    /// Activation of the feed-forward layers: `gelu-approximate`.
     pub activation_fn: String,
-    /// How queries and keys are normalised.
+    /// Normalisation of queries and keys: `rms_norm_across_heads`.
     pub qk_norm: String,
-    /// Whether the blocks' norms have parameters.
+    /// Whether the blocks' norms have learned parameters: false.
     pub norm_elementwise_affine: bool,
-    /// The blocks' norms' epsilon.
+    /// Epsilon of the blocks' norms.
     pub norm_eps: f64,
-    /// Width of the text where the network projects it.
+    /// Width of the text embeddings, with [`Config::use_prompt_embeddings`].
     pub caption_channels: usize,
-    /// Whether queries, keys and values have biases.
+    /// Bias of the query, key and value projections: true.
     pub attention_bias: bool,
-    /// Whether what an attention puts out has a bias.
+    /// Bias of the attention's output projection: true.
     pub attention_out_bias: bool,
-    /// The highest rotary frequency.
+    /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Whether rotary frequencies are computed in f64.
+    /// Whether rotary frequencies are computed in f64: true.
     pub rope_double_precision: bool,
-    /// Frames by which time is shifted: the first latent frame stands for one frame only.
+    /// Frames in the first latent frame, which shifts the time of the others: 1.
     pub causal_offset: usize,
-    /// What a sigma is multiplied by to make a timestep.
+    /// Timestep per unit of sigma.
     pub timestep_scale_multiplier: usize,
-    /// The same for the gates of the attention between video and audio.
+    /// The same for the gates of the cross-attention between video and audio.
     pub cross_attn_timestep_scale_multiplier: usize,
-    /// Which channels turn together.
+    /// Which channels rotate as a pair.
     pub rope_type: RopeType,
-    /// Whether the network projects the text: 2.0 does, in 2.3 the connectors have done it.
+    /// Whether the transformer projects the text (2.0); in 2.3 the connectors do.
     pub use_prompt_embeddings: bool,
     /// Whether [`super::transformer::Pass::stg_blocks`] has an effect.
     pub perturbed_attn: bool,
-    /// Whether the video's feed-forward layers have biases: not in LTX-2.5.
+    /// Bias of the video's feed-forward layers: false in LTX-2.5.
     pub ff_bias: bool,
-    /// Whether the audio's feed-forward layers have biases.
+    /// Bias of the audio's feed-forward layers.
     pub audio_ff_bias: bool,
-    /// Whether time modulates the text, where it modulates the attention to it: not in LTX-2.5.
+    /// Whether the timestep modulates the text, where it modulates the attention to it: false in LTX-2.5.
     pub use_prompt_adaln_single: bool,
-    /// Whether frames that stand alone are marked: in LTX-2.5.
+    /// Position embedding of keyframes: LTX-2.5.
     pub use_keyframes_abs_pos_embedding: bool,
 }
 
 impl Default for Config {
-    /// The defaults of the class, which are those of 2.0 but for the rotary embedding.
+    /// The class's defaults: those of 2.0, except for the rotary embedding.
     fn default() -> Self {
         Self {
             in_channels: 128,
@@ -161,9 +171,9 @@ impl Default for Config {
 /// One of the two streams of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Modality {
-    /// Pictures.
+    /// Video.
     Video,
-    /// Sound.
+    /// Audio.
     Audio,
 }
 
@@ -176,7 +186,7 @@ impl Modality {
         }
     }
 
-    /// A layer's name: the audio's begin with `audio_`.
+    /// The name of a layer in this stream: `audio_` precedes those of the audio.
     pub fn name(self, name: &str) -> String {
         match self {
             Self::Video => name.to_owned(),
@@ -185,24 +195,24 @@ impl Modality {
     }
 }
 
-/// The shape of one stream.
+/// The sizes of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stream {
-    /// Which one.
+    /// Video or audio.
     pub modality: Modality,
-    /// Heads of attention.
+    /// Attention heads.
     pub heads: usize,
-    /// Channels of a head.
+    /// Channels per head.
     pub head_dim: usize,
-    /// Channels of a token that comes in.
+    /// Input channels of a token.
     pub inputs: usize,
-    /// Channels of a token that goes out.
+    /// Output channels of a token.
     pub outputs: usize,
-    /// Width of the text that is given.
+    /// Width of the text embeddings.
     pub text: usize,
-    /// Whether heads are gated.
+    /// Gated attention.
     pub gated: bool,
-    /// Whether time modulates the attention to the text.
+    /// Whether the timestep modulates the cross-attention to the text.
     pub text_modulated: bool,
 }
 
@@ -212,15 +222,15 @@ impl Stream {
         self.heads * self.head_dim
     }
 
-    /// Vectors that modulate a block: shift, scale and gate of the self-attention, of the feed-forward layers, and where
-    /// time modulates it, of the attention to the text.
+    /// Modulation vectors of a block: shift, scale and gate of the self-attention, the feed-forward layers
+    /// and, if modulated, the cross-attention to the text.
     pub fn vectors(&self) -> usize {
         if self.text_modulated { 9 } else { 6 }
     }
 }
 
 impl Config {
-    /// The shape of the video's stream or of the audio's.
+    /// The sizes of the video stream or of the audio stream.
     pub fn stream(&self, modality: Modality) -> Stream {
         let text = |width| if self.use_prompt_embeddings { self.caption_channels } else { width };
         match modality {
@@ -247,23 +257,23 @@ impl Config {
         }
     }
 
-    /// Whether time modulates the text: in both streams, where it modulates the attention of either to it.
+    /// Whether the timestep modulates the text, which it does in both streams or in neither.
     pub fn prompt_modulated(&self) -> bool {
         self.cross_attn_mod || self.audio_cross_attn_mod
     }
 
-    /// What the rotary tables of a stream's self-attention are made for.
+    /// The rotary embedding of a stream's self-attention.
     pub fn rope(&self, modality: Modality) -> RopeShape {
         let stream = self.stream(modality);
         RopeShape { width: stream.dim(), heads: stream.heads, theta: self.rope_theta, kind: self.rope_type }
     }
 
-    /// The same for a stream's side of the attention between video and audio.
+    /// The rotary embedding of a stream's side of the cross-attention between video and audio.
     pub fn cross_rope(&self, modality: Modality) -> RopeShape {
         RopeShape { width: self.audio_cross_attention_dim, ..self.rope(modality) }
     }
 
-    /// Parameters of the network, of a shape that [`Config::check`] lets pass.
+    /// Number of parameters, for a configuration that passed [`Config::check`].
     pub fn parameters(&self) -> u64 {
         let [video, audio] = [Modality::Video, Modality::Audio].map(|modality| self.stream(modality));
         let linear = |inputs: usize, outputs: usize| (inputs as u64 + 1) * outputs as u64;
@@ -292,10 +302,10 @@ impl Config {
         self.num_layers as u64 * blocks + ends(&video) + ends(&audio)
     }
 
-    /// Refuses a shape that no network of this family has, before anything is allocated for it.
+    /// Refuses sizes that no network of this family has, before anything is allocated for them.
     ///
     /// # Errors
-    /// The field, its value and what belongs there.
+    /// The field, what it must be, and its value.
     pub fn check(&self) -> Result<()> {
         self.check_release()?;
         let [frames, rows, columns] = self.vae_scale_factors;
@@ -330,38 +340,31 @@ impl Config {
             ("cross_attn_timestep_scale_multiplier", self.cross_attn_timestep_scale_multiplier, 1, 1 << 20),
         ];
         for (name, value, low, high) in sizes {
-            if !(low..=high).contains(&value) {
-                return Err(refuse(name, value, format!("{low} to {high}")));
-            }
+            CHECK.within(name, value, low..=high)?;
         }
         self.check_widths()
     }
 
-    /// Widths that have to agree with each other.
+    /// Widths that must agree with each other.
     fn check_widths(&self) -> Result<()> {
         let [video, audio] = [Modality::Video, Modality::Audio].map(|modality| self.stream(modality));
         for (name, stream) in [("attention_head_dim", video), ("audio_attention_head_dim", audio)] {
             if stream.head_dim % 2 != 0 {
-                return Err(refuse(name, stream.head_dim, "an even number"));
+                return Err(CHECK.must(name, "even", stream.head_dim));
             }
         }
         if self.audio_cross_attention_dim != audio.dim() || audio.dim() % (2 * video.heads) != 0 {
-            let wanted = "the width of the audio, a multiple of twice the video's heads,";
-            return Err(refuse("audio_cross_attention_dim", self.audio_cross_attention_dim, wanted));
+            let wanted = format!("the audio's width, {}, and a multiple of twice the video's heads", audio.dim());
+            return Err(CHECK.must("audio_cross_attention_dim", wanted, self.audio_cross_attention_dim));
         }
-        if (self.use_prompt_embeddings || self.prompt_modulated()) && self.cross_attention_dim != video.dim() {
-            return Err(refuse("cross_attention_dim", self.cross_attention_dim, video.dim()));
+        if self.use_prompt_embeddings || self.prompt_modulated() {
+            CHECK.exactly("cross_attention_dim", self.cross_attention_dim, video.dim())?;
         }
-        if !(self.norm_eps > 0.0 && self.norm_eps < 1.0) {
-            return Err(refuse("norm_eps", self.norm_eps, "a small positive number"));
-        }
-        if !(self.rope_theta >= 1.0 && self.rope_theta <= 1e9) {
-            return Err(refuse("rope_theta", self.rope_theta, "1 to 1e9"));
-        }
-        Ok(())
+        CHECK.epsilon("norm_eps", self.norm_eps)?;
+        CHECK.within("rope_theta", self.rope_theta, 1.0..=1e9)
     }
 
-    /// What is the same in 2.0 and in 2.3, and different in other networks of this class.
+    /// Fields that are the same in 2.0 and 2.3, and differ in other networks of this class.
     fn check_release(&self) -> Result<()> {
         let switches = [
             ("norm_elementwise_affine", self.norm_elementwise_affine, false),
@@ -373,26 +376,8 @@ impl Config {
             ("use_prompt_adaln_single", self.use_prompt_adaln_single, true),
             ("use_keyframes_abs_pos_embedding", self.use_keyframes_abs_pos_embedding, false),
         ];
-        let words = [
-            ("activation_fn", &self.activation_fn, "gelu-approximate"),
-            ("qk_norm", &self.qk_norm, "rms_norm_across_heads"),
-        ];
-        let switch = switches.into_iter().find(|(_, value, wanted)| value != wanted);
-        let word = words.into_iter().find(|(_, value, wanted)| value != wanted);
-        let found = switch.map(|(name, value, wanted)| (name, value.to_string(), wanted.to_string()));
-        let found =
-            found.or_else(|| word.map(|(name, value, wanted)| (name, format!("{value:?}"), format!("{wanted:?}"))));
-        match found {
-            None => Ok(()),
-            Some((name, value, wanted)) => Err(Error::failed(format!(
-                "the transformer's config.json says `{name}` = {value}, where LTX-2.0 and LTX-2.3 have {wanted}"
-            ))
-            .hint("talkie runs LTX-2.0 and LTX-2.3, and not LTX-2.5")),
-        }
+        switches.into_iter().try_for_each(|(name, value, wanted)| RELEASE.exactly(name, value, wanted))?;
+        RELEASE.exactly("activation_fn", self.activation_fn.as_str(), "gelu-approximate")?;
+        RELEASE.exactly("qk_norm", self.qk_norm.as_str(), "rms_norm_across_heads")
     }
-}
-
-fn refuse(field: &str, value: impl std::fmt::Display, wanted: impl std::fmt::Display) -> Error {
-    Error::failed(format!("the transformer's config.json says `{field}` = {value}, where {wanted} belongs"))
-        .hint("the folder is of another family, or its config.json is damaged: fetch it again")
 }

@@ -1,5 +1,5 @@
-//! The way from the text encoder to the two streams of the transformer: its hidden states, projected, pass through one small
-//! transformer for the pictures and one for the sound (LTX-2, Lightricks, 2026).
+//! Text connectors: project the text encoder's hidden states and pass them through one small transformer for
+//! the video stream and one for the audio stream (LTX-2, Lightricks, 2026).
 
 mod config;
 mod flops;
@@ -15,38 +15,38 @@ pub use pack::Packer;
 use pack::Projection;
 use transformer::Connector;
 
-/// The projections and the two connectors. Their weights stay in memory as they are stored.
+/// The projections and the two connectors. Weights stay in memory in their stored type.
 pub struct Connectors {
     projections: Projections,
     video: Connector,
     audio: Connector,
 }
 
-/// A prompt as the transformer reads it. Where the prompt ends, registers go on, so that every row counts and nothing is masked.
+/// Text embeddings of a prompt. Registers follow the prompt, so every row is valid and nothing is masked.
 #[derive(Debug, Clone)]
 pub struct Embeddings {
-    /// (1, length, video_dim), for the pictures.
+    /// (1, length, video_dim)
     pub video: Tensor,
-    /// (1, length, audio_dim), for the sound.
+    /// (1, length, audio_dim)
     pub audio: Tensor,
 }
 
 enum Projections {
-    /// One for both: 2.0.
+    /// One for both streams: 2.0.
     Shared(Projection),
-    /// One for the pictures, one for the sound: 2.3.
+    /// One for the video, one for the audio: 2.3.
     Own(Projection, Projection),
 }
 
 impl Connectors {
-    /// Takes every tensor from `weights`, under the names of diffusers' `LTX2TextConnectors`.
+    /// Loads the connectors, under the names of diffusers' `LTX2TextConnectors`.
     ///
     /// # Errors
-    /// A configuration that contradicts itself, a tensor that is missing, has another shape or belongs to something else.
+    /// The refusals of [`Config::check`]; a tensor that is missing, of another shape, or left over.
     pub fn load(weights: &Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let projection = |name: &str, dim: usize, scale: f64| Projection::load(&weights.pp(name), config, dim, scale);
-        // The states have a mean square of 1; the wider the layer that they go to, the larger it was trained to have them.
+        // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/ltx2/connectors.py#L440-L443
         let own = |name: &str, dim: usize| projection(name, dim, (dim as f64 / config.caption_channels as f64).sqrt());
         let projections = if config.per_modality_projections {
             Projections::Own(
@@ -65,8 +65,8 @@ impl Connectors {
     /// The embeddings of one prompt.
     ///
     /// # Shapes
-    /// - `packed`: (1, tokens, channels · states), what [`Packer::finish`] answers
-    /// - `length`: the rows of the embeddings, at least as many as tokens and a multiple of the registers
+    /// - `packed`: (1, tokens, channels · states), from [`Packer::finish`]
+    /// - `length`: rows of the embeddings: at least the tokens, and a multiple of the registers
     ///
     /// # Errors
     /// A length that does not fit.

@@ -1,7 +1,7 @@
-//! Equal rows of a text, kept once.
+//! Deduplication of text embeddings: equal rows are kept once.
 //!
-//! Behind a prompt stand registers, over and over: attention to n equal keys is attention to one of them whose score is
-//! larger by ln n. Where connectors have blocks of their own no two rows are equal, and nothing is folded.
+//! The registers after a prompt repeat, and attention to n equal keys equals attention to one of them with ln
+//! n added to its score. If the connectors have blocks, no two rows are equal, and all are kept.
 
 use std::collections::HashMap;
 
@@ -9,19 +9,19 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
 
-/// A prompt's rows for the pictures and for the sound, each pair of rows once.
+/// A prompt's text embeddings for the video and the audio, each pair of rows once.
 #[derive(Debug, Clone)]
 pub struct Folded {
     /// (1, rows, video_dim)
     pub video: Tensor,
     /// (1, rows, audio_dim)
     pub audio: Tensor,
-    /// How many rows each stands for (1, rows), f32; none where each stands for itself.
+    /// Multiplicity of each row (1, rows), f32; `None` if all rows were kept.
     pub counts: Option<Tensor>,
 }
 
 impl Folded {
-    /// Folds rows (1, rows, video_dim) and (1, rows, audio_dim), where that leaves fewer than half of them.
+    /// Deduplicates rows (1, rows, video_dim) and (1, rows, audio_dim), if fewer than half of them remain.
     pub fn of(video: &Tensor, audio: &Tensor) -> Result<Self> {
         let bits = |rows: &Tensor| -> Result<Vec<Vec<u32>>> {
             let rows = rows.squeeze(0)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?;

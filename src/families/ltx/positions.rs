@@ -1,4 +1,4 @@
-//! Where the tokens of a film are, in seconds and pixels, as rotary tables.
+//! Positions of the tokens of a video, in seconds and pixels, as rotary tables.
 
 use candle_core::Device;
 
@@ -6,28 +6,28 @@ use super::config::{Config, Modality};
 use super::rope::Rope;
 use crate::error::{Error, Result};
 
-/// The tokens of a film.
+/// The token grid of a video with audio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Grid {
     /// Latent frames, rows and columns of the video.
     pub video: [usize; 3],
-    /// Frames in a second.
+    /// Frames per second.
     pub fps: f64,
     /// Latent frames of the audio.
     pub audio: usize,
 }
 
-/// More tokens of one kind than any film of these models has: 20 seconds at 1,536 by 1,024 pixels are 93,696.
+/// The most tokens of one stream. For comparison: 20 seconds at 1,536 by 1,024 pixels are 93,696.
 const MOST: usize = 1 << 18;
 
 impl Grid {
-    /// Tokens of the video.
+    /// Number of video tokens.
     pub fn video_tokens(&self) -> usize {
         self.video.iter().product()
     }
 }
 
-/// The rotary tables of a film. They do not depend on the step: one value serves every forward.
+/// The rotary tables of both streams. They are the same at every step.
 #[derive(Debug, Clone)]
 pub struct Positions {
     pub(super) video: Side,
@@ -37,17 +37,17 @@ pub struct Positions {
 /// The tables of one stream.
 #[derive(Debug, Clone)]
 pub(super) struct Side {
-    /// Of its self-attention: time, row and column, or time alone.
+    /// For the self-attention: time, row and column (video), or time only (audio).
     pub own: Rope,
-    /// Of its side of the attention between video and audio: time alone.
+    /// For its side of the cross-attention between video and audio: time only.
     pub cross: Rope,
 }
 
 impl Positions {
-    /// The tables of a film for a network.
+    /// Computes the tables.
     ///
     /// # Errors
-    /// A film without tokens or with countless ones, a frame rate that is no rate.
+    /// No tokens or more than 2¹⁸ in a stream; a frame rate that is not above 0 and below 10,000.
     pub fn new(config: &Config, grid: &Grid, device: &Device) -> Result<Self> {
         config.check()?;
         let tokens =
@@ -56,7 +56,7 @@ impl Positions {
         let possible = countable && grid.fps > 0.0 && grid.fps < 1e4;
         if !possible {
             return Err(Error::failed(format!(
-                "no film has {tokens} video tokens at {} frames a second and {} audio tokens",
+                "cannot place {tokens} video tokens at {} frames per second and {} audio tokens",
                 grid.fps, grid.audio
             )));
         }
@@ -79,16 +79,17 @@ impl Positions {
     }
 }
 
-/// Positions as parts of the range that the network was trained on.
+/// Positions as fractions of the range that the network was trained on.
 fn fractions(positions: &[f32], range: usize) -> Vec<f32> {
     positions.iter().map(|position| position / range as f32).collect()
 }
 
-/// The middle of each video token: its second, its row and its column of pixels.
+/// The centre of each video token: seconds, row and column in pixels, with the rounding to f32 of the
+/// reference:
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/transformers/transformer_ltx2.py#L931-L939>
 ///
-/// As `LTX2AudioVideoRotaryPosEmbed.prepare_video_coords` has it, with its roundings to f32. The first latent frame stands
-/// for one frame and each other one for as many as the autoencoder compresses into one: so all but the first begin earlier
-/// than a regular grid has it.
+/// The first latent frame holds one frame, each other as many as the autoencoder compresses into one; so all
+/// but the first begin earlier than on a regular grid.
 fn video_positions(config: &Config, grid: &Grid) -> [Vec<f32>; 3] {
     let [frames, rows, columns] = grid.video;
     let [scale_t, scale_h, scale_w] = config.vae_scale_factors.map(|scale| scale as f32);
@@ -108,7 +109,8 @@ fn video_positions(config: &Config, grid: &Grid) -> [Vec<f32>; 3] {
     positions
 }
 
-/// The middle of each audio token in seconds: `LTX2AudioVideoRotaryPosEmbed.prepare_audio_coords`.
+/// The centre of each audio token in seconds:
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/transformers/transformer_ltx2.py#L978-L990>
 fn audio_positions(config: &Config, tokens: usize) -> Vec<f32> {
     let scale = config.audio_scale_factor as f32;
     let offset = config.causal_offset as f32 - scale;

@@ -1,4 +1,4 @@
-//! The rotary position embedding of LTX-2: fractional positions, and frequencies that differ from head to head.
+//! Rotary position embedding of LTX-2: fractional positions, and frequencies that differ between heads.
 
 use std::f64::consts::PI;
 
@@ -12,30 +12,30 @@ use crate::compute::kernels::cuda::{self, kernels};
 use crate::nn::norm::RmsNorm;
 use crate::nn::rope::{turn_halves, turn_neighbours};
 
-/// Which two channels of a head turn together.
+/// Which two channels of a head rotate as a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RopeType {
-    /// Channel i of the first half and channel i of the second. The released models have this.
+    /// Channel i of the first half with channel i of the second. All released models.
     Split,
     /// Neighbours: (0, 1), (2, 3), …
     Interleaved,
 }
 
-/// What the tables of a [`Rope`] are made for.
+/// The parameters of a [`Rope`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeShape {
     /// Channels of all heads together.
     pub width: usize,
-    /// Heads that the channels are divided into.
+    /// Attention heads that share the channels.
     pub heads: usize,
-    /// The highest frequency, in quarter turns over the whole range of positions (10,000).
+    /// The highest frequency, in quarter turns over the range of positions: 10,000.
     pub theta: f64,
-    /// Which channels turn together.
+    /// Which channels rotate as a pair.
     pub kind: RopeType,
 }
 
-/// Cosines and sines of every token, f32.
+/// Cosines and sines for every token, f32.
 #[derive(Debug, Clone)]
 pub struct Rope {
     /// (tokens, heads, width / heads / 2)
@@ -45,11 +45,11 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Tables for tokens with a position on one axis or several.
+    /// Tables for tokens with positions on one or more axes.
     ///
-    /// `axes[a][n]` is the position of token n on axis a, as a fraction of the range that the model was trained on; all
-    /// axes are of the same length. A token's angles are `(2·position − 1)·frequency`, the axes taking turns from the
-    /// lowest frequency to the highest. Pairs that are left over when the axes share them out come first, and do not turn.
+    /// `axes[a][n]` is the position of token n on axis a, as a fraction of the trained range; all axes have
+    /// the same length. A token's angles are `(2·position − 1)·frequency`, with the axes interleaved from the
+    /// lowest frequency to the highest. Pairs left over from that division come first and do not rotate.
     ///
     /// # Errors
     /// Axes of different lengths, a width that does not divide into heads of pairs.
@@ -68,7 +68,9 @@ impl Rope {
             let turns = cos[still..].chunks_exact_mut(axes.len()).zip(sin[still..].chunks_exact_mut(axes.len()));
             for ((cos, sin), frequency) in turns.zip(&frequencies) {
                 for ((cos, sin), axis) in cos.iter_mut().zip(sin).zip(axes) {
-                    // The reference rounds the angle, up to 15,708, to f32: a part of the trained model.
+                    // The reference rounds the angle, up to 15,708, to f32, and the model was trained with
+                    // that:
+                    // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/transformers/transformer_ltx2.py#L1038
                     let angle = f64::from((axis[token] * 2.0 - 1.0) * frequency);
                     (*sin, *cos) = (angle.sin() as f32, angle.cos() as f32);
                 }
@@ -78,7 +80,7 @@ impl Rope {
         Ok(Self { cos: table(cos)?, sin: table(sin)?, kind })
     }
 
-    /// Tables for tokens in a row, as in the text connectors: token i is at `i / base`.
+    /// Tables for a sequence of tokens, as in the text connectors: token i is at `i / base`.
     ///
     /// # Errors
     /// Those of [`Rope::new`].
@@ -87,12 +89,12 @@ impl Rope {
         Self::new(shape, &[axis], device)
     }
 
-    /// Tokens that there are tables for.
+    /// Number of tokens in the tables.
     pub fn tokens(&self) -> Result<usize> {
         self.cos.dim(0)
     }
 
-    /// Normalises the channels of every token, and turns them.
+    /// Normalises the channels of every token, then rotates them.
     ///
     /// # Shapes
     /// - `xs` and output: (1, tokens, width), as in [`Rope::turn`]
@@ -109,11 +111,11 @@ impl Rope {
         self.turn(&norm.forward(xs)?)
     }
 
-    /// Turns the channels of every token.
+    /// Rotates the channels of every token.
     ///
     /// # Shapes
-    /// - `xs`: (1, tokens, width), of any float type; the heads lie one after the other in the width
-    /// - output: the same, turned in f32
+    /// - `xs`: (1, tokens, width), of any float type, with the heads one after the other
+    /// - output: the same, rotated in f32
     ///
     /// # Errors
     /// Another number of tokens or channels than the tables have.
@@ -122,8 +124,8 @@ impl Rope {
         if cpu::takes(xs) && xs.elem_count() == tokens * heads * 2 * half {
             return self.on_cpu(xs, half);
         }
-        // candle turns by one table a batch element: with the tokens as batch and the heads as time, each head of each
-        // token has its own, and nothing has to be moved.
+        // candle takes one table per batch element: with tokens as batch and heads as time, each head of each
+        // token has its own, and nothing is copied.
         let wide = xs.to_dtype(DType::F32)?.contiguous()?.reshape((tokens, 1, heads, 2 * half))?;
         let turned = match self.kind {
             RopeType::Split => candle_nn::rotary_emb::rope(&wide, &self.cos, &self.sin)?,
@@ -134,7 +136,7 @@ impl Rope {
 }
 
 impl Rope {
-    /// A row of the tables for each head of each token, as they lie.
+    /// One row of the tables per head per token, in memory order.
     fn on_cpu(&self, xs: &Tensor, half: usize) -> Result<Tensor> {
         let turn = match self.kind {
             RopeType::Split => turn_halves,
@@ -150,10 +152,11 @@ impl Rope {
     }
 }
 
-/// `theta^i · π/2` for `count` steps of i from 0 to 1, computed in f64 and kept in f32.
+/// `theta^i · π/2` for `count` values of i from 0 to 1, computed in f64 and rounded to f32:
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/transformers/transformer_ltx2.py#L1029-L1034>
 fn frequencies(count: usize, theta: f64) -> Vec<f32> {
     let step = 1.0 / count.saturating_sub(1).max(1) as f64;
-    // From both ends to the middle, as `torch.linspace` does.
+    // From both ends to the middle, as `torch.linspace` computes it.
     let exponent =
         |i: usize| if i < count / 2 || count == 1 { i as f64 * step } else { 1.0 - (count - 1 - i) as f64 * step };
     (0..count).map(|i| (theta.powf(exponent(i)) * PI / 2.0) as f32).collect()

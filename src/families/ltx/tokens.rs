@@ -1,8 +1,8 @@
-//! Latents as a row of tokens, and back.
+//! Latents as a sequence of tokens (patchify), and back.
 
 use candle_core::{Result, Tensor};
 
-/// One token for each place of each latent frame: frames first, then rows, then columns.
+/// One token per latent place: frames first, then rows, then columns.
 ///
 /// # Shapes
 /// - `latents`: (1, c, t, h, w)
@@ -15,7 +15,7 @@ pub fn video_tokens(latents: &Tensor) -> Result<Tensor> {
     latents.flatten_from(2)?.transpose(1, 2)?.contiguous()
 }
 
-/// Undoes [`video_tokens`].
+/// The inverse of [`video_tokens`].
 ///
 /// # Shapes
 /// - `tokens`: (1, t·h·w, c)
@@ -30,7 +30,7 @@ pub fn video_latents(tokens: &Tensor, grid: [usize; 3]) -> Result<Tensor> {
     tokens.transpose(1, 2)?.contiguous()?.reshape((b, c, t, h, w))
 }
 
-/// One token for each latent frame of sound, with all its channels and frequencies.
+/// One token per latent audio frame, with all its channels and mel bins.
 ///
 /// # Shapes
 /// - `latents`: (1, c, t, mel)
@@ -43,7 +43,7 @@ pub fn audio_tokens(latents: &Tensor) -> Result<Tensor> {
     latents.transpose(1, 2)?.contiguous()?.flatten_from(2)
 }
 
-/// Undoes [`audio_tokens`].
+/// The inverse of [`audio_tokens`].
 ///
 /// # Shapes
 /// - `tokens`: (1, t, c·mel)
@@ -54,7 +54,7 @@ pub fn audio_tokens(latents: &Tensor) -> Result<Tensor> {
 pub fn audio_latents(tokens: &Tensor, mel: usize) -> Result<Tensor> {
     let (b, t, channels) = tokens.dims3()?;
     if mel == 0 || channels % mel != 0 {
-        candle_core::bail!("{channels} channels of sound do not divide into {mel} frequencies");
+        candle_core::bail!("{channels} audio channels do not divide into {mel} mel bins");
     }
     tokens.reshape((b, t, channels / mel, mel))?.transpose(1, 2)?.contiguous()
 }

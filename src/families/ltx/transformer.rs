@@ -1,8 +1,9 @@
-//! The LTX-2 transformer: noisy pictures and sound, a timestep and a text in, two velocities out (Lightricks, 2026).
+//! The LTX-2 transformer: noisy video and audio latents, a timestep and a text in, two velocities out
+//! (Lightricks, 2026).
 
 use candle_core::{DType, Device, Tensor};
 
-use super::adaln::{Clock, TimeEmbedding, Times};
+use super::adaln::{TimeEmbedding, TimeEmbeddings, Times};
 use super::block::{Block, Given};
 use super::config::{Config, Modality, Stream};
 use super::positions::{Positions, Side};
@@ -13,61 +14,60 @@ use crate::nn::modulation::Runs;
 use crate::nn::norm::LayerNorm;
 use crate::weights::Weights;
 
-/// Epsilon of the norms at the end.
+/// Epsilon of the output norms.
 const EPS: f64 = 1e-6;
 
-/// What a forward takes.
+/// Inputs of a forward pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
     /// Video tokens: (1, n, in_channels), of any float type.
     pub video: &'a Tensor,
     /// Audio tokens: (1, m, audio_in_channels).
     pub audio: &'a Tensor,
-    /// The text for the video, from the connectors: (1, rows, [`Stream::text`]).
+    /// Text embeddings for the video, from the connectors: (1, rows, [`Stream::text`]).
     pub video_text: &'a Tensor,
-    /// The text for the audio.
+    /// Text embeddings for the audio, likewise.
     pub audio_text: &'a Tensor,
-    /// How many rows each row of both texts stands for (1, rows): 0 where it is not attended to. Otherwise each for itself.
+    /// Multiplicity of each row of both texts (1, rows); 0 masks a row. `None`: 1 for all.
     pub text_counts: Option<&'a Tensor>,
     /// Timesteps, in [0, 1000].
     pub timesteps: Timesteps<'a>,
-    /// Where the tokens are.
+    /// Positions of the tokens.
     pub positions: &'a Positions,
 }
 
-/// The timesteps of a forward: sigmas times 1,000.
+/// The timesteps of a forward pass: sigmas times 1,000.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timesteps<'a> {
-    /// Of the video tokens: one for all, or one for each, 0 where a picture is given.
+    /// Of the video tokens: one for all, or one per token, 0 for a given image.
     pub video: &'a [f64],
-    /// Of the audio tokens: one for all, or one for each.
+    /// Of the audio tokens: one for all, or one per token.
     pub audio: &'a [f64],
-    /// Of the step that the video is at, whatever single tokens are at.
+    /// Of the video's step, whatever the timesteps of single tokens.
     pub sigma: f64,
-    /// Of the step that the audio is at.
+    /// Of the audio's step.
     pub audio_sigma: f64,
 }
 
-/// What is different in this pass: nothing by default.
+/// Variant of a forward pass; the default is the full pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pass<'a> {
-    /// Blocks in which every token attends to itself alone, for spatio-temporal guidance. Without
-    /// [`Config::perturbed_attn`] they have no effect, as in the reference; neither has the number of a block that there
-    /// is not.
+    /// Blocks that skip self-attention, for spatio-temporal guidance. Ignored without
+    /// [`Config::perturbed_attn`], as in the reference; so are numbers of blocks that do not exist.
     pub stg_blocks: &'a [usize],
-    /// Whether video and audio do not see each other, for modality guidance.
+    /// Whether to skip the cross-attention between video and audio, for modality guidance.
     pub isolate: bool,
-    /// Whether each stream's part in the attention between them is modulated by the other one's sigma, as in LTX-2.3, or by
-    /// its own timesteps, as in LTX-2.0.
+    /// Whether each stream's side of that cross-attention is modulated by the other stream's sigma (LTX-2.3)
+    /// or by its own timesteps (LTX-2.0).
     pub cross_timestep: bool,
 }
 
-/// The layers before and after the blocks, of one stream.
+/// The layers of one stream before and after the blocks.
 struct Ends {
     stream: Stream,
     proj_in: Linear,
     caption_projection: Option<[Linear; 2]>,
-    clock: Clock,
+    times: TimeEmbeddings,
     norm_out: LayerNorm,
     proj_out: Linear,
     /// (2, dim)
@@ -91,7 +91,7 @@ impl Ends {
             Modality::Audio => ("av_cross_attn_audio_scale_shift", "av_cross_attn_audio_v2a_gate"),
         };
         let prompt = config.prompt_modulated().then(|| TimeEmbedding::load(&layer("prompt_adaln"), dim, 2));
-        let clock = Clock {
+        let times = TimeEmbeddings {
             time: TimeEmbedding::load(&layer("time_embed"), dim, stream.vectors())?,
             prompt: prompt.transpose()?,
             cross: TimeEmbedding::load(&weights.pp(cross), dim, 4)?,
@@ -101,7 +101,7 @@ impl Ends {
         Ok(Self {
             proj_in: Linear::load(&layer("proj_in"), stream.inputs, dim)?,
             caption_projection: caption.transpose()?,
-            clock,
+            times,
             norm_out: LayerNorm::plain(weights, dim, EPS)?,
             proj_out: Linear::load(&layer("proj_out"), dim, stream.outputs)?,
             scale_shift_table: weights.f32(&modality.name("scale_shift_table"), (2, dim))?,
@@ -109,7 +109,7 @@ impl Ends {
         })
     }
 
-    /// What the blocks need of this stream. `bias` is added to the scores of the text.
+    /// The blocks' inputs for this stream. `bias` is added to the text's attention scores.
     fn given<'a>(&self, times: Times, text: &Tensor, bias: Option<&Tensor>, positions: &'a Side) -> Result<Given<'a>> {
         let text = match &self.caption_projection {
             Some([first, second]) => second.forward(&first.forward_gelu(text)?)?,
@@ -118,7 +118,7 @@ impl Ends {
         Ok(Given { times, text, text_bias: bias.cloned(), positions })
     }
 
-    /// The velocity, f32, from the tokens that the last block leaves.
+    /// The velocity, f32, from the last block's output.
     fn finish(&self, xs: &Tensor, times: &Times) -> Result<Tensor> {
         let out = times.embedded.with(&self.scale_shift_table)?.shift_scale(&self.norm_out.forward(xs)?, 0, 1)?;
         Ok(self.proj_out.forward(&out.to_dtype(xs.dtype())?)?.to_dtype(DType::F32)?)
@@ -136,10 +136,10 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// Takes every tensor of the network from `weights`, and fails if one is left over.
+    /// Loads the network, which must use every tensor of `weights`.
     ///
     /// # Errors
-    /// A configuration that is not one, a tensor missing, of another shape, or foreign.
+    /// The refusals of [`Config::check`]; a tensor that is missing, of another shape, or left over.
     pub fn load(weights: &Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let network = Self {
@@ -157,12 +157,12 @@ impl Transformer {
         Ok(network)
     }
 
-    /// The shape of the network.
+    /// The network's configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The velocities that the network predicts for the video tokens and for the audio tokens.
+    /// The predicted velocities of the video tokens and of the audio tokens.
     ///
     /// # Shapes
     /// - output: (1, n, out_channels) and (1, m, audio_out_channels), f32
@@ -183,7 +183,7 @@ impl Transformer {
         Ok((self.video.finish(video, &given[0].times)?, self.audio.finish(audio, &given[1].times)?))
     }
 
-    /// What does not change from block to block.
+    /// The inputs that all blocks share.
     fn given<'a>(&self, inputs: &Inputs<'a>, cross_timestep: bool) -> Result<[Given<'a>; 2]> {
         let Timesteps { video, audio, sigma, audio_sigma } = inputs.timesteps;
         let runs = [Runs::new(video, inputs.video.dim(1)?), Runs::new(audio, inputs.audio.dim(1)?)];
@@ -191,20 +191,22 @@ impl Transformer {
         let cross = if cross_timestep { &other } else { &runs };
         let bias = inputs.text_counts.map(|counts| self.text_bias(counts)).transpose()?;
         let text = |text: &Tensor| text.to_dtype(self.dtype);
-        let times = self.video.clock.forward(&runs[0], &cross[0], sigma, &self.device)?;
+        let times = self.video.times.forward(&runs[0], &cross[0], sigma, &self.device)?;
         let video = self.video.given(times, &text(inputs.video_text)?, bias.as_ref(), &inputs.positions.video)?;
-        let times = self.audio.clock.forward(&runs[1], &cross[1], audio_sigma, &self.device)?;
+        let times = self.audio.times.forward(&runs[1], &cross[1], audio_sigma, &self.device)?;
         let audio = self.audio.given(times, &text(inputs.audio_text)?, bias.as_ref(), &inputs.positions.audio)?;
         Ok([video, audio])
     }
 
-    /// Numbers of rows (1, rows) as what is added to scores (1, 1, 1, rows): their logarithms, of 0 the reference's -10,000.
+    /// Multiplicities (1, rows) as a bias on attention scores (1, 1, 1, rows): their logarithms, and -10,000
+    /// for 0, as in
+    /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/transformers/transformer_ltx2.py#L1475-L1477>.
     fn text_bias(&self, counts: &Tensor) -> Result<Tensor> {
         let bias = counts.to_dtype(DType::F32)?.log()?.maximum(-1e4)?;
         Ok(bias.to_dtype(self.dtype)?.unsqueeze(1)?.unsqueeze(1)?)
     }
 
-    /// Refuses tensors that do not belong together.
+    /// Refuses tensors whose shapes do not fit each other.
     fn check(&self, inputs: &Inputs) -> Result<()> {
         let Inputs { positions, timesteps, .. } = inputs;
         let streams = [

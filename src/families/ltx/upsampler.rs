@@ -1,6 +1,7 @@
-//! More pixels, or frames, for latents: what stands between the two stages of a generation.
+//! Latent upsampler: more rows and columns, or frames, between the two phases of a generation.
 //!
-//! It works on un-normalised latents, and on all of them at once: its norms take statistics over the whole film.
+//! It works on un-normalised latents, and on a whole video at once: its norms take statistics over all frames.
+//! <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/ltx2/latent_upsampler.py#L245-L285>
 
 mod config;
 
@@ -13,14 +14,11 @@ use crate::nn::conv::{Conv2d, Conv3d};
 use crate::nn::norm::GroupNorm;
 use crate::weights::Weights;
 pub use config::Config;
-use config::Mode;
+use config::{BLUR, GROUPS, Mode};
 
-/// torch's default.
+/// Epsilon of the group norms: torch's default.
 const EPS: f64 = 1e-5;
-const GROUPS: usize = 32;
 const KERNEL: usize = 3;
-/// Rows, and columns, of the blur before pixels are left out.
-const BLUR: usize = 5;
 
 /// The latent upsampler.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ pub struct Upsampler {
     initial_norm: GroupNorm,
     before: Vec<Block>,
     step: Conv,
-    /// What the rational resampler blurs with: (1, 1, [`BLUR`], [`BLUR`]).
+    /// Blur kernel of the rational resampler: (1, 1, [`BLUR`], [`BLUR`]).
     blur: Option<Tensor>,
     after: Vec<Block>,
     final_conv: Conv,
@@ -42,7 +40,7 @@ impl Upsampler {
     /// Loads the upsampler.
     ///
     /// # Errors
-    /// A missing tensor, one of another shape, or one that does not belong.
+    /// A missing tensor, one of another shape, or one left over.
     pub fn load(config: &Config, weights: &Weights) -> crate::error::Result<Self> {
         config.check()?;
         let (dims, width) = (config.dims, config.mid_channels);
@@ -52,9 +50,9 @@ impl Upsampler {
         };
         let (mode, upsampler) = (config.mode()?, weights.pp("upsampler"));
         let name = if matches!(mode, Mode::Rational { .. }) { "conv" } else { "0" };
-        // Over frames too only where frames are what it makes.
+        // The convolution spans frames only if frames are upsampled.
         let step_dims = if mode.time() == 2 { 3 } else { 2 };
-        let upsampler_of = Self {
+        let network = Self {
             dtype: weights.dtype(),
             device: weights.device().clone(),
             initial_conv: Conv::load(&weights.pp("initial_conv"), config.in_channels, width, dims)?,
@@ -70,18 +68,18 @@ impl Upsampler {
             config: config.clone(),
         };
         weights.finish(&[])?;
-        Ok(upsampler_of)
+        Ok(network)
     }
 
-    /// What the upsampler was built from.
+    /// The upsampler's configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
     /// # Shapes
     /// - `latents`: (1, z, t, h, w), un-normalised ([`crate::families::ltx::vae::Statistics::denormalise`])
-    /// - output: (1, z, t', h', w'), un-normalised: h' and w' as [`Config::side`] says, t' = 2·t − 1 where the upsampler
-    ///   is one of frames
+    /// - output: (1, z, t', h', w'), un-normalised, with h' and w' from [`Config::side`], and t' = 2·t − 1 if
+    ///   frames are upsampled
     ///
     /// # Errors
     /// Latents of another shape.
@@ -91,7 +89,7 @@ impl Upsampler {
             &[1, channels, t, h, w] if channels == z && t * h * w > 0 => {}
             given => {
                 return Err(Error::failed(format!(
-                    "latents have the shape {given:?}, where (1, {z}, frames, rows, columns) belongs"
+                    "the shape of latents must be (1, {z}, frames, rows, columns), not {given:?}"
                 ))
                 .hint("use the upsampler that belongs to the model that made the latents"));
             }
@@ -110,7 +108,7 @@ impl Upsampler {
         Ok(Tensor::stack(&self.final_conv.forward(&frames)?, 2)?)
     }
 
-    /// Twice convolution and norm, with the input added before the last SiLU.
+    /// Residual block: twice convolution and norm, with SiLU between, and after adding the input.
     fn block(&self, block: &Block, frames: &[Tensor]) -> Result<Vec<Tensor>> {
         let ys = self.normalised(&block.norm1, &block.conv1.forward(frames)?)?;
         let ys = block.conv2.forward(&ys.iter().map(silu).collect::<Result<Vec<_>>>()?)?;
@@ -118,16 +116,16 @@ impl Upsampler {
         ys.iter().zip(frames).map(|(ys, xs)| silu(&(ys + xs)?)).collect()
     }
 
-    /// Statistics are those of the film in a network of three dimensions, those of each frame in one of two.
+    /// Group norm, with statistics over all frames (3 dimensions) or per frame (2 dimensions).
     fn normalised(&self, norm: &GroupNorm, frames: &[Tensor]) -> Result<Vec<Tensor>> {
         if self.config.dims == 2 {
             return frames.iter().map(|frame| norm.forward(frame)).collect();
         }
-        let film = norm.forward(&Tensor::stack(frames, 2)?)?;
-        (0..frames.len()).map(|i| film.narrow(2, i, 1)?.squeeze(2)?.contiguous()).collect()
+        let video = norm.forward(&Tensor::stack(frames, 2)?)?;
+        (0..frames.len()).map(|i| video.narrow(2, i, 1)?.squeeze(2)?.contiguous()).collect()
     }
 
-    /// More rows and columns, or frames, or both. The first frame stays one.
+    /// The step up in rows and columns, frames, or both. The first frame stays one frame.
     fn upsample(&self, frames: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let mode = self.config.mode().map_err(candle_core::Error::wrap)?;
         let frames = self.step.forward(&frames)?;
@@ -145,7 +143,8 @@ impl Upsampler {
     }
 }
 
-/// Every `stride`th row and column of a blurred frame. Channels do not mix: they are blurred as so many pictures.
+/// Every `stride`th row and column of a blurred frame. Channels are the batch of the convolution, so they do
+/// not mix.
 fn blurred(frame: &Tensor, blur: &Tensor, stride: usize) -> Result<Tensor> {
     let (_, channels, h, w) = frame.dims4()?;
     let ys = frame.reshape((channels, 1, h, w))?.conv2d(blur, BLUR / 2, stride, 1, 1)?;
@@ -153,10 +152,10 @@ fn blurred(frame: &Tensor, blur: &Tensor, stride: usize) -> Result<Tensor> {
     ys.reshape((1, channels, h, w))
 }
 
-/// A convolution over frames, rows and columns with zeros all around, or over each frame alone.
+/// A convolution over frames, rows and columns, or over each frame alone, with zero padding.
 #[derive(Debug)]
 enum Conv {
-    Film(Conv3d),
+    Video(Conv3d),
     Frame(Conv2d),
 }
 
@@ -164,20 +163,20 @@ impl Conv {
     fn load(weights: &Weights, inputs: usize, outputs: usize, dims: usize) -> crate::error::Result<Self> {
         match dims {
             2 => Ok(Self::Frame(Conv2d::load(weights, inputs, outputs, KERNEL)?.padding(KERNEL / 2))),
-            _ => Ok(Self::Film(Conv3d::load(weights, inputs, outputs, [KERNEL; 3])?)),
+            _ => Ok(Self::Video(Conv3d::load(weights, inputs, outputs, [KERNEL; 3])?)),
         }
     }
 
-    /// As many frames as go in: (1, inputs, h, w) to (1, outputs, h, w) each.
+    /// (1, inputs, h, w) to (1, outputs, h, w) for each frame.
     fn forward(&self, frames: &[Tensor]) -> Result<Vec<Tensor>> {
         let conv = match self {
             Self::Frame(conv) => return frames.iter().map(|frame| conv.forward(frame)).collect(),
-            Self::Film(conv) => conv,
+            Self::Video(conv) => conv,
         };
         let Some(last) = frames.last() else { return Ok(Vec::new()) };
         let after = last.zeros_like()?;
         let around = |index: usize| {
-            // Before the first frame, the convolution puts zeros of its own.
+            // Before the first frame, the convolution itself pads with zeros.
             let mut window = frames[index.saturating_sub(1)..=index].to_vec();
             window.push(frames.get(index + 1).unwrap_or(&after).clone());
             conv.forward(&window)
@@ -186,7 +185,7 @@ impl Conv {
     }
 }
 
-/// The tensors of a residual block.
+/// The layers of a residual block.
 #[derive(Debug)]
 struct Block {
     conv1: Conv,

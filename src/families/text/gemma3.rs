@@ -1,4 +1,5 @@
-//! Gemma 3, the language model whose layers are the text encoder of LTX-2 (Gemma Team, 2025, arXiv:2503.19786).
+//! Gemma 3, the language model whose hidden states are the text encoding of LTX-2 (Gemma Team, 2025,
+//! arXiv:2503.19786).
 
 mod config;
 mod layer;
@@ -15,14 +16,14 @@ use crate::weights::Weights;
 pub use config::{Config, LayerType, Positions};
 use layer::{Layer, View};
 
-/// Where the text model lies among the tensors: as Google released it and transformers writes it, as transformers names it
-/// in memory, and the text-only classes.
+/// Prefixes of the text model's tensors: as Google released it and transformers writes it, as transformers
+/// names it in memory, and the text-only classes.
 const PREFIXES: [&str; 4] = ["language_model.model", "model.language_model", "model", ""];
 
-/// What reads pictures, and what chooses the next word: neither has a part in the hidden states.
+/// The vision tower and the output head, which the hidden states do not need.
 const UNUSED: [&str; 3] = ["vision_tower.", "multi_modal_projector.", "lm_head."];
 
-/// The model without its head. Its weights stay in memory as they are stored.
+/// The model without its head. Weights stay in memory in their stored type.
 pub struct Gemma3 {
     config: Config,
     embedding: Embedding,
@@ -32,13 +33,14 @@ pub struct Gemma3 {
     dtype: DType,
 }
 
-/// Where the hidden states of one prompt go: each with its number, from 0 for the embeddings to the number of layers.
+/// Receives the hidden states of one prompt: the index, from 0 (the embeddings) to the number of layers, and
+/// the state.
 pub type StateSink<'a> = &'a mut dyn FnMut(usize, Tensor) -> Result<()>;
 
-/// Where those of several prompts go: the number of the prompt, that of the state, and the state.
+/// Receives the hidden states of several prompts: the index of the prompt, that of the state, and the state.
 pub type StatesSink<'a> = &'a mut dyn FnMut(usize, usize, Tensor) -> Result<()>;
 
-/// A prompt on its way through the layers.
+/// A prompt between two layers.
 struct Reading {
     /// (1, n, hidden_size)
     xs: Tensor,
@@ -47,11 +49,11 @@ struct Reading {
 }
 
 impl Gemma3 {
-    /// Takes every tensor of the text model from `weights`, under the names of `Gemma3ForConditionalGeneration`,
-    /// `Gemma3ForCausalLM` or `Gemma3TextModel` in transformers. The tensors for pictures are left where they are.
+    /// Loads the text model, under the names of `Gemma3ForConditionalGeneration`, `Gemma3ForCausalLM` or
+    /// `Gemma3TextModel` in transformers. The vision tensors stay in their file.
     ///
     /// # Errors
-    /// A tensor that is missing, has another shape or belongs to something else.
+    /// A tensor that is missing, of another shape, or left over.
     pub fn load(weights: &Weights, config: &Config) -> Result<Self> {
         let prefix = PREFIXES.into_iter().find(|prefix| weights.pp(prefix).contains("embed_tokens.weight"));
         let model = weights.pp(prefix.unwrap_or(PREFIXES[0]));
@@ -66,7 +68,7 @@ impl Gemma3 {
         Ok(Self { config: config.clone(), embedding, layers, norm, device, dtype })
     }
 
-    /// Reads one prompt: see [`Self::encode_all`].
+    /// Encodes one prompt: see [`Self::encode_all`].
     ///
     /// # Errors
     /// As there.
@@ -74,16 +76,16 @@ impl Gemma3 {
         self.encode_all(&[ids], length, &mut |_, number, state| on_state(number, state))
     }
 
-    /// Reads prompts, all of them a layer at a time, and hands every hidden state on as soon as it is made: the embeddings,
-    /// what each layer but the last answers, and what the last one answers after the final norm. An error from `on_state`
-    /// stops the work and is handed on.
+    /// Encodes prompts, all of them layer by layer, and passes every hidden state to `on_state` as soon as it
+    /// is made: the embeddings, the output of each layer but the last, and the last output after the final
+    /// norm. An error of `on_state` stops the work and is returned.
     ///
-    /// The reference pads the ids on the left to `length` and hides the padding from the tokens; nobody reads the rows of the
-    /// padding themselves. So only the prompt's own tokens are computed here, at the positions that they have behind it.
+    /// The reference pads the ids on the left to `length`, masks the padding, and does not use its rows. So
+    /// only the prompt's tokens are computed here, at their positions after the padding.
     ///
     /// # Shapes
     /// - `prompts`: each at most `length` token ids, each less than `vocab_size`
-    /// - each state: (1, ids, hidden_size), in the type that the weights compute in
+    /// - each state: (1, ids, hidden_size), in the weights' compute type
     ///
     /// # Errors
     /// No ids or more than `length`, an id that the model has no embedding for, or an error from `on_state`.
@@ -112,17 +114,19 @@ impl Gemma3 {
         let (n, before) = (ids.len(), length - ids.len());
         let rows = self.embedding.forward(&Tensor::new(ids, &self.device)?, self.dtype)?;
         Ok(Reading {
+            // https://github.com/huggingface/transformers/blob/f14d0cbc82/src/transformers/models/gemma3/modeling_gemma3.py#L106-L107
             xs: (rows * (self.config.hidden_size as f64).sqrt())?.unsqueeze(0)?,
             local: self.view(n, before, self.config.sliding_window, self.config.local)?,
             global: self.view(n, before, n, self.config.global)?,
         })
     }
 
-    /// What layers of one kind see of `n` tokens that stand behind `before` of padding: each token itself and those before it,
-    /// `window` in all.
+    /// Rotary embedding and mask for layers of one kind: `n` tokens after `before` of padding, each attending
+    /// to the last `window` tokens, itself included.
     fn view(&self, n: usize, before: usize, window: usize, positions: Positions) -> Result<View> {
         let frequencies = frequencies(self.config.head_dim, positions);
-        // In f32, as the reference: so far from the first position, the rounding of its angles can be seen.
+        // Angles are rounded to f32 as in the reference, which matters at such positions:
+        // https://github.com/huggingface/transformers/blob/f14d0cbc82/src/transformers/models/gemma3/modeling_gemma3.py#L168-L179
         let angles = (before..before + n)
             .flat_map(|position| frequencies.iter().map(move |frequency| f64::from(position as f32 * frequency)));
         let rope = Rope::from_angles(&angles.collect::<Vec<_>>(), (n, self.config.head_dim / 2), &self.device)?;
@@ -134,7 +138,7 @@ impl Gemma3 {
     }
 }
 
-/// The angle per position of each of a head's pairs of channels, in f32 like the reference's.
+/// Angle per position of each pair of channels, in f32 as in the reference.
 fn frequencies(dim: usize, positions: Positions) -> Vec<f32> {
     let frequency = |i: usize| {
         let exponent = (2 * i) as f32 / dim as f32;

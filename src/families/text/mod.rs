@@ -1,4 +1,4 @@
-//! A prompt as text embeddings.
+//! Text encoding: a prompt to text embeddings.
 
 pub mod clean;
 pub mod gemma3;
@@ -7,15 +7,15 @@ pub mod umt5;
 
 use crate::error::{Error, Result};
 
-/// More tokens than this in one prompt are refused: scores grow with the square.
+/// The most tokens of a prompt: attention scores grow with the square.
 const MAX_TOKENS: usize = 4096;
 
-/// Whether an encoder can read these ids into so many rows.
+/// Refuses ids that do not fit in `length` rows or in the embedding table.
 fn check_ids(ids: &[u32], length: usize, vocab_size: usize) -> Result<()> {
     if ids.is_empty() || ids.len() > length || length > MAX_TOKENS {
         let n = ids.len();
         return Err(Error::failed(format!(
-            "cannot embed {n} tokens in {length} rows: between one token and as many as rows, of at most {MAX_TOKENS}"
+            "cannot embed {n} tokens in {length} rows: the tokens must be 1 to the number of rows, which is at most {MAX_TOKENS}"
         )));
     }
     match ids.iter().find(|&&id| id as usize >= vocab_size) {

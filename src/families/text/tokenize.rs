@@ -1,8 +1,9 @@
 //! Text to token ids.
 
+mod guard;
 mod pieces;
+mod vocabulary;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,49 +13,26 @@ use tokenizers::normalizers::Precompiled;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::request::MAX_PROMPT;
+use guard::{broken, guarded};
+pub use vocabulary::Vocabulary;
 
-/// The longest text that is tokenized, in bytes: a prompt that has grown as far as cleaning and normal forms can make it.
+/// The longest text that is tokenized, in bytes: the most that cleaning and normal forms can make of a prompt.
 pub const MAX_BYTES: usize = 4 * MAX_PROMPT;
 
 /// The longest `tokenizer.json` that is read, in bytes. UMT5's has 17 million.
 const MAX_FILE: u64 = 256 << 20;
 
-/// Whose tokens they are. It decides the token that is put to every text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vocabulary {
-    /// T5 and its sisters: `</s>` after the text.
-    T5,
-    /// Gemma: `<bos>` before the text, and `<eos>` after it where the file's own template has it. Google's has not.
-    Gemma,
-}
-
-impl Vocabulary {
-    fn name(self) -> &'static str {
-        match self {
-            Self::T5 => "T5",
-            Self::Gemma => "Gemma",
-        }
-    }
-
-    fn mark(self) -> &'static str {
-        match self {
-            Self::T5 => "</s>",
-            Self::Gemma => "<bos>",
-        }
-    }
-}
-
 /// The tokens of one text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// Their ids, the tokens of the vocabulary at the end or the beginning included, not padded: the encoders pad, T5's
-    /// after the text and Gemma's before it.
+    /// Token ids with the vocabulary's special tokens, without padding: the encoders pad, T5's after the text
+    /// and Gemma's before it.
     pub ids: Vec<u32>,
-    /// How many tokens of the text did not fit and are left out.
+    /// Number of tokens of the text that did not fit and were cut.
     pub cut: usize,
 }
 
-/// A SentencePiece tokenizer in the `tokenizer.json` form, as the models' repositories have it, or in that of llama.cpp.
+/// A SentencePiece tokenizer, from a `tokenizer.json` or from a GGUF file of llama.cpp.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     before: Option<u32>,
@@ -62,10 +40,10 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens the `tokenizer.json` of a folder, or the tokenizer in a GGUF file of a text encoder.
+    /// Opens the `tokenizer.json` of a folder, or the tokenizer in a text encoder's GGUF file.
     ///
     /// # Errors
-    /// There is none, it is broken, or it has not the token that its vocabulary needs.
+    /// A tokenizer that is missing, broken, or without the vocabulary's special token.
     pub fn open(place: &Path, vocabulary: Vocabulary) -> Result<Self> {
         if place.is_file() {
             return Self::of(pieces::open(place)?, vocabulary, place);
@@ -75,7 +53,7 @@ impl Tokenizer {
         let open = || {
             check_normalizer(&bytes)?;
             let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)?;
-            // The file may carry the length and padding of whoever saved it; the model's own are the caller's to give.
+            // The file may set a length and padding; here the caller decides both.
             inner.with_truncation(None)?.with_padding(None);
             Ok(inner)
         };
@@ -85,7 +63,7 @@ impl Tokenizer {
     fn of(inner: tokenizers::Tokenizer, vocabulary: Vocabulary, path: &Path) -> Result<Self> {
         let mark = inner.token_to_id(vocabulary.mark()).ok_or_else(|| {
             let (mark, name) = (vocabulary.mark(), vocabulary.name());
-            Error::failed(format!("the tokenizer has no `{mark}`, so it is none of {name}'s: {}", path.display()))
+            Error::failed(format!("not a {name} tokenizer: it has no `{mark}`: {}", path.display()))
                 .hint("take the folder `tokenizer` from the model's own repository")
         })?;
         let (before, after) = match vocabulary {
@@ -95,23 +73,23 @@ impl Tokenizer {
         Ok(Self { inner, before, after })
     }
 
-    /// Turns a text into at most `max_length` tokens, those of the beginning and the end among them. What does not fit is cut
-    /// from the end of the text.
+    /// Tokenizes a text into at most `max_length` tokens, special tokens included. A longer text is cut at
+    /// its end.
     ///
     /// # Errors
-    /// A text of more than [`MAX_BYTES`], no room for the tokens that every text has, or one that the tokenizer fails on.
+    /// A text of more than [`MAX_BYTES`], no room for the special tokens, or a failure of the tokenizer.
     pub fn encode(&self, text: &str, max_length: usize) -> Result<Tokens> {
         if text.len() > MAX_BYTES {
-            return Err(Error::usage(format!("the prompt has {} bytes: {MAX_BYTES} at most", text.len()))
+            return Err(Error::usage(format!("the prompt must be {MAX_BYTES} bytes at most, not {}", text.len()))
                 .hint("shorten it: of a long prompt only the first few hundred words are read"));
         }
         let marks = self.before.iter().chain(&self.after).count();
         let Some(room) = max_length.checked_sub(marks) else {
             return Err(Error::failed(format!(
-                "{max_length} tokens are asked for: the marks of a text alone take {marks}"
+                "a length of {max_length} tokens has no room for {marks} special tokens"
             )));
         };
-        // Without the file's own special tokens: those that the vocabulary has are added here, after the cut.
+        // Without the file's special tokens: the vocabulary's are added here, after the cut.
         let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(|cause| {
             Error::failed("the tokenizer failed on the prompt")
                 .because(cause)
@@ -125,7 +103,7 @@ impl Tokenizer {
 }
 
 impl Tokenizer {
-    /// The ids of several texts, as [`Tokenizer::encode`] gives them. Says aloud which was cut.
+    /// The ids of several texts, each as from [`Tokenizer::encode`]. Reports a cut as a note.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`], and a stop.
@@ -146,13 +124,7 @@ impl Tokenizer {
     }
 }
 
-fn broken(path: &Path, cause: tokenizers::Error) -> Error {
-    Error::failed(format!("this is not a tokenizer that talkie can read: {}", path.display()))
-        .because(cause)
-        .hint("fetch the file again: a download that broke off is the usual reason")
-}
-
-/// The `<eos>` that the file's own template puts after every text, if it does.
+/// The `<eos>` that the file's template puts after every text, if any.
 fn ending(inner: &tokenizers::Tokenizer) -> tokenizers::Result<Option<u32>> {
     let marks = inner.encode_fast("", true)?;
     Ok(inner.token_to_id("<eos>").filter(|eos| marks.get_ids().last() == Some(eos)))
@@ -176,8 +148,8 @@ fn read(folder: &Path, path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).context(what)
 }
 
-/// Looks through the character maps of a `tokenizer.json`: the crate panics on one that it cannot parse, and makes room for
-/// as many entries as the map claims to have.
+/// Checks the character maps of a `tokenizer.json`: the crate panics on a broken one, and allocates as many
+/// entries as the map claims.
 fn check_normalizer(bytes: &[u8]) -> tokenizers::Result<()> {
     #[derive(Deserialize)]
     struct File {
@@ -199,7 +171,7 @@ fn check_normalizer(bytes: &[u8]) -> tokenizers::Result<()> {
     Ok(())
 }
 
-/// The length of its table that a character map begins with: four bytes, the least significant first, in base 64.
+/// The table length at the start of a character map: four bytes, little-endian, in base64.
 fn claimed_bytes(map: &str) -> u64 {
     let digit = |c: u8| match c {
         b'A'..=b'Z' => c - b'A',
@@ -210,9 +182,4 @@ fn claimed_bytes(map: &str) -> u64 {
     };
     let bits = map.bytes().take(6).fold(0u64, |bits, c| bits << 6 | u64::from(digit(c)));
     u64::from(((bits >> 4) as u32).swap_bytes())
-}
-
-/// Turns a panic inside the tokenizers crate into an error: its tables come from a file, and it trusts them.
-fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("its tables contradict each other".into()))
 }

@@ -1,12 +1,12 @@
-//! UMT5, the text encoder of the Wan models (Chung et al., 2023): T5 v1.1 with relative positions of its own in every layer.
-
-use std::path::Path;
+//! UMT5, the text encoder of the Wan models (Chung et al., 2023): T5 v1.1 with a table of relative positions
+//! in every layer.
 
 use candle_core::{D, DType, Device, Tensor};
 use serde::Deserialize;
 
 use crate::compute::kernels::cpu;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::families::check::Check;
 use crate::families::text::check_ids;
 use crate::nn::Linear;
 use crate::nn::attention::attend;
@@ -15,40 +15,41 @@ use crate::nn::embed::Embedding;
 use crate::nn::norm::RmsNorm;
 use crate::weights::Weights;
 
-/// The shape of an encoder: the part of `text_encoder/config.json` that it depends on.
+/// `text_encoder/config.json`: the fields that change the embeddings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Config {
-    /// `umt5`; the sister models (T5, mT5) share their relative positions between layers.
+    /// `umt5`; T5 and mT5 share their relative positions between layers.
     pub model_type: String,
     /// Rows of the embedding table: more than the tokenizer has tokens.
     pub vocab_size: usize,
     /// Channels of a token.
     pub d_model: usize,
-    /// Channels of a head.
+    /// Channels per head.
     pub d_kv: usize,
-    /// Channels inside the feed-forward layers.
+    /// Inner width of the feed-forward layers.
     pub d_ff: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub num_layers: usize,
-    /// Heads; `num_heads · d_kv` need not be `d_model`.
+    /// Attention heads; `num_heads · d_kv` may differ from `d_model`.
     pub num_heads: usize,
-    /// Rows of each layer's table of relative positions, half of them for each direction.
+    /// Rows of each layer's table of relative positions: half for each direction.
     #[serde(default = "default_buckets")]
     pub relative_attention_num_buckets: usize,
-    /// Distances from here on share the last row.
+    /// The distance from which on all share the last row.
     #[serde(default = "default_distance")]
     pub relative_attention_max_distance: usize,
-    /// Added to the mean square inside the norms.
+    /// Epsilon of the norms.
     #[serde(default = "default_epsilon")]
     pub layer_norm_epsilon: f64,
-    /// `gated-gelu`, the only one that UMT5 was released with.
+    /// `gated-gelu` in every released UMT5.
     #[serde(default = "default_feed_forward")]
     pub feed_forward_proj: String,
 }
 
-const CONFIG: &str = "take `text_encoder/config.json` from the model's own repository";
+const CHECK: Check =
+    Check { network: "text encoder", hint: "take `text_encoder/config.json` from the model's own repository" };
 
-// What transformers assumes of a configuration that leaves these out (`UMT5Config`).
+// The defaults of `UMT5Config` in transformers.
 fn default_buckets() -> usize {
     32
 }
@@ -63,37 +64,16 @@ fn default_feed_forward() -> String {
 }
 
 impl Config {
-    /// Reads `config.json` of a text encoder.
+    /// Refuses other encoders, and sizes that no encoder has.
     ///
     /// # Errors
-    /// A file that cannot be read, is not such a configuration, or describes a network that this one is not.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .context(|| format!("cannot read the text encoder's configuration {}", path.display()))?;
-        let config: Self = serde_json::from_str(&text).map_err(|cause| {
-            Error::failed(format!("this is not the configuration of a UMT5 encoder: {}", path.display()))
-                .because(cause)
-                .hint(CONFIG)
-        })?;
-        config.check().context(|| format!("cannot use the text encoder's configuration {}", path.display()))?;
-        Ok(config)
-    }
-
-    /// Refuses what this encoder is not, and numbers that no encoder has.
-    ///
-    /// # Errors
-    /// The field, its value and what belongs there.
+    /// The field, what it must be, and its value.
     pub fn check(&self) -> Result<()> {
         if self.model_type != "umt5" {
             return Err(Error::failed(format!("the text encoder is a `{}`, not a `umt5`", self.model_type))
                 .hint("the Wan models need UMT5-XXL"));
         }
-        if self.feed_forward_proj != "gated-gelu" {
-            let found = &self.feed_forward_proj;
-            return Err(
-                Error::failed(format!("`feed_forward_proj` is `{found}` where `gated-gelu` belongs")).hint(CONFIG)
-            );
-        }
+        CHECK.exactly("feed_forward_proj", self.feed_forward_proj.as_str(), "gated-gelu")?;
         let sizes = [
             ("vocab_size", self.vocab_size, 1 << 24),
             ("d_model", self.d_model, 1 << 16),
@@ -104,28 +84,22 @@ impl Config {
             ("relative_attention_num_buckets", self.relative_attention_num_buckets, 1 << 12),
             ("relative_attention_max_distance", self.relative_attention_max_distance, 1 << 20),
         ];
-        if let Some((name, size, most)) = sizes.into_iter().find(|&(_, size, most)| size == 0 || size > most) {
-            return Err(Error::failed(format!("`{name}` is {size}: no UMT5 has that (1 to {most})")).hint(CONFIG));
-        }
+        sizes.into_iter().try_for_each(|(name, size, most)| CHECK.within(name, size, 1..=most))?;
         let (buckets, distance) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
         if buckets % 4 != 0 || distance <= buckets / 4 {
             return Err(Error::failed(format!("{buckets} buckets cannot share out distances up to {distance}")).hint(
                 "`relative_attention_num_buckets` is 32 and `relative_attention_max_distance` 128 in every release",
             ));
         }
-        if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon < 1.0) {
-            return Err(
-                Error::failed(format!("`layer_norm_epsilon` is {}: it is 1e-6", self.layer_norm_epsilon)).hint(CONFIG)
-            );
-        }
-        Ok(())
+        CHECK.epsilon("layer_norm_epsilon", self.layer_norm_epsilon)
     }
 }
 
-/// The encoder. Its weights stay in memory as they are stored.
+/// The encoder. Its weights stay in memory in their stored type.
 ///
-/// Its activations outgrow f16. As in the reference, which keeps `wo` in f32 there, the sums that run through the blocks and
-/// the ends of the feed-forward layers are then computed in f32, and the rest in f16.
+/// Its activations overflow f16. There, the residual stream and the end of the feed-forward layers are
+/// computed in f32, and the rest in f16; the reference likewise keeps `wo` in f32:
+/// <https://github.com/huggingface/transformers/blob/de0f5d1eab/src/transformers/models/umt5/modeling_umt5.py#L129-L137>
 pub struct Umt5 {
     config: Config,
     embedding: Embedding,
@@ -136,14 +110,14 @@ pub struct Umt5 {
 }
 
 impl Umt5 {
-    /// Takes every tensor of the encoder from `weights`, under the names of `UMT5EncoderModel` in transformers.
+    /// Loads the encoder, under the names of `UMT5EncoderModel` in transformers.
     ///
     /// # Errors
-    /// A configuration that is not UMT5's, a tensor that is missing, has another shape or belongs to something else.
+    /// The refusals of [`Config::check`]; a tensor that is missing, of another shape, or left over.
     pub fn load(weights: &Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let encoder = weights.pp("encoder");
-        // The table is stored once or twice, under either name, as the two are one tensor in the reference.
+        // One tensor under two names in the reference, so stored under either or both.
         let table = if weights.contains("shared.weight") { weights.pp("shared") } else { encoder.pp("embed_tokens") };
         let embedding = Embedding::load(&table, config.vocab_size, config.d_model)?;
         let blocks = Blocks::load(&encoder.pp("block"), config.num_layers, {
@@ -169,17 +143,18 @@ impl Umt5 {
         Ok(self.encode_all(&[ids], length, on_block)?.remove(0))
     }
 
-    /// Embeds prompts, all of them a block at a time.
+    /// Embeds prompts, all of them block by block.
     ///
-    /// `on_block` is called after each block with the number done and the number of blocks; an error from it stops the
-    /// work and is handed on.
+    /// `on_block` is called after each block with the number of blocks done and of all; its error stops the
+    /// work and is returned.
     ///
-    /// The reference pads the ids to `length` and masks the padding with the least finite number, which softmax turns into
-    /// zeros exactly, and then puts zeros in the padded rows. So only the prompt's own tokens are computed here.
+    /// The reference pads the ids to `length`, masks the padding with the lowest finite number, which softmax
+    /// turns into exact zeros, and zeroes the padded rows. So only the prompt's tokens are computed here.
     ///
     /// # Shapes
     /// - `prompts`: each at most `length` token ids, each less than `vocab_size`
-    /// - output: (1, length, d_model) for each prompt, in the type that the weights compute in; rows past the ids are zero
+    /// - output: (1, length, d_model) for each prompt, in the weights' compute type; rows after the ids are
+    ///   zero
     ///
     /// # Errors
     /// No ids or more than `length`, an id that the encoder has no embedding for, or an error from `on_block`.
@@ -208,10 +183,10 @@ impl Umt5 {
         all.into_iter().map(finish).collect()
     }
 
-    /// The distances between `n` tokens.
+    /// Relative positions of `n` tokens.
     fn distances(&self, n: usize) -> Result<Distances> {
         let (rows, most) = (self.config.relative_attention_num_buckets, self.config.relative_attention_max_distance);
-        // From the last token to the first, and so on to the other way round.
+        // From the last token to the first, down to from the first to the last.
         let buckets: Vec<u32> =
             (1..2 * n).map(|place| bucket(n.saturating_sub(place), place.saturating_sub(n), rows, most)).collect();
         let pairs: Vec<u32> = (0..n).flat_map(|query| (0..n).map(move |key| (n - 1 + key - query) as u32)).collect();
@@ -219,8 +194,9 @@ impl Umt5 {
     }
 }
 
-/// The row of a pair in a table of `buckets` rows: a half for keys before the query and one for those after it. In each, half
-/// of the rows are single distances and the others grow logarithmically up to `most` (Raffel et al., 2020, section 2.1).
+/// Bucket of the relative position of a key: half of the `buckets` for keys before the query, half for keys
+/// after it. In each half, half of the buckets are exact distances, the others grow logarithmically up to
+/// `most` (Raffel et al., 2020, section 2.1).
 fn bucket(query: usize, key: usize, buckets: usize, most: usize) -> u32 {
     let half = buckets / 2;
     let exact = half / 2;
@@ -229,20 +205,22 @@ fn bucket(query: usize, key: usize, buckets: usize, most: usize) -> u32 {
     if distance < exact {
         return (side + distance) as u32;
     }
-    // In f32, as the reference: the exact powers at the edges of the buckets fall where they fell in training.
+    // In f32 as in the reference, so that distances at the edges of buckets fall on the same side as in
+    // training:
+    // https://github.com/huggingface/transformers/blob/de0f5d1eab/src/transformers/models/umt5/modeling_umt5.py#L239-L244
     let ratio = (distance as f32 / exact as f32).ln() / (most as f64 / exact as f64).ln() as f32;
     (side + (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)) as u32
 }
 
-/// How far n tokens are from each other: each distance once, for there are many pairs of the same.
+/// Relative positions of n tokens: a bucket per distance, and the distance of each pair.
 struct Distances {
-    /// The row of the relative positions for each distance, from 1 − n to n − 1.
+    /// The bucket of each distance, from 1 − n to n − 1.
     buckets: Vec<u32>,
-    /// Which distance each pair (query, key) has, queries first: (n · n).
+    /// The index of each (query, key) pair's distance: (n · n), queries first.
     pairs: Tensor,
 }
 
-/// Attention and feed-forward, each with its norm before it and its input added after it.
+/// Attention and feed-forward, each with a norm before it and a residual around it.
 #[derive(Debug, Clone)]
 struct Block {
     attention_norm: RmsNorm,
@@ -265,7 +243,7 @@ impl Block {
     }
 
     /// - `xs`, output: (1, n, d_model), in a type that is [`wide`]
-    /// - `dtype`: what the layers compute in
+    /// - `dtype`: the compute type of the layers
     fn forward(&self, xs: &Tensor, distances: &Distances, dtype: DType) -> candle_core::Result<Tensor> {
         let normal = self.attention_norm.forward(xs)?.to_dtype(dtype)?;
         let xs = cpu::sum_of(xs, &self.attention.forward(&normal, distances)?.to_dtype(xs.dtype())?)?;
@@ -274,7 +252,7 @@ impl Block {
     }
 }
 
-/// The type for sums that f16 has no room for.
+/// The type of the residual stream: f32 where f16 would overflow.
 fn wide(dtype: DType) -> DType {
     if dtype == DType::F16 { DType::F32 } else { dtype }
 }

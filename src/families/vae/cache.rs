@@ -1,17 +1,17 @@
-//! What the layers of an autoencoder remember of the frames that went by.
+//! Cache of the previous frames that the layers of an autoencoder need.
 
 use candle_core::{Result, Tensor};
 
-/// The memory of one stream: a slot for every layer that looks back.
+/// The cache of one stream: a slot per layer that looks back.
 ///
-/// The layers themselves hold weights only, so one network serves many streams. A slot holds whole frames and no views of
-/// larger tensors, so that what it keeps alive is what it needs.
+/// Layers hold weights only, so one network serves many streams. A slot holds frames with their own memory,
+/// never views of larger tensors, which would keep those alive.
 #[derive(Debug, Clone, Default)]
 pub struct Cache {
     slots: Vec<Option<Vec<Tensor>>>,
 }
 
-/// Hands out the slots of a cache, one to each layer that asks, while a network loads.
+/// Allocates the slots of a cache while a network loads.
 #[derive(Debug, Default)]
 pub struct Slots(usize);
 
@@ -22,26 +22,26 @@ impl Slots {
         self.0 - 1
     }
 
-    /// An empty cache with all the slots that were taken.
+    /// An empty cache with all slots taken so far.
     pub fn cache(&self) -> Cache {
         Cache { slots: vec![None; self.0] }
     }
 }
 
 impl Cache {
-    /// What the layer of this slot left there: `None` before its first frame.
+    /// The frames in a slot: `None` before the first frame.
     pub fn slot(&mut self, slot: usize) -> &mut Option<Vec<Tensor>> {
         &mut self.slots[slot]
     }
 }
 
-/// The frame that has waited longest in a slot.
+/// Removes the oldest frame from a slot.
 ///
 /// # Errors
-/// There is none: the network is put together wrongly.
+/// An empty slot: the network was built wrongly.
 pub fn oldest(cache: &mut Cache, slot: usize) -> Result<Tensor> {
     match cache.slot(slot) {
         Some(waiting) if !waiting.is_empty() => Ok(waiting.remove(0)),
-        _ => candle_core::bail!("a shortcut of an autoencoder has run dry"),
+        _ => candle_core::bail!("a shortcut of an autoencoder has no frame left"),
     }
 }

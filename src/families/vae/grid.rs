@@ -1,4 +1,4 @@
-//! Frames cut into overlapping tiles, and put together again.
+//! Cuts frames into overlapping tiles, and merges them again with blended seams.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use crate::error::Result;
 use crate::plan::Tiling;
 
-/// One frame cut into tiles, and how what becomes of the tiles is put together again.
+/// The tiles of a frame, and how their outputs are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grid {
     rows: Axis,
@@ -17,18 +17,18 @@ pub struct Grid {
 /// The tiles along one axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Axis {
-    /// What each tile takes of the input.
+    /// Input range of each tile.
     ranges: Vec<Range<usize>>,
-    /// How much of a tile's output is its own; the next tile begins there.
+    /// Output length from one tile to the next.
     stride: usize,
-    /// How much of a tile's output is blended with the tile before it.
+    /// Output length that is blended with the previous tile.
     blend: usize,
-    /// Length of the whole output.
+    /// Output length of all tiles together.
     length: usize,
 }
 
 impl Axis {
-    /// Tiles of `tile`, `stride` apart, over a length of `size`, all in units of the input. An output is
+    /// Tiles of length `tile`, `stride` apart, over a length of `size`, all in input units. The output is
     /// `scale.0 / scale.1` times as long.
     fn new(size: usize, tile: usize, stride: usize, scale: (usize, usize)) -> Self {
         let scaled = |length: usize| length * scale.0 / scale.1;
@@ -50,18 +50,17 @@ impl Axis {
         self
     }
 
-    /// How much of the output of the tile at `index` is its own: all that is left, for the last one.
+    /// The output length that tile `index` contributes; the last one contributes all that is left.
     fn own(&self, index: usize) -> usize {
         if index + 1 == self.ranges.len() { self.length } else { self.stride }
     }
 }
 
 impl Tiling {
-    /// The tiles of latent frames of `(rows, columns)`, and where their pixels go.
+    /// Tiles for decoding latent frames of `(rows, columns)`; `None` if a frame is no larger than a tile.
     ///
-    /// `factor` is the pixels of a frame per latent pixel, along a row. Where the decoder's output has patches of
-    /// `patch`·`patch` pixels as channels, tiles are blended before the patches are undone. Frames that are no larger than
-    /// a tile stay whole.
+    /// `factor` is the pixels per latent pixel along either axis. If the decoder's output has patches of
+    /// `patch`·`patch` pixels as channels, tiles are blended in that form.
     ///
     /// # Errors
     /// Tiles that do not overlap or do not hold whole latent pixels.
@@ -77,9 +76,9 @@ impl Tiling {
         }))
     }
 
-    /// The tiles of frames of `(rows, columns)`, counted in patches, and where their latent pixels go.
+    /// Tiles for encoding frames of `(rows, columns)` patches; `None` if a frame is no larger than a tile.
     ///
-    /// diffusers takes the same numbers for patches here, so that its tiles are `patch` times as wide as they claim.
+    /// diffusers counts tiles in patches here, so its tiles are `patch` times as large.
     ///
     /// # Errors
     /// Tiles that do not overlap or do not hold whole latent pixels.
@@ -97,19 +96,19 @@ impl Tiling {
 }
 
 impl Grid {
-    /// The same grid without tiles at the end of an axis that are shorter than `least`, in units of the input, where the
-    /// tile before sees all that they do: for networks that cannot work on so little.
+    /// The same grid without tiles at the end of an axis that are shorter than `least`, in input units, if
+    /// the previous tile covers them: some networks cannot process shorter tiles.
     #[must_use]
     pub fn without_slivers(self, least: usize) -> Self {
         Self { rows: self.rows.without_slivers(least), columns: self.columns.without_slivers(least) }
     }
 
-    /// How many tiles there are.
+    /// Number of tiles.
     pub fn tiles(&self) -> usize {
         self.rows.ranges.len() * self.columns.ranges.len()
     }
 
-    /// One tile of a frame, with its own memory. They are counted row by row.
+    /// One tile of a frame, with its own memory. Tiles are numbered row by row.
     ///
     /// # Shapes
     /// - `xs`: (…, rows, columns)
@@ -121,10 +120,11 @@ impl Grid {
         Ok(band.narrow(candle_core::D::Minus1, columns.start, columns.len())?.force_contiguous()?)
     }
 
-    /// The whole that these tiles make, given row by row.
+    /// Merges the outputs of all tiles, given row by row.
     ///
-    /// Each tile is blended with the one above it, then with the one to its left, both blended already, and gives up what
-    /// belongs to the next ones.
+    /// Each tile is blended with the (blended) one above it, then with the one to its left, and cropped to
+    /// its stride:
+    /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L1315-L1326>
     ///
     /// # Shapes
     /// - `tiles`: (…, rows of the tile, columns of the tile) each
@@ -165,7 +165,8 @@ fn first(xs: &Tensor, axis: usize, length: usize) -> candle_core::Result<Tensor>
     xs.narrow(axis, 0, length.min(xs.dim(axis)?))
 }
 
-/// `tile`, whose first `extent` entries along `axis` fade in while the last ones of `before` fade out, linearly.
+/// `tile`, with its first `extent` entries along `axis` cross-faded linearly with the last ones of `before`:
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L1243-L1257>
 fn blend(before: &Tensor, tile: &Tensor, axis: usize, extent: usize) -> candle_core::Result<Tensor> {
     let (length_before, length) = (before.dim(axis)?, tile.dim(axis)?);
     let extent = extent.min(length_before).min(length);

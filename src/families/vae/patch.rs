@@ -1,4 +1,4 @@
-//! Patches of pixels as channels: Wan 2.2 sees 2·2 pixels at a time, LTX-2 4·4.
+//! Patches of pixels as channels (pixel unshuffle): 2·2 pixels in Wan 2.2, 4·4 in LTX-2.
 
 use candle_core::{Result, Tensor};
 
@@ -16,7 +16,7 @@ pub fn patchify(xs: &Tensor, patch: usize) -> Result<Tensor> {
     xs.reshape((c, h, patch, w, patch))?.permute((0, 4, 2, 1, 3))?.reshape((1, c * patch * patch, h, w))
 }
 
-/// The way back from [`patchify`], for several frames.
+/// The inverse of [`patchify`], for several frames.
 ///
 /// # Shapes
 /// - `xs`: (1, c·patch², t, h, w)

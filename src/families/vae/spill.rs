@@ -1,4 +1,5 @@
-//! Pixels of tiles that wait for their neighbours: in a file, so that memory does not grow with the film.
+//! Temporary file for the pixels of tiles until their neighbours are decoded, so that memory does not grow
+//! with the video.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -7,13 +8,13 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use safetensors::View;
 
-use super::Grid;
+use super::grid::Grid;
 use crate::error::{Context, Error, Result};
 
-/// What became of the tiles of a film, tile after tile, until all are there and can be blended.
+/// The decoded tiles of a video, until all are there and can be blended.
 ///
-/// It lies in a file without a name, which ends with the process, however that ends. All tiles have as many parts: one for
-/// each time that the decoder had frames to give.
+/// The file has no name, so it disappears with the process, however that ends. All tiles have the same number
+/// of parts: one per output of the decoder.
 #[derive(Debug)]
 pub struct TileSpill {
     grid: Grid,
@@ -34,7 +35,7 @@ struct Part {
 }
 
 impl TileSpill {
-    /// An empty file in `folder`, which is made where it is not there.
+    /// Creates an empty file in `folder`, and the folder if missing.
     ///
     /// # Errors
     /// A folder that cannot be written.
@@ -50,7 +51,7 @@ impl TileSpill {
         &self.grid
     }
 
-    /// Keeps the next part of a tile.
+    /// Appends the next part of a tile.
     ///
     /// # Shapes
     /// - `part`: (…, rows of the tile, columns of the tile)
@@ -68,18 +69,18 @@ impl TileSpill {
         Ok(())
     }
 
-    /// How many parts there are of every tile.
+    /// Number of parts that every tile has.
     pub fn parts(&self) -> usize {
         self.tiles.iter().map(Vec::len).min().unwrap_or(0)
     }
 
-    /// A part of every tile, blended: see [`Grid::merge`].
+    /// One part of all tiles, merged: see [`Grid::merge`].
     ///
     /// # Shapes
-    /// - output: (…, rows, columns), on the device that the parts came from
+    /// - output: (…, rows, columns), on the device of the parts
     ///
     /// # Errors
-    /// A disk that fails.
+    /// A file that cannot be read.
     pub fn merged(&mut self, part: usize) -> Result<Tensor> {
         let Self { file, tiles, grid, .. } = self;
         grid.merge(tiles.iter().map(|parts| parts[part].read(file)).collect::<Result<_>>()?)
@@ -91,13 +92,13 @@ impl Part {
         let values: usize = self.shape.iter().product();
         let mut bytes = vec![0; values * self.dtype.size_in_bytes()];
         let read = file.seek(SeekFrom::Start(self.at)).and_then(|_| file.read_exact(&mut bytes));
-        read.context(|| "cannot read the tiles again that were kept on the disk")?;
+        read.context(|| "cannot read the tiles back from the disk")?;
         Ok(Tensor::from_raw_buffer(&bytes, self.dtype, &self.shape, &self.device)?)
     }
 }
 
 fn full(folder: &Path, cause: std::io::Error) -> Error {
-    Error::failed(format!("cannot keep the tiles of the film in {}", folder.display()))
+    Error::failed(format!("cannot store the tiles of the film in {}", folder.display()))
         .because(cause)
-        .hint("set `TALKIE_HOME` to a folder that you may write to, on a disk with room")
+        .hint("set `TALKIE_HOME` to a folder that you may write to, on a disk with free space")
 }

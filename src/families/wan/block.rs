@@ -1,4 +1,4 @@
-//! One block of the Wan transformer: attention among the tokens, attention to the text, feed-forward.
+//! One block of the Wan transformer: self-attention, cross-attention to the text, feed-forward.
 
 use candle_core::{Result, Tensor};
 
@@ -11,7 +11,7 @@ use crate::nn::norm::{LayerNorm, Plain, RmsNorm};
 use crate::nn::rope::{Rope, split_heads};
 use crate::weights::Weights;
 
-/// Attention of the tokens to themselves or to the text.
+/// Self-attention, or cross-attention to the text.
 struct Attention {
     to_q: Linear,
     to_k: Linear,
@@ -38,8 +38,8 @@ impl Attention {
     }
 
     /// # Shapes
-    /// - `xs`: (1, tokens, dim), where the queries come from
-    /// - `context`: (1, m, dim), where keys and values come from
+    /// - `xs`: (1, tokens, dim), source of the queries
+    /// - `context`: (1, m, dim), source of keys and values
     /// - output: (1, tokens, dim)
     fn forward(&self, xs: &Tensor, context: &Tensor, rope: Option<&Rope>) -> Result<Tensor> {
         // The norm spans all heads, so it comes before they are split.
@@ -57,7 +57,8 @@ impl Attention {
     }
 }
 
-/// A block. Names follow diffusers: `norm2` is the norm before the text attention (the original repository's `norm3`).
+/// A block. Names follow diffusers: `norm2` is the norm before the cross-attention (the original repository's
+/// `norm3`).
 pub(super) struct Block {
     norm1: LayerNorm,
     attn1: Attention,
@@ -88,7 +89,7 @@ impl Block {
     /// # Shapes
     /// - `xs` and output: (1, tokens, dim)
     /// - `text`: (1, m, dim)
-    /// - `time`: k = 6 vectors: shift, scale, gate of the attention, then of the feed-forward
+    /// - `time`: k = 6 vectors: shift, scale and gate of the self-attention, then of the feed-forward layers
     pub(super) fn forward(&self, xs: &Tensor, text: &Tensor, time: &Modulation, rope: &Rope) -> Result<Tensor> {
         let time = time.with(&self.scale_shift_table)?;
 

@@ -1,47 +1,53 @@
-//! The shape of a Wan transformer, as `transformer/config.json` says it.
+//! Configuration of a Wan transformer: `transformer/config.json`.
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::families::check::Check;
+
+const CHECK: Check = Check {
+    network: "transformer",
+    hint: "the folder is of another family, or its config.json is damaged: fetch it again",
+};
 
 /// `config.json` of diffusers' `WanTransformer3DModel`. Fields that do not change the result are not read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Latent frames, rows and columns of a token.
+    /// Latent frames, rows and columns per token.
     pub patch_size: [usize; 3],
-    /// Heads of attention.
+    /// Attention heads.
     pub num_attention_heads: usize,
-    /// Channels of a head.
+    /// Channels per head.
     pub attention_head_dim: usize,
-    /// Channels that come in: the latents', and for image to video the mask's and the picture's.
+    /// Input channels: the latents', and for image to video the mask's and the image's.
     pub in_channels: usize,
-    /// Channels that go out.
+    /// Output channels.
     pub out_channels: usize,
     /// Width of the text embeddings.
     pub text_dim: usize,
-    /// Width of the sinusoid of a timestep.
+    /// Width of the sinusoidal timestep embedding.
     pub freq_dim: usize,
-    /// Width inside the feed-forward layers.
+    /// Inner width of the feed-forward layers.
     pub ffn_dim: usize,
     /// Number of blocks.
     pub num_layers: usize,
-    /// Whether the text attention has a norm with parameters before it.
+    /// Whether a norm with parameters precedes the cross-attention to the text.
     pub cross_attn_norm: bool,
-    /// How queries and keys are normalised.
+    /// Normalisation of queries and keys: `rms_norm_across_heads`.
     pub qk_norm: Option<String>,
-    /// The norms' epsilon.
+    /// Epsilon of the norms.
     pub eps: f64,
     /// Width of the CLIP image embeddings of Wan 2.1 image to video.
     pub image_dim: Option<usize>,
     /// Width of the additional keys and values of Wan 2.1 image to video.
     pub added_kv_proj_dim: Option<usize>,
-    /// The longest side, in tokens, that positions are defined for.
+    /// Positions per axis: the longest side in tokens.
     pub rope_max_seq_len: usize,
 }
 
 impl Default for Config {
-    /// The defaults of the class, which are those of the 14B model.
+    /// The class's defaults: the 14B model.
     fn default() -> Self {
         Self {
             patch_size: [1, 2, 2],
@@ -69,13 +75,13 @@ impl Config {
         self.num_attention_heads * self.attention_head_dim
     }
 
-    /// Channels of a head that turn with the frame, the row and the column.
+    /// Rotary channels of a head for the frame, the row and the column.
     pub fn rope_dims(&self) -> [usize; 3] {
         let side = 2 * (self.attention_head_dim / 6);
         [self.attention_head_dim - 2 * side, side, side]
     }
 
-    /// Parameters of the network.
+    /// Number of parameters.
     pub fn parameters(&self) -> u64 {
         let [dim, ffn, text, freq] = [self.dim(), self.ffn_dim, self.text_dim, self.freq_dim].map(|n| n as u64);
         let patch = self.patch_size.iter().product::<usize>() as u64;
@@ -87,10 +93,10 @@ impl Config {
         self.num_layers as u64 * block + embedders + ends
     }
 
-    /// Refuses a shape that no network of this family has, before anything is allocated for it.
+    /// Refuses sizes that no network of this family has, before anything is allocated for them.
     ///
     /// # Errors
-    /// The field, its value and what belongs there.
+    /// The field, what it must be, and its value.
     pub fn check(&self) -> Result<()> {
         let sizes = [
             ("num_attention_heads", self.num_attention_heads, 1, 1 << 10),
@@ -103,33 +109,20 @@ impl Config {
             ("num_layers", self.num_layers, 1, 1 << 10),
         ];
         for (name, value, low, high) in sizes {
-            if !(low..=high).contains(&value) {
-                return Err(refuse(name, value, format!("{low} to {high}")));
-            }
+            CHECK.within(name, value, low..=high)?;
         }
         if !self.attention_head_dim.is_multiple_of(2) {
-            return Err(refuse("attention_head_dim", self.attention_head_dim, "an even number"));
+            return Err(CHECK.must("attention_head_dim", "even", self.attention_head_dim));
         }
         if self.patch_size[0] != 1 || self.patch_size[1..].iter().any(|side| !(1..=8).contains(side)) {
-            return Err(refuse("patch_size", format!("{:?}", self.patch_size), "[1, 2, 2]"));
+            return Err(CHECK.must("patch_size", "[1, 2, 2]", format!("{:?}", self.patch_size)));
         }
-        if !(self.eps > 0.0 && self.eps < 1.0) {
-            return Err(refuse("eps", self.eps, "a small positive number"));
-        }
-        if self.qk_norm.as_deref() != Some("rms_norm_across_heads") {
-            return Err(refuse("qk_norm", format!("{:?}", self.qk_norm), "\"rms_norm_across_heads\""));
-        }
+        CHECK.epsilon("eps", self.eps)?;
+        CHECK.exactly("qk_norm", self.qk_norm.as_deref().unwrap_or("null"), "rms_norm_across_heads")?;
         if self.image_dim.is_some() || self.added_kv_proj_dim.is_some() {
-            return Err(Error::failed(
-                "this is a Wan 2.1 image-to-video transformer, which reads pictures through CLIP",
-            )
-            .hint("talkie runs image to video with Wan 2.2: `-m wan2.2-i2v-a14b` or `-m wan2.2-ti2v-5b`"));
+            return Err(Error::failed("this is a Wan 2.1 image-to-video transformer, which reads images through CLIP")
+                .hint("talkie runs image to video with Wan 2.2: `-m wan2.2-i2v-a14b` or `-m wan2.2-ti2v-5b`"));
         }
         Ok(())
     }
-}
-
-fn refuse(field: &str, value: impl std::fmt::Display, wanted: impl std::fmt::Display) -> Error {
-    Error::failed(format!("the transformer's config.json says `{field}` = {value}, where {wanted} belongs"))
-        .hint("the folder is of another family, or its config.json is damaged: fetch it again")
 }

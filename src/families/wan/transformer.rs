@@ -1,4 +1,5 @@
-//! The Wan transformer: noisy latents, a timestep and a text in, a velocity out (Wan Team, 2025, arXiv:2503.20314).
+//! The Wan transformer: noisy latents, a timestep and a text in, a velocity out (Wan Team, 2025,
+//! arXiv:2503.20314).
 
 use candle_core::{DType, Result, Tensor};
 
@@ -14,7 +15,7 @@ use crate::nn::norm::{LayerNorm, Plain};
 use crate::nn::rope::Rope;
 use crate::weights::Weights;
 
-/// Base of the wavelengths of the rotary embedding.
+/// Base of the rotary wavelengths.
 const ROPE_THETA: f64 = 10_000.0;
 
 /// diffusers' `WanTransformer3DModel`.
@@ -32,10 +33,10 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// Takes every tensor of the network from `weights`, and fails if one is left over.
+    /// Loads the network, which must use every tensor of `weights`.
     ///
     /// # Errors
-    /// A configuration that is not one, a tensor missing, of another shape, or foreign.
+    /// The refusals of [`Config::check`]; a tensor that is missing, of another shape, or left over.
     pub fn load(weights: &Weights, config: &Config) -> crate::error::Result<Self> {
         config.check()?;
         let dim = config.dim();
@@ -67,16 +68,16 @@ impl Transformer {
         Ok(network)
     }
 
-    /// The shape of the network.
+    /// The network's configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The velocity that the network predicts.
+    /// The predicted velocity.
     ///
     /// # Shapes
     /// - `latents`: (1, in_channels, frames, height, width), height and width divisible by the patch
-    /// - `timesteps`: one in [0, 1000] for all tokens, or one for each token, frames first, then rows, then columns
+    /// - `timesteps`: in [0, 1000], one for all tokens or one per token: frames first, then rows, then columns
     /// - `text`: (1, m, text_dim)
     /// - output: (1, out_channels, frames, height, width), f32
     ///
@@ -100,7 +101,7 @@ impl Transformer {
         Ok(self.unpatchify(&out.to_dtype(DType::F32)?, grid)?)
     }
 
-    /// Frames, rows and columns of tokens.
+    /// The token grid: frames, rows and columns.
     fn grid(&self, latents: &Tensor, timesteps: usize) -> crate::error::Result<[usize; 3]> {
         let (_, channels, frames, height, width) = latents.dims5()?;
         let [_, ph, pw] = self.config.patch_size;
@@ -117,7 +118,7 @@ impl Transformer {
         }
         if let Some(side) = grid.iter().find(|&&side| side > self.config.rope_max_seq_len) {
             return Err(Error::failed(format!(
-                "a side of {side} tokens is past the {} that this transformer has positions for",
+                "a side of {side} tokens is more than the {} that this transformer has positions for",
                 self.config.rope_max_seq_len
             ))
             .hint("ask for a smaller `--size` or fewer `--frames`"));
@@ -125,7 +126,7 @@ impl Transformer {
         Ok(grid)
     }
 
-    /// The time's two embeddings, for the head (runs, 1, dim) and for the blocks (runs, 6, dim).
+    /// The timestep embeddings for the output layer, (runs, 1, dim), and for the blocks, (runs, 6, dim).
     fn embed_time(&self, timesteps: &[f64], tokens: usize, like: &Tensor) -> Result<(Modulation, Modulation)> {
         let runs = Runs::new(timesteps, tokens);
         let dim = self.config.dim();
@@ -135,8 +136,8 @@ impl Transformer {
         Ok((Modulation::new(&runs, temb.unsqueeze(1)?), Modulation::new(&runs, vectors)))
     }
 
-    /// (1, c, t, h, w) → (1, tokens, c · patch), in the compute type. A convolution whose stride is its kernel is a matrix
-    /// product over such rows.
+    /// (1, c, t, h, w) → (1, tokens, c · patch), in the compute type. A convolution whose stride is its
+    /// kernel is a matrix product over such rows.
     fn patchify(&self, latents: &Tensor, [t, h, w]: [usize; 3]) -> Result<Tensor> {
         let [pt, ph, pw] = self.config.patch_size;
         let c = self.config.in_channels;

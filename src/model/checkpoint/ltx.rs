@@ -1,21 +1,26 @@
-//! What the `config` of an LTX-2 file says, in the words of diffusers' configurations.
-//!
-//! What it does not say is the release's.
+//! Translates the `config` of an LTX-2 checkpoint into diffusers' configurations. Missing values are those of
+//! the release.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::Tensors;
 use crate::error::{Error, Result};
 use crate::model::catalogue::{self, Described};
+use crate::weights::Stored;
+
+/// The tensors of a file, by name.
+pub(super) type Tensors = BTreeMap<String, Stored>;
+
+/// The component that upsamples latents.
+pub(super) const UPSAMPLER: &str = "latent_upsampler";
 
 pub(super) const UPSAMPLER_CLASS: &str = "LTX2LatentUpsamplerModel";
 
-/// A tensor that there is from LTX-2.3 on.
+/// A tensor that exists from LTX-2.3 on.
 const LATER: &str = "model.diffusion_model.prompt_adaln_single.linear.weight";
 
-/// Where a value is (RFC 6901), and its name in diffusers.
+/// JSON pointers to values (RFC 6901), and their names in diffusers.
 type Table<'a> = &'a [(&'a str, &'a str)];
 
 const TRANSFORMER: Table<'_> = &[
@@ -51,7 +56,7 @@ const TRANSFORMER: Table<'_> = &[
     ("/audio_vae/preprocessing/stft/hop_length", "audio_hop_length"),
 ];
 
-/// The connector to the sound is as the one to the pictures, but for what is said of it.
+/// The audio connector has the values of the video connector, unless it has its own.
 const CONNECTORS: Table<'_> = &[
     ("/transformer/caption_channels", "caption_channels"),
     ("/transformer/connector_num_attention_heads", "video_connector_num_attention_heads"),
@@ -103,7 +108,7 @@ const AUDIO_VAE: Table<'_> = &[
     ("/audio_vae/preprocessing/mel/n_mel_channels", "mel_bins"),
 ];
 
-/// Of each generator of the vocoder.
+/// For each generator of the vocoder.
 const GENERATOR: Table<'_> = &[
     ("/upsample_initial_channel", "hidden_channels"),
     ("/upsample_kernel_sizes", "upsample_kernel_sizes"),
@@ -123,7 +128,7 @@ const EXTENSION: Table<'_> = &[
     ("/vocoder/bwe/output_sampling_rate", "output_sampling_rate"),
 ];
 
-const UPSAMPLER: Table<'_> = &[
+const UPSAMPLER_CONFIG: Table<'_> = &[
     ("/in_channels", "in_channels"),
     ("/mid_channels", "mid_channels"),
     ("/num_blocks_per_stage", "num_blocks_per_stage"),
@@ -134,50 +139,50 @@ const UPSAMPLER: Table<'_> = &[
     ("/rational_resampler", "use_rational_resampler"),
 ];
 
-/// The release that a file is of, by its name in the catalogue, and all parts of it with their configurations.
+/// The release of a file, by its name in the catalogue, and all its components with their configurations.
 pub(super) fn describe(config: &Value, tensors: &Tensors) -> Result<(&'static str, BTreeMap<String, Described>)> {
     for part in ["transformer", "vae"] {
         if !config.get(part).is_some_and(Value::is_object) {
-            return Err(Error::failed(format!("it says nothing of the `{part}`")));
+            return Err(Error::failed(format!("it has no `{part}`")));
         }
     }
     let release = if tensors.contains_key(LATER) { "ltx-2.3" } else { "ltx-2" };
     let mut parts = catalogue::find(release)?.components;
-    let mut told = |name: &str, values: Map<String, Value>| {
+    let mut configure = |name: &str, values: Map<String, Value>| {
         if let Some(part) = parts.get_mut(name) {
             part.config.extend(values);
         }
     };
-    told("transformer", transformer(config));
-    told("connectors", connectors(config, tensors)?);
-    told("vae", vae(config)?);
-    told("audio_vae", read(config, AUDIO_VAE));
+    configure("transformer", transformer(config));
+    configure("connectors", connectors(config, tensors)?);
+    configure("vae", vae(config)?);
+    configure("audio_vae", read(config, AUDIO_VAE));
     if let Some(section) = config.get("vocoder") {
         let class = if section.get("bwe").is_some() { "LTX2VocoderWithBWE" } else { "LTX2Vocoder" };
         parts.insert("vocoder".into(), Described { class: class.into(), repo: None, config: vocoder(config, class) });
     }
-    // What follows from the levels is not said twice.
+    // The compression ratios follow from the levels.
     if let Some(vae) = parts.get_mut("vae") {
         vae.config.retain(|key, _| !key.ends_with("compression_ratio"));
     }
     Ok((release, parts))
 }
 
-/// The upsampler of a release, with what its own file says of it.
+/// The upsampler of a release, with the configuration of its file.
 pub(super) fn upsampler(release: &str, config: &Value) -> Result<Described> {
-    let described = catalogue::find(release)?.components.remove(super::UPSAMPLER);
+    let described = catalogue::find(release)?.components.remove(UPSAMPLER);
     let mut described =
         described.ok_or_else(|| Error::failed(format!("no upsampler of {release} is in the catalogue")))?;
-    described.config.extend(read(config, UPSAMPLER));
+    described.config.extend(read(config, UPSAMPLER_CONFIG));
     Ok(described)
 }
 
-/// The values of a table that are there, under their names in diffusers; later rows go over earlier ones.
+/// The values of a table that exist, under their names in diffusers; later rows override earlier ones.
 fn read(config: &Value, table: Table<'_>) -> Map<String, Value> {
     table.iter().filter_map(|(place, name)| Some(((*name).to_owned(), whole(config.pointer(place)?)))).collect()
 }
 
-/// Whole numbers that were written as fractions, such as a multiplier of 1000.0, as whole numbers.
+/// Converts floats without a fraction, such as a multiplier of 1000.0, to integers.
 fn whole(value: &Value) -> Value {
     match value.as_f64() {
         Some(number) if value.is_f64() && number.fract() == 0.0 && number.abs() < 2f64.powi(53) => {
@@ -194,14 +199,14 @@ fn transformer(config: &Value) -> Map<String, Value> {
         made.insert("use_prompt_embeddings".into(), json!(!before));
     }
     match config.pointer("/transformer/qk_norm") {
-        // Over all heads at once, in every release.
+        // `rms_norm` means across all heads, as in every release.
         Some(Value::String(kind)) if kind != "rms_norm" => drop(made.insert("qk_norm".into(), json!(kind))),
         _ => {}
     }
     made
 }
 
-/// What the transformer and the connectors have in common.
+/// Values shared by the transformer and the connectors.
 fn shared(config: &Value) -> Option<(String, Value)> {
     let precision = config.pointer("/transformer/frequencies_precision")?;
     Some(("rope_double_precision".into(), json!(precision == "float64")))
@@ -215,13 +220,13 @@ fn connectors(config: &Value, tensors: &Tensors) -> Result<Map<String, Value>> {
     let kind = if each { "video_" } else { "" };
     let name = format!("text_embedding_projection.{kind}aggregate_embed");
     made.insert("proj_bias".into(), json!(tensors.contains_key(&format!("{name}.bias"))));
-    // How many hidden states the projection takes follows from its width alone.
+    // The number of hidden states follows from the width of the projection.
     let width = tensors.get(&format!("{name}.weight")).and_then(|stored| Some(*stored.shape.get(1)? as u64));
     let channels = made.get("caption_channels").map_or(Some(3840), Value::as_u64);
     if let (Some(width), Some(channels @ 1..)) = (width, channels) {
         if width % channels != 0 {
             return Err(Error::failed(format!(
-                "`{name}` takes {width} channels, no multiple of the {channels} that `caption_channels` says"
+                "the {width} input channels of `{name}` must be a multiple of `caption_channels`, {channels}"
             )));
         }
         made.insert("text_proj_in_factor".into(), json!(width / channels));
@@ -254,7 +259,8 @@ fn vae(config: &Value) -> Result<Map<String, Value>> {
     Ok(made)
 }
 
-/// The decoder's blocks are listed from the pixels to the latents, as in diffusers, but for the kinds of steps there.
+/// The decoder's blocks are listed from the pixels to the latents, as in diffusers, except the kinds of its
+/// steps.
 fn decoder(config: &Value, base: u64, made: &mut Map<String, Value>) -> Result<()> {
     let (middle, levels) = levels(config, "decoder_blocks")?;
     let factors: Vec<u64> = levels.iter().map(|level| level.step("multiplier").unwrap_or(1)).collect();
@@ -277,7 +283,7 @@ fn decoder(config: &Value, base: u64, made: &mut Map<String, Value>) -> Result<(
     Ok(())
 }
 
-/// Residual blocks and the step on their side away from the pixels.
+/// Residual blocks, and the step between them and the next level away from the pixels.
 struct Level<'a> {
     layers: u64,
     scaling: &'a str,
@@ -289,7 +295,7 @@ impl Level<'_> {
         self.params.get(key).map(whole).as_ref().and_then(Value::as_u64)
     }
 
-    /// What the step makes smaller or larger, in diffusers' words. Those of the encoder end in `_res`.
+    /// The scaling of the step, in diffusers' terms. Those of the encoder end in `_res`.
     fn kind(&self, ending: &str) -> Result<&'static str> {
         let known = [("space", "spatial"), ("time", "temporal"), ("all", "spatiotemporal")];
         let name = self.scaling.strip_prefix("compress_").and_then(|name| name.strip_suffix(ending));
@@ -298,10 +304,11 @@ impl Level<'_> {
     }
 }
 
-/// The levels in a list of blocks from the pixels to the latents, and the residual blocks of the deepest.
+/// The number of residual blocks in the middle, and the levels, of a list of blocks from the pixels to the
+/// latents.
 fn levels<'a>(config: &'a Value, key: &str) -> Result<(u64, Vec<Level<'a>>)> {
     let list = config.pointer(&format!("/vae/{key}")).and_then(Value::as_array);
-    let bad = || Error::failed(format!("its `{key}` is no list of residual blocks with a step between each two"));
+    let bad = || Error::failed(format!("its `{key}` is not a list of residual blocks with a step between each two"));
     let block = |value: &'a Value| match value.as_array()?.as_slice() {
         [Value::String(name), params] => Some((name.as_str(), params)),
         _ => None,
@@ -322,7 +329,7 @@ fn levels<'a>(config: &'a Value, key: &str) -> Result<(u64, Vec<Level<'a>>)> {
     Ok((layers(middle)?, levels))
 }
 
-/// The vocoder's configuration, in the keys of a class of diffusers.
+/// The vocoder's configuration, with the keys of its class in diffusers.
 fn vocoder(config: &Value, class: &str) -> Map<String, Value> {
     let bins = |place: &str| config.pointer(place).map(whole).as_ref().and_then(Value::as_u64);
     let audio = bins("/audio_vae/preprocessing/mel/n_mel_channels");
@@ -339,7 +346,7 @@ fn vocoder(config: &Value, class: &str) -> Map<String, Value> {
     made
 }
 
-/// One of its generators: BigVGAN's have the blocks `AMP1`, guarded against aliasing, HiFi-GAN's the blocks `1`.
+/// The configuration of a generator: BigVGAN's blocks are `AMP1` and anti-aliased, HiFi-GAN's are `1`.
 fn generator(section: &Value, bins: Option<u64>) -> Map<String, Value> {
     let big = section.get("resblock").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("AMP"));
     let act = if big { "snakebeta" } else { "leaky_relu" };

@@ -1,4 +1,4 @@
-//! Configurations from the shapes of tensors, for files that come without.
+//! Derives configurations from tensor shapes, for weight files without one.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use crate::files::read_json;
 use crate::model::catalogue;
 use crate::weights::keys::{Layout, WAN_VAE_2_2};
 
-/// The shape of a transformer from its tensors. How many heads share its width they do not say: that is in the
-/// `config.json` of its authors or, without, as in all releases: 128 channels each.
+/// Configuration of a transformer. Shapes do not determine the number of heads: that comes from the authors'
+/// `config.json` or, without one, from 128 channels per head, as in all releases.
 pub(super) fn transformer(piece: &Piece, folder: &Path) -> Result<Map<String, Value>> {
     let dim = piece.side("patch_embedding.weight", 0)?;
     let patch: usize = (2..5).map(|side| piece.side("patch_embedding.weight", side)).product::<Result<_>>()?;
     let beside = [piece.paths[0].with_file_name("config.json"), folder.join("config.json")];
-    let told = beside.iter().find(|path| path.is_file()).map(|path| read_json(path)).transpose()?;
-    let heads = told.as_ref().and_then(|config| config.get("num_heads")).and_then(Value::as_u64);
+    let authors = beside.iter().find(|path| path.is_file()).map(|path| read_json(path)).transpose()?;
+    let heads = authors.as_ref().and_then(|config| config.get("num_heads")).and_then(Value::as_u64);
     let heads = heads.map_or(dim / 128, |heads| heads as usize);
     if heads == 0 || dim % heads != 0 {
         return Err(Error::failed(format!("{heads} heads cannot share {dim} channels: {}", piece.paths[0].display()))
@@ -41,7 +41,7 @@ pub(super) fn transformer(piece: &Piece, folder: &Path) -> Result<Map<String, Va
     object(config)
 }
 
-/// The shape of an autoencoder from its tensors; the rest is that of the release.
+/// Configuration of an autoencoder; what shapes do not determine is that of the release.
 pub(super) fn vae(piece: &Piece) -> Result<Map<String, Value>> {
     let later = std::ptr::eq::<Layout>(piece.names.layout, &WAN_VAE_2_2) || piece.side("quant_conv.weight", 0)? == 96;
     let release = catalogue::find(if later { "wan2.2-ti2v-5b" } else { "wan2.1-t2v-1.3b" })?;
@@ -56,7 +56,7 @@ pub(super) fn vae(piece: &Piece) -> Result<Map<String, Value>> {
     Ok(config)
 }
 
-/// The shape of a text encoder from its tensors.
+/// Configuration of a text encoder.
 pub(super) fn text(piece: &Piece) -> Result<Map<String, Value>> {
     let first = "encoder.block.0.layer.0.SelfAttention";
     let table = format!("{first}.relative_attention_bias.weight");
@@ -76,6 +76,6 @@ pub(super) fn text(piece: &Piece) -> Result<Map<String, Value>> {
 fn object(value: Value) -> Result<Map<String, Value>> {
     match value {
         Value::Object(map) => Ok(map),
-        _ => Err(Error::failed("a configuration is an object")),
+        _ => Err(Error::failed("a configuration must be a JSON object")),
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{MAX_DYNAMIC_SHIFT, Sampler, TRAIN_TIMESTEPS, check_flow_shift};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 
 /// `scheduler/scheduler_config.json` of a diffusers folder: the fields that change results under flow matching.
 ///

@@ -115,6 +115,7 @@ impl Schedule {
         check_flow_shift(flow_shift)?;
         let shift = |sigma: f64| flow_shift * sigma / (1.0 + (flow_shift - 1.0) * sigma);
         let sigmas = match sampler {
+            // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/schedulers/scheduling_unipc_multistep.py#L428-L450
             Sampler::UniPc => {
                 let grid = linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1);
                 grid[..steps].iter().map(|&sigma| shift(sigma)).collect()
@@ -126,6 +127,7 @@ impl Schedule {
                 let grid = linspace(high * TRAIN_TIMESTEPS, low * TRAIN_TIMESTEPS, steps);
                 grid.into_iter().map(|timestep| shift(timestep / TRAIN_TIMESTEPS)).collect()
             }
+            // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/schedulers/scheduling_dpmsolver_multistep.py#L465-L469
             Sampler::DpmPp2m => {
                 let grid = linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1);
                 grid[1..].iter().rev().map(|&alpha| shift(1.0 - alpha)).collect()

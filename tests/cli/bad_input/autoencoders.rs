@@ -64,7 +64,7 @@ fn statistics_that_are_none_are_refused_before_anything_is_computed() {
         let bench = Bench::new("ltx2");
         bench.generate(&film(&["--save-latents", "latents.safetensors", "-o", "out/whole"])).worked(&[]);
         bench.poison(&file, tensor, value);
-        bench.generate(&film(&[])).refused(1, &["latents_mean", "latents_std", "8 means and deviations", "vae"]);
+        bench.generate(&film(&[])).refused(1, &["latents_mean", "latents_std", "must be 8 finite numbers", "vae"]);
         let decode = ["decode", "latents.safetensors", "-m", "model", "-o", "out/film"];
         bench.run(&decode).refused(1, &["latents_mean", "latents_std", "vae"]);
         assert_eq!((bench.left(), bench.runs().len()), (vec!["whole".to_owned()], 0));
@@ -73,6 +73,6 @@ fn statistics_that_are_none_are_refused_before_anything_is_computed() {
     bench.tensors(&file, |tensors| {
         tensors.insert("latents_std".into(), (Dtype::F32, vec![7], vec![0x3f; 28]));
     });
-    nothing_left(&bench, bench.generate(&film(&[])).refused(1, &["8 means and deviations"]));
+    nothing_left(&bench, bench.generate(&film(&[])).refused(1, &["must be 8 finite numbers"]));
     assert_eq!(bench.runs(), [""; 0], "a run began");
 }

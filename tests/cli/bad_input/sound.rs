@@ -33,7 +33,7 @@ fn a_vocoder_of_another_release_is_refused() {
 fn a_vocoder_of_other_rows_is_refused() {
     let bench = Bench::new("ltx23");
     bench.json("model/audio_vae/config.json", |config| config["mel_hop_length"] = 80.into());
-    bench.generate(&film(&[])).refused(1, &["vocoder", "audio autoencoder", "every 80 samples"]);
+    bench.generate(&film(&[])).refused(1, &["vocoder", "audio autoencoder", "80 samples apart"]);
 }
 
 #[test]

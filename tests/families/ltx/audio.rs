@@ -28,11 +28,13 @@ fn weights(folder: &str, part: &str) -> Weights {
 }
 
 fn audio_config(folder: &str) -> audio_vae::Config {
-    audio_vae::Config::read(&fixture(folder).join("audio_vae/config.json")).expect(folder)
+    let text = std::fs::read_to_string(fixture(folder).join("audio_vae/config.json")).expect(folder);
+    audio_vae::Config::parse(&text).expect(folder)
 }
 
 fn vocoder_config(folder: &str) -> vocoder::Config {
-    vocoder::Config::read(&fixture(folder).join("vocoder/config.json")).expect(folder)
+    let text = std::fs::read_to_string(fixture(folder).join("vocoder/config.json")).expect(folder);
+    vocoder::Config::parse(&text).expect(folder)
 }
 
 fn decoder(folder: &str) -> Decoder {
@@ -184,20 +186,20 @@ fn other_shapes_and_values_are_refused() {
     for shape in [[1, 2, 0, 2], [1, 3, 4, 2], [1, 2, 4, 3], [2, 2, 4, 2]] {
         refused(
             decoder.forward(&Tensor::zeros(&shape, DType::F32, &device()).unwrap()),
-            "an audio latent has the shape",
+            "the shape of audio latents must be",
         );
     }
     for bad in [f32::NAN, f32::INFINITY] {
         let latents = Tensor::full(bad, (1, 2, 1, 2), &device()).unwrap();
-        refused(decoder.forward(&latents), "4 of the 4 values of the audio latents are no finite numbers");
+        refused(decoder.forward(&latents), "values of the audio latents are not finite");
         let mel = Tensor::full(bad, (1, 2, 1, 8), &device()).unwrap();
-        refused(encoder.forward(&mel), "16 of the 16 values of the spectrum are no finite numbers");
-        refused(vocoder.forward(&mel).map(|sound| samples(&sound)), "samples that are no numbers");
+        refused(encoder.forward(&mel), "values of the mel spectrogram are not finite");
+        refused(vocoder.forward(&mel).map(|sound| samples(&sound)), "samples that are not finite");
     }
-    refused(encoder.forward(&wave(&[1, 2, 4, 9])), "a spectrum has the shape");
+    refused(encoder.forward(&wave(&[1, 2, 4, 9])), "the shape of a mel spectrogram must be");
     for shape in [&[1, 2, 4, 9][..], &[1, 2, 0, 8], &[2, 2, 4, 8], &[2, 4, 8]] {
         let mel = Tensor::zeros(shape, DType::F32, &device()).unwrap();
-        refused(vocoder.forward(&mel).map(|sound| samples(&sound)), "a spectrum has the shape");
+        refused(vocoder.forward(&mel).map(|sound| samples(&sound)), "the shape of a mel spectrogram must be");
     }
 }
 
@@ -224,15 +226,21 @@ fn a_vocoder_of_another_network_is_refused() {
         assert!(report.contains("is missing from"), "{report}");
     }
     let changes: [(Change, &str); 4] = [
-        (|config| config.mel_bins = 80, "the vocoder reads 16 values a row, and 2 channels of 80 bins arrive"),
-        (|config| config.output_channels = 1, "the vocoder reads 16 values a row, and 1 channels of 8 bins arrive"),
+        (
+            |config| config.mel_bins = 80,
+            "the vocoder reads 16 values per row, and the autoencoder makes 2 channels of 80 bins",
+        ),
+        (
+            |config| config.output_channels = 1,
+            "the vocoder reads 16 values per row, and the autoencoder makes 1 channels of 8 bins",
+        ),
         (
             |config| config.sample_rate = 44_100,
-            "240 samples a row for 24000 Hz, and rows arrive every 160 samples at 44100",
+            "240 samples per row for 24000 Hz, and rows are 160 samples apart at 44100",
         ),
         (
             |config| config.mel_hop_length = 256,
-            "240 samples a row for 24000 Hz, and rows arrive every 256 samples at 16000",
+            "240 samples per row for 24000 Hz, and rows are 256 samples apart at 16000",
         ),
     ];
     for (change, what) in changes {
@@ -246,5 +254,5 @@ fn a_vocoder_of_another_network_is_refused() {
     let mut config = audio_config("ltx23");
     config.sample_rate = 48_000;
     let report = check_pair(&config, &vocoder_config("ltx23")).expect_err("three times the rate").report();
-    assert!(report.contains("160 samples a row for 16000 Hz"), "{report}");
+    assert!(report.contains("160 samples per row for 16000 Hz"), "{report}");
 }

@@ -74,7 +74,7 @@ fn vocoders() {
         }
         refuses(parse, &good, "output_sampling_rate", &[json!(0), json!(1 << 30), json!(HUGE)], "vocoder");
     }
-    refuses(parse, &json("ltx2", "vocoder"), "_class_name", &[json!("BigVGAN")], "`BigVGAN` is no vocoder");
+    refuses(parse, &json("ltx2", "vocoder"), "_class_name", &[json!("BigVGAN")], "`BigVGAN` is not a vocoder");
     for text in ["", "[]", "null", "{", r#"{"_class_name": 3, "hidden_channels": {}}"#] {
         assert!(parse(text).is_err(), "{text:?}");
     }
@@ -119,13 +119,13 @@ fn bandwidth_extensions() {
     refuses("hop_length", &[json!(0), json!(1 << 30)], "hop_length");
     refuses("hop_length", &[json!(79)], "`bwe_upsample_factors` make 240 samples");
     refuses("window_length", &[json!(0), json!(1 << 30)], "window_length");
-    refuses("window_length", &[json!(95), json!(176)], "`window_length` is");
+    refuses("window_length", &[json!(95), json!(176)], "`window_length` must be");
     refuses("num_mel_channels", &[json!(0), json!(1 << 30)], "num_mel_channels");
-    refuses("num_mel_channels", &[json!(9)], "`bwe_in_channels` is 16, where 2 channels have 18 bins");
-    refuses("out_channels", &[json!(1)], "`bwe_in_channels` is 16");
-    refuses("bwe_out_channels", &[json!(1)], "`bwe_out_channels` is 1");
+    refuses("num_mel_channels", &[json!(9)], "`bwe_in_channels` must be 18, for 2 channels");
+    refuses("out_channels", &[json!(1)], "`bwe_in_channels` must be 8");
+    refuses("bwe_out_channels", &[json!(1)], "`bwe_out_channels` must be 2, not 1");
     refuses("input_sampling_rate", &[json!(0), json!(1 << 30), json!(44_100)], "sampling_rate");
     refuses("input_sampling_rate", &[json!(24_000)], "`bwe_upsample_factors`");
     refuses("bwe_antialias", &[json!(1)], "JSON of a vocoder");
-    refuses("bwe_act_fn", &[json!("leaky_relu")], "`bwe_antialias` goes with");
+    refuses("bwe_act_fn", &[json!("leaky_relu")], "`bwe_antialias` needs");
 }

@@ -27,7 +27,8 @@ fn weights(folder: &str) -> Weights {
 }
 
 fn config(folder: &str) -> Config {
-    Config::read(&fixture(folder).join("vae/config.json")).expect(folder)
+    let text = std::fs::read_to_string(fixture(folder).join("vae/config.json")).expect(folder);
+    Config::parse(&text).expect(folder)
 }
 
 fn decoder(folder: &str) -> Decoder {
@@ -300,7 +301,8 @@ fn the_upsampler_gives_the_reference_latents() {
         (MIRRORED, "fraction", "upsampler.fraction"),
     ] {
         let tensors = references(folder);
-        let config = upsampler::Config::read(&fixture(folder).join(part).join("config.json")).expect(part);
+        let text = std::fs::read_to_string(fixture(folder).join(part).join("config.json")).expect(part);
+        let config = upsampler::Config::parse(&text).expect(part);
         let upsampler = Upsampler::load(&config, &open(folder, part)).expect(part);
         let before = &tensors["upsampler.latents"];
         let latents = upsampler.forward(before).expect(part);

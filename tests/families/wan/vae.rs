@@ -22,7 +22,8 @@ fn weights(folder: &str) -> Weights {
 }
 
 fn config(folder: &str) -> Config {
-    Config::read(&fixture(folder).join("vae/config.json")).expect(folder)
+    let text = std::fs::read_to_string(fixture(folder).join("vae/config.json")).expect(folder);
+    Config::parse(&text).expect(folder)
 }
 
 fn decoder(folder: &str) -> Decoder {

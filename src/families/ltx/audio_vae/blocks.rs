@@ -1,4 +1,5 @@
-//! The blocks of which encoder and decoder are both made. Spectra are images: rows are time, columns are bins.
+//! Blocks of the encoder and the decoder. Mel spectrograms are images: time along the rows, bins along the
+//! columns.
 
 use candle_core::{Result, Tensor};
 
@@ -6,15 +7,16 @@ use crate::nn::channel_norm::ChannelNorm;
 use crate::nn::conv::Conv2d;
 use crate::weights::Weights;
 
-/// Added to the mean square of a pixel's channels.
+/// Epsilon of the norms.
 const EPSILON: f64 = 1e-6;
 
-/// A convolution of 3·3 that sees no later row: two rows of zeros come before the first, and none after the last.
+/// A causal 3·3 convolution: two rows of zeros before the first, none after the last.
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2_audio.py#L61>
 #[derive(Debug)]
 pub(super) struct CausalConv(Conv2d);
 
 impl CausalConv {
-    /// How many rows before its own an output row depends on.
+    /// Input rows before its own that an output row depends on.
     pub(super) const REACH: usize = 2;
 
     /// # Errors
@@ -27,24 +29,24 @@ impl CausalConv {
     /// - `xs`: (1, inputs, rows, bins)
     /// - output: (1, outputs, rows, bins)
     pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        // One of the two rows of zeros is the padding of a convolution that keeps the size.
+        // The convolution pads one row on each side: one more before, and one output row less after.
         self.0.forward(&xs.pad_with_zeros(2, 1, 0)?)?.narrow(2, 0, xs.dim(2)?)
     }
 }
 
-/// Twice norm, SiLU and convolution, added to the input (He et al., 2016).
+/// A residual block (He et al., 2016): twice norm, SiLU and convolution.
 #[derive(Debug)]
 pub(super) struct ResidualBlock {
     norm1: ChannelNorm,
     conv1: CausalConv,
     norm2: ChannelNorm,
     conv2: CausalConv,
-    /// Where input and output differ in channels.
+    /// 1·1 convolution, if the number of channels changes.
     shortcut: Option<Conv2d>,
 }
 
 impl ResidualBlock {
-    /// How many rows before its own an output row depends on.
+    /// Input rows before its own that an output row depends on.
     pub(super) const REACH: usize = 2 * CausalConv::REACH;
 
     /// # Errors
@@ -73,12 +75,12 @@ impl ResidualBlock {
     }
 }
 
-/// Residual blocks, one after the other.
+/// A sequence of residual blocks.
 #[derive(Debug)]
 pub(super) struct Blocks(Vec<ResidualBlock>);
 
 impl Blocks {
-    /// Loads one block per name, the first from `inputs` to `outputs` channels.
+    /// Loads one block per name; the first goes from `inputs` to `outputs` channels.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -94,7 +96,7 @@ impl Blocks {
         Ok(Self(blocks.collect::<crate::error::Result<_>>()?))
     }
 
-    /// Loads the middle of encoder or decoder.
+    /// Loads the middle of the encoder or the decoder.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -103,7 +105,7 @@ impl Blocks {
         Self::load(weights, names.into_iter(), channels, channels)
     }
 
-    /// How many rows before its own an output row depends on.
+    /// Input rows before its own that an output row depends on.
     pub(super) fn reach(&self) -> usize {
         self.0.len() * ResidualBlock::REACH
     }
@@ -116,7 +118,7 @@ impl Blocks {
     }
 }
 
-/// The end of encoder and decoder: norm, SiLU, convolution.
+/// The output layers of the encoder and the decoder: norm, SiLU, convolution.
 #[derive(Debug)]
 pub(super) struct Head {
     norm: ChannelNorm,

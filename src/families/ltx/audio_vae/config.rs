@@ -1,50 +1,54 @@
-//! What `audio_vae/config.json` says of an audio autoencoder.
-
-use std::path::Path;
+//! Configuration of an audio autoencoder: `audio_vae/config.json`.
 
 use serde::Deserialize;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
+use crate::families::check::Check;
 
-/// Rows of the spectrum per latent row, and bins per latent bin: fixed in the reference too, where three levels make it so.
+const CHECK: Check =
+    Check { network: "audio autoencoder", hint: "fetch `audio_vae/config.json` again from the model's page" };
+
+/// Rows of the mel spectrogram per latent row, and bins per latent bin: fixed by the three levels.
 pub const COMPRESSION: usize = 4;
 
-/// Levels, between which rows and bins are halved.
+/// Limit on the values of an intermediate image: 32 MiB in f32, of which about five exist at once. Some five
+/// seconds of audio reach it.
+pub(super) const VALUES: usize = 8 << 20;
+
+/// Levels; each step between two halves rows and bins.
 pub(super) const LEVELS: usize = 3;
 
-/// The shape of an audio autoencoder, with the names and defaults of diffusers' `AutoencoderKLLTX2Audio`.
-///
-/// Unknown keys are passed over: every release of diffusers adds some that change nothing here.
+/// The fields and defaults of diffusers' `AutoencoderKLLTX2Audio`. Unknown keys are ignored.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Channels of the first level, and width of a packed latent.
+    /// Channels of the first level, and width of an audio token.
     pub base_channels: usize,
-    /// Channels of sound that leave the decoder.
+    /// Audio channels of the decoder's output.
     pub output_channels: usize,
     /// Channels of each level, as multiples of the base.
     pub ch_mult: Vec<usize>,
-    /// Residual blocks of a level of the encoder; the decoder has one more.
+    /// Residual blocks per level of the encoder; the decoder has one more.
     pub num_res_blocks: usize,
-    /// Sizes at which there is attention: none, in any model that was released.
+    /// Sizes with attention: not in any released model.
     pub attn_resolutions: Option<Vec<usize>>,
-    /// Channels of sound that enter the encoder.
+    /// Audio channels of the encoder's input.
     pub in_channels: usize,
     /// Channels of a latent.
     pub latent_channels: usize,
-    /// How values are normalised: `pixel`, in every model that was released.
+    /// Normalisation: `pixel` in every released model.
     pub norm_type: String,
-    /// Along what nothing depends on what comes later: `height`, which is time, in every model that was released.
+    /// Causal axis: `height`, which is time, in every released model.
     pub causality_axis: Option<String>,
-    /// Attention in the middle: none, in any model that was released.
+    /// Attention in the middle block: not in any released model.
     pub mid_block_add_attention: bool,
-    /// Samples per second of the sound that the spectrum is of.
+    /// Samples per second of the audio.
     pub sample_rate: u32,
-    /// Samples per row of the spectrum.
+    /// Samples per row of the mel spectrogram.
     pub mel_hop_length: usize,
-    /// Bins of the spectrum.
+    /// Bins of the mel spectrogram.
     pub mel_bins: usize,
-    /// Whether the encoder gives means and deviations.
+    /// Whether the encoder outputs means and log-variances: true.
     pub double_z: bool,
 }
 
@@ -69,23 +73,14 @@ impl Default for Config {
     }
 }
 
-/// Far beyond every released model, and small enough that no product of two of them overflows.
+/// Far above every released model, and low enough that products of two of them do not overflow.
 const MOST_CHANNELS: usize = 1 << 16;
 
 impl Config {
-    /// Reads and checks a `config.json`.
+    /// Parses and checks the text of a `config.json`.
     ///
     /// # Errors
-    /// A file that cannot be read, is not JSON, or describes no network that could be built.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).context(|| format!("cannot use the audio autoencoder's configuration {}", path.display()))
-    }
-
-    /// The configuration in the JSON of `text`, checked.
-    ///
-    /// # Errors
-    /// Text that is not JSON, or that describes no network that could be built.
+    /// Text that is not JSON, and the refusals of [`Config::check`].
     pub fn parse(text: &str) -> Result<Self> {
         let config: Self = serde_json::from_str(text).context(|| "it is not the JSON of an audio autoencoder")?;
         config.check()?;
@@ -97,7 +92,7 @@ impl Config {
         self.mel_bins / COMPRESSION
     }
 
-    /// Width of a packed latent: its channels times its bins.
+    /// Width of an audio token: latent channels times latent bins.
     pub fn width(&self) -> usize {
         self.latent_channels * self.latent_bins()
     }
@@ -107,25 +102,25 @@ impl Config {
         f64::from(self.sample_rate) / self.mel_hop_length as f64 / COMPRESSION as f64
     }
 
-    /// Latent rows of a sound of `seconds`, at least one. Halves go to the even number, as Python rounds them.
+    /// Latent rows of `seconds` of audio, at least one. Ties round to even, as Python's `round` does.
     pub fn latent_rows(&self, seconds: f64) -> usize {
         ((seconds * self.latents_per_second()).round_ties_even() as usize).max(1)
     }
 
-    /// Rows of the spectrum that `latents` latent rows stand for: the first stands for one.
+    /// Mel rows of `latents` latent rows: one for the first, [`COMPRESSION`] for each other.
     pub fn mel_rows(&self, latents: usize) -> usize {
         (COMPRESSION * latents).saturating_sub(COMPRESSION - 1)
     }
 
-    /// Channels of a level, from 0, the one with the most rows.
+    /// Channels of a level; level 0 has the most rows.
     pub(super) fn channels(&self, level: usize) -> usize {
         self.base_channels * self.ch_mult[level]
     }
 
-    /// Fails on what no network could be built from.
+    /// Refuses sizes that no network could be built from.
     ///
     /// # Errors
-    /// The key, its value, and what it would have to be.
+    /// The key, what it must be, and its value.
     pub fn check(&self) -> Result<()> {
         let sizes = [
             ("base_channels", self.base_channels, MOST_CHANNELS),
@@ -138,50 +133,29 @@ impl Config {
             ("mel_bins", self.mel_bins, MOST_CHANNELS),
         ];
         for (name, value, most) in sizes {
-            if !(1..=most).contains(&value) {
-                return Err(wrong(name, value, format!("1 to {most}")));
-            }
+            CHECK.within(name, value, 1..=most)?;
         }
-        if self.ch_mult.len() != LEVELS {
-            return Err(wrong("ch_mult", format!("{:?}", self.ch_mult), format!("{LEVELS} levels")));
-        }
-        if let Some(mult) = self.ch_mult.iter().find(|&&mult| !(1..=MOST_CHANNELS / self.base_channels).contains(&mult))
-        {
-            return Err(wrong("ch_mult", mult, format!("1 to {}", MOST_CHANNELS / self.base_channels)));
-        }
+        CHECK.exactly("levels of ch_mult", self.ch_mult.len(), LEVELS)?;
+        let most = MOST_CHANNELS / self.base_channels;
+        self.ch_mult.iter().try_for_each(|&mult| CHECK.within("ch_mult", mult, 1..=most))?;
         if !self.mel_bins.is_multiple_of(COMPRESSION) {
-            return Err(wrong("mel_bins", self.mel_bins, format!("a multiple of {COMPRESSION}")));
+            return Err(CHECK.must("mel_bins", format!("a multiple of {COMPRESSION}"), self.mel_bins));
         }
-        // The statistics have a value per base channel, and are applied to packed latents.
+        // The statistics have a value per base channel, and are applied to tokens.
         if self.width() != self.base_channels {
-            let wanted = format!("{} latent channels of {} bins", self.latent_channels, self.latent_bins());
-            return Err(wrong("base_channels", self.base_channels, format!("{}, {wanted},", self.width())));
+            let (channels, bins) = (self.latent_channels, self.latent_bins());
+            let wanted = format!("{}, for {channels} latent channels of {bins} bins", self.width());
+            return Err(CHECK.must("base_channels", wanted, self.base_channels));
         }
         self.check_kind()
     }
 
-    /// Fails on kinds of layers that no release has.
+    /// Refuses kinds of layers that no release has.
     fn check_kind(&self) -> Result<()> {
-        if self.norm_type != "pixel" {
-            return Err(wrong("norm_type", &self.norm_type, "pixel"));
-        }
-        if self.causality_axis.as_deref() != Some("height") {
-            return Err(wrong("causality_axis", format!("{:?}", self.causality_axis), "\"height\""));
-        }
-        if self.attn_resolutions.as_ref().is_some_and(|sizes| !sizes.is_empty()) {
-            return Err(wrong("attn_resolutions", format!("{:?}", self.attn_resolutions), "null"));
-        }
-        if self.mid_block_add_attention {
-            return Err(wrong("mid_block_add_attention", true, "false"));
-        }
-        if !self.double_z {
-            return Err(wrong("double_z", false, "true"));
-        }
-        Ok(())
+        CHECK.exactly("norm_type", self.norm_type.as_str(), "pixel")?;
+        CHECK.exactly("causality_axis", self.causality_axis.as_deref().unwrap_or("null"), "height")?;
+        CHECK.exactly("attn_resolutions", self.attn_resolutions.as_deref().unwrap_or_default(), &[])?;
+        CHECK.exactly("mid_block_add_attention", self.mid_block_add_attention, false)?;
+        CHECK.exactly("double_z", self.double_z, true)
     }
-}
-
-fn wrong(key: &str, value: impl std::fmt::Display, wanted: impl std::fmt::Display) -> Error {
-    Error::failed(format!("the audio autoencoder's configuration says `{key}` = {value}, where {wanted} belongs"))
-        .hint("fetch `audio_vae/config.json` again from the model's page")
 }

@@ -1,16 +1,17 @@
-//! Latents to spectra.
+//! Decoder: latents to mel spectrograms.
 
 use candle_core::{DType, Device, Tensor};
 
 use super::blocks::{Blocks, CausalConv, Head};
-use super::config::{COMPRESSION, Config, LEVELS};
-use super::{Statistics, VALUES, check_finite};
+use super::config::{COMPRESSION, Config, LEVELS, VALUES};
+use super::statistics::Statistics;
 use crate::audio::pieces::pieces;
 use crate::error::{Error, Result};
+use crate::families::check::finite;
 use crate::families::ltx::tokens::audio_latents;
 use crate::weights::Weights;
 
-/// The half of the autoencoder that makes spectra.
+/// The decoder of the autoencoder.
 #[derive(Debug)]
 pub struct Decoder {
     config: Config,
@@ -20,18 +21,17 @@ pub struct Decoder {
     /// From the level with the fewest rows to the one with the most.
     levels: Vec<Level>,
     head: Head,
-    /// Latent rows that go through at one time.
+    /// Latent rows per pass.
     piece: usize,
     dtype: DType,
     device: Device,
 }
 
 impl Decoder {
-    /// Loads the decoder, and leaves the encoder's tensors in their file.
+    /// Loads the decoder; the encoder's tensors stay in their file.
     ///
     /// # Errors
-    /// A configuration that no network could be built from; a tensor that is missing, of another shape, or of another
-    /// network.
+    /// The refusals of [`Config::check`]; a tensor that is missing, of another shape, or of neither half.
     pub fn load(config: &Config, weights: &Weights) -> Result<Self> {
         config.check()?;
         let inner = weights.pp("decoder");
@@ -54,18 +54,18 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// What the decoder was built from.
+    /// The decoder's configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The same decoder, that takes `rows` latent rows at a time. The spectrum is the same to the last few bits.
+    /// The same decoder with `rows` latent rows per pass. The output agrees to the last few bits.
     #[must_use]
     pub fn in_pieces_of(self, rows: usize) -> Self {
         Self { piece: rows, ..self }
     }
 
-    /// The latents that the transformer's tokens stand for: un-normalised and unpacked.
+    /// The latents of the transformer's tokens, un-normalised.
     ///
     /// # Shapes
     /// - `tokens`: (1, t, width), see [`Config::width`]
@@ -78,14 +78,15 @@ impl Decoder {
         Ok(audio_latents(&tokens, self.config.latent_bins())?)
     }
 
-    /// The spectrum of un-normalised latents, of any length. Besides the spectrum itself, memory does not grow with it.
+    /// The mel spectrogram of un-normalised latents of any length. Apart from the output, memory does not
+    /// grow with it.
     ///
     /// # Shapes
     /// - `latents`: (1, channels, t, bins), t at least 1
     /// - output: (1, output_channels, [`Config::mel_rows`], mel_bins), f32
     ///
     /// # Errors
-    /// Latents of another shape, or with values that are no finite numbers.
+    /// Latents of another shape, or that are not finite.
     pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
         let wanted = (self.config.latent_channels, self.config.latent_bins());
         let rows = match *latents.dims() {
@@ -93,17 +94,17 @@ impl Decoder {
             ref given => {
                 let (channels, bins) = wanted;
                 return Err(Error::failed(format!(
-                    "an audio latent has the shape {given:?}, where (1, {channels}, rows, {bins}) belongs"
+                    "the shape of audio latents must be (1, {channels}, rows, {bins}), not {given:?}"
                 ))
                 .hint("latents can only be decoded by the model, or a model of the family, that made them"));
             }
         };
-        check_finite(latents, "the audio latents")?;
+        finite(latents, "the audio latents")?;
         let latents = latents.to_device(&self.device)?.to_dtype(self.dtype)?;
         let mut made = Vec::new();
         for piece in pieces(rows, self.piece, (self.reach(), 0)) {
             let spectrum = self.whole(&latents.narrow(2, piece.take.start, piece.take.len())?)?;
-            // The first row of a piece that is not the first one ends in the piece before.
+            // Except in the first piece, the first row belongs to the piece before.
             let start = self.config.mel_rows(piece.skip());
             made.push(spectrum.narrow(2, start, spectrum.dim(2)? - start)?.to_dtype(DType::F32)?.force_contiguous()?);
         }
@@ -119,15 +120,14 @@ impl Decoder {
         Ok(self.head.forward(&xs)?)
     }
 
-    /// How many latent rows before its own a row of the spectrum depends on, with one more for the rows that belong to the
-    /// latent row before.
+    /// Latent rows before its own that a mel row depends on, and one more for rows of the previous latent row.
     fn reach(&self) -> usize {
         let levels = self.levels.iter().rev().fold(CausalConv::REACH, |reach, level| level.reach(reach));
         levels + self.mid.reach() + CausalConv::REACH + 1
     }
 }
 
-/// Residual blocks, and the step to twice the rows and bins.
+/// Residual blocks, then upsampling to twice the rows and bins.
 #[derive(Debug)]
 struct Level {
     blocks: Blocks,
@@ -143,16 +143,17 @@ impl Level {
         Ok(Self { blocks, upsample: (level > 0).then(upsample).transpose()? })
     }
 
-    /// (1, inputs, rows, bins) to (1, channels, 2·rows − 1, 2·bins), or as many as before in the last level.
+    /// (1, inputs, rows, bins) to (1, channels, 2·rows − 1, 2·bins); the last level keeps rows and bins.
     fn forward(&self, xs: Tensor) -> candle_core::Result<Tensor> {
         let xs = self.blocks.forward(xs)?;
         let Some(conv) = &self.upsample else { return Ok(xs) };
         let (_, _, rows, bins) = xs.dims4()?;
-        // The first row stands for one row, all others for two.
+        // The first row becomes one row, all others two:
+        // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2_audio.py#L269-L276
         conv.forward(&xs.upsample_nearest2d(2 * rows, 2 * bins)?)?.narrow(2, 1, 2 * rows - 1)
     }
 
-    /// How many rows before its own in the input what lies within `reach` rows of the output depends on.
+    /// Input rows before its own that `reach` output rows depend on.
     fn reach(&self, reach: usize) -> usize {
         let upsample = if self.upsample.is_some() { (reach + CausalConv::REACH + 1).div_ceil(2) } else { reach };
         upsample + self.blocks.reach()

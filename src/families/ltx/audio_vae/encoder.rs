@@ -1,26 +1,27 @@
-//! Spectra to latents: what sound that is given would be conditioned on.
+//! Encoder: audio to latents. Nothing calls it yet: it is here for audio conditioning.
 
 use candle_core::{DType, Device, Tensor};
 
 use super::blocks::{Blocks, CausalConv, Head};
-use super::config::{COMPRESSION, Config, LEVELS};
-use super::{Statistics, VALUES, check_finite};
+use super::config::{COMPRESSION, Config, LEVELS, VALUES};
+use super::statistics::Statistics;
 use crate::audio::Waveform;
 use crate::audio::pieces::pieces;
 use crate::audio::resample::{Ends, resample};
 use crate::audio::spectrum::Spectrum;
 use crate::error::{Error, Result};
+use crate::families::check::finite;
 use crate::families::ltx::tokens::audio_tokens;
 use crate::nn::conv::Conv2d;
 use crate::weights::Weights;
 
-/// Samples of a window of the spectrum.
+/// Samples per window of the Fourier transform.
 const WINDOW: usize = 1024;
 
-/// Samples per second of the sounds that there are.
+/// Accepted sample rates.
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 
-/// The half of the autoencoder that makes latents.
+/// The encoder of the autoencoder.
 #[derive(Debug)]
 pub struct Encoder {
     config: Config,
@@ -30,18 +31,17 @@ pub struct Encoder {
     levels: Vec<Level>,
     mid: Blocks,
     head: Head,
-    /// Latent rows that are made at one time.
+    /// Latent rows per pass.
     piece: usize,
     dtype: DType,
     device: Device,
 }
 
 impl Encoder {
-    /// Loads the encoder, and leaves the decoder's tensors in their file.
+    /// Loads the encoder; the decoder's tensors stay in their file.
     ///
     /// # Errors
-    /// A configuration that no network could be built from; a tensor that is missing, of another shape, or of another
-    /// network.
+    /// The refusals of [`Config::check`]; a tensor that is missing, of another shape, or of neither half.
     pub fn load(config: &Config, weights: &Weights) -> Result<Self> {
         config.check()?;
         let inner = weights.pp("encoder");
@@ -63,36 +63,36 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// What the encoder was built from.
+    /// The encoder's configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The same encoder, that makes `rows` latent rows at a time. The latents are the same to the last few bits.
+    /// The same encoder with `rows` latent rows per pass. The output agrees to the last few bits.
     #[must_use]
     pub fn in_pieces_of(self, rows: usize) -> Self {
         Self { piece: rows, ..self }
     }
 
-    /// The spectrum that the encoder takes of a sound, at whatever rate: as diffusers' Echo pipeline makes it, with the
-    /// windows of 1,024 samples that these networks were trained on. A single channel stands for all; those beyond the
-    /// encoder's are left out.
+    /// The mel spectrogram of audio at any sample rate, as diffusers' Echo pipeline computes it, with the
+    /// windows of 1,024 samples of the training. Mono audio is copied to all channels; channels beyond the
+    /// encoder's are dropped.
     ///
     /// # Shapes
-    /// - output: (1, in_channels, samples / hop + 1, mel_bins), f32, samples being those at the encoder's rate, and at
-    ///   least a window of them
+    /// - output: (1, in_channels, samples / hop + 1, mel_bins), f32, for samples at the encoder's rate, at
+    ///   least one window
     ///
     /// # Errors
-    /// A sound without samples, or at a rate that no sound has.
+    /// Audio without samples, or at a rate outside 1,000 to 1,000,000 Hz.
     pub fn spectrum(&self, sound: &Waveform) -> Result<Tensor> {
         let (rate, channels) = (self.config.sample_rate, self.config.in_channels);
         if sound.is_empty() || !RATES.contains(&sound.rate) {
             return Err(Error::failed(format!(
-                "no spectrum can be made of {} samples at {} Hz",
+                "cannot compute a mel spectrogram of {} samples at {} Hz",
                 sound.len(),
                 sound.rate
             ))
-            .hint(format!("use a sound at {} to {} Hz", RATES.start(), RATES.end())));
+            .hint(format!("use audio at {} to {} Hz", RATES.start(), RATES.end())));
         }
         let spectrum = Spectrum::slaney(rate, self.config.mel_bins, WINDOW, self.config.mel_hop_length, &self.device)?;
         let spectra = (0..channels).map(|channel| {
@@ -104,7 +104,7 @@ impl Encoder {
         Ok(Tensor::stack(&spectra.collect::<candle_core::Result<Vec<_>>>()?, 0)?.unsqueeze(0)?)
     }
 
-    /// The tokens that the transformer sees of un-normalised latents: packed and normalised.
+    /// The transformer's tokens for un-normalised latents: normalised.
     ///
     /// # Shapes
     /// - `latents`: (1, channels, t, bins)
@@ -116,14 +116,14 @@ impl Encoder {
         Ok(self.statistics.normalise(&audio_tokens(&latents.to_device(&self.device)?)?)?)
     }
 
-    /// The means of the latents of a spectrum, of any length, un-normalised.
+    /// The mean latents of a mel spectrogram of any length, un-normalised.
     ///
     /// # Shapes
     /// - `mel`: (1, in_channels, rows, mel_bins), at least one row
     /// - output: (1, channels, ⌈rows / 4⌉, bins), f32
     ///
     /// # Errors
-    /// A spectrum of another shape, or with values that are no finite numbers.
+    /// A spectrogram of another shape, or that is not finite.
     pub fn forward(&self, mel: &Tensor) -> Result<Tensor> {
         let wanted = (self.config.in_channels, self.config.mel_bins);
         let rows = match *mel.dims() {
@@ -131,15 +131,15 @@ impl Encoder {
             ref given => {
                 let (channels, bins) = wanted;
                 return Err(Error::failed(format!(
-                    "a spectrum has the shape {given:?}, where (1, {channels}, rows, {bins}) belongs"
+                    "the shape of a mel spectrogram must be (1, {channels}, rows, {bins}), not {given:?}"
                 )));
             }
         };
-        check_finite(mel, "the spectrum")?;
+        finite(mel, "the mel spectrogram")?;
         let mel = mel.to_device(&self.device)?.to_dtype(self.dtype)?;
         let mut made = Vec::new();
         for piece in pieces(rows.div_ceil(COMPRESSION), self.piece, (self.reach(), 0)) {
-            // The first row of each four is the last that its latent depends on.
+            // A latent row depends on no row after the first of its four.
             let take = mel.narrow(2, COMPRESSION * piece.take.start, self.config.mel_rows(piece.take.len()))?;
             let moments = self.whole(&take)?.narrow(1, 0, self.config.latent_channels)?;
             made.push(moments.narrow(2, piece.skip(), piece.keep.len())?.to_dtype(DType::F32)?.force_contiguous()?);
@@ -147,7 +147,7 @@ impl Encoder {
         Ok(Tensor::cat(&made, 2)?)
     }
 
-    /// (1, in_channels, rows, mel_bins) to means and logarithms of variances, (1, 2·channels, ⌈rows / 4⌉, bins).
+    /// (1, in_channels, rows, mel_bins) to means and log-variances, (1, 2·channels, ⌈rows / 4⌉, bins).
     fn whole(&self, mel: &Tensor) -> Result<Tensor> {
         let mut xs = self.conv_in.forward(mel)?;
         for level in &self.levels {
@@ -156,7 +156,7 @@ impl Encoder {
         Ok(self.head.forward(&self.mid.forward(xs)?)?)
     }
 
-    /// How many latent rows before its own a latent row depends on, at the most.
+    /// The most latent rows before its own that a latent row depends on.
     fn reach(&self) -> usize {
         let end = CausalConv::REACH + self.mid.reach();
         let rows = self.levels.iter().rev().fold(end, |reach, level| level.reach(reach)) + CausalConv::REACH;
@@ -164,7 +164,7 @@ impl Encoder {
     }
 }
 
-/// Residual blocks, and the step to half the rows and bins.
+/// Residual blocks, then downsampling to half the rows and bins.
 #[derive(Debug)]
 struct Level {
     blocks: Blocks,
@@ -182,7 +182,8 @@ impl Level {
         Ok(Self { blocks, downsample: downsample.map(|conv| conv.stride(2)) })
     }
 
-    /// (1, inputs, rows, bins) to (1, channels, ⌈rows / 2⌉, bins / 2), or as many as before in the last level.
+    /// (1, inputs, rows, bins) to (1, channels, ⌈rows / 2⌉, bins / 2); the last level keeps rows and bins.
+    /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2_audio.py#L239-L249>
     fn forward(&self, xs: Tensor) -> candle_core::Result<Tensor> {
         let xs = self.blocks.forward(xs)?;
         match &self.downsample {
@@ -191,7 +192,7 @@ impl Level {
         }
     }
 
-    /// How many rows before its own in the input what lies within `reach` rows of the output depends on.
+    /// Input rows before its own that `reach` output rows depend on.
     fn reach(&self, reach: usize) -> usize {
         let downsample = if self.downsample.is_some() { 2 * reach + CausalConv::REACH } else { reach };
         downsample + self.blocks.reach()

@@ -1,60 +1,66 @@
-//! The shape of the connectors, as `connectors/config.json` says it.
+//! Configuration of the text connectors: `connectors/config.json`.
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::families::check::Check;
 use crate::families::ltx::rope::{RopeShape, RopeType};
 use crate::families::text::gemma3;
+
+const CHECK: Check = Check {
+    network: "connectors",
+    hint: "the folder `connectors` is of another model, or its config.json is damaged: fetch it again",
+};
 
 /// `config.json` of diffusers' `LTX2TextConnectors`. Fields that do not change the result are not read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "the file's own fields")]
 pub struct Config {
-    /// Channels of a hidden state of the text encoder.
+    /// Channels of the text encoder's hidden states.
     pub caption_channels: usize,
-    /// Hidden states of the text encoder: its layers and the embeddings.
+    /// Number of hidden states: the text encoder's layers, and its embeddings.
     pub text_proj_in_factor: usize,
-    /// Heads of the connector to the pictures.
+    /// Attention heads of the video connector.
     pub video_connector_num_attention_heads: usize,
-    /// Channels of each of them.
+    /// Channels per head.
     pub video_connector_attention_head_dim: usize,
-    /// Its blocks.
+    /// Number of blocks; 0 leaves registers and norm only.
     pub video_connector_num_layers: usize,
-    /// Its registers, which take the places of the padding.
+    /// Learnable registers, which replace the padding.
     pub video_connector_num_learnable_registers: Option<usize>,
-    /// Whether its heads are gated.
+    /// Gated attention: one gate per head.
     pub video_gated_attn: bool,
-    /// Heads of the connector to the sound.
+    /// Attention heads of the audio connector.
     pub audio_connector_num_attention_heads: usize,
-    /// Channels of each of them.
+    /// Channels per head.
     pub audio_connector_attention_head_dim: usize,
-    /// Its blocks.
+    /// Number of blocks.
     pub audio_connector_num_layers: usize,
-    /// Its registers.
+    /// Learnable registers.
     pub audio_connector_num_learnable_registers: Option<usize>,
-    /// Whether its heads are gated.
+    /// Gated attention.
     pub audio_gated_attn: bool,
-    /// Tokens that the range of positions has.
+    /// Range of positions, in tokens.
     pub connector_rope_base_seq_len: usize,
-    /// The highest frequency of the positions.
+    /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Whether the frequencies are computed in f64.
+    /// Whether rotary frequencies are computed in f64: true.
     pub rope_double_precision: bool,
-    /// Which channels of a head turn together.
+    /// Which channels of a head rotate as a pair.
     pub rope_type: RopeType,
-    /// Whether pictures and sound each have a projection of their own (2.3), or share one (2.0).
+    /// Whether video and audio have separate projections (2.3) or share one (2.0).
     pub per_modality_projections: bool,
-    /// Channels that the projection for the pictures makes, where it is its own.
+    /// Output channels of the video projection, if separate.
     pub video_hidden_dim: usize,
-    /// Channels that the projection for the sound makes, where it is its own.
+    /// Output channels of the audio projection, if separate.
     pub audio_hidden_dim: usize,
     /// Whether the projections have a bias.
     pub proj_bias: bool,
 }
 
 impl Default for Config {
-    /// The defaults of the class, which are nearly those of 2.0.
+    /// The class's defaults: nearly those of 2.0.
     fn default() -> Self {
         Self {
             caption_channels: 3840,
@@ -81,10 +87,10 @@ impl Default for Config {
     }
 }
 
-/// Far more blocks than any connector has.
+/// Far above every released connector.
 const MOST_LAYERS: usize = 1 << 10;
 
-/// The shape of one connector.
+/// The sizes of one connector.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::families::ltx) struct Connector {
     pub heads: usize,
@@ -104,48 +110,49 @@ impl Connector {
 
 impl Config {
     pub(in crate::families::ltx) fn video(&self) -> Connector {
-        self.connector(
-            [
-                self.video_connector_num_attention_heads,
-                self.video_connector_attention_head_dim,
-                self.video_connector_num_layers,
-                self.video_connector_num_learnable_registers.unwrap_or(0),
-            ],
-            self.video_gated_attn,
-        )
+        let (heads, head_dim) = (self.video_connector_num_attention_heads, self.video_connector_attention_head_dim);
+        Connector {
+            heads,
+            head_dim,
+            layers: self.video_connector_num_layers,
+            registers: self.video_connector_num_learnable_registers.unwrap_or(0),
+            gated: self.video_gated_attn,
+            rope: self.rope(heads, head_dim),
+            base: self.connector_rope_base_seq_len,
+        }
     }
 
     pub(in crate::families::ltx) fn audio(&self) -> Connector {
-        self.connector(
-            [
-                self.audio_connector_num_attention_heads,
-                self.audio_connector_attention_head_dim,
-                self.audio_connector_num_layers,
-                self.audio_connector_num_learnable_registers.unwrap_or(0),
-            ],
-            self.audio_gated_attn,
-        )
+        let (heads, head_dim) = (self.audio_connector_num_attention_heads, self.audio_connector_attention_head_dim);
+        Connector {
+            heads,
+            head_dim,
+            layers: self.audio_connector_num_layers,
+            registers: self.audio_connector_num_learnable_registers.unwrap_or(0),
+            gated: self.audio_gated_attn,
+            rope: self.rope(heads, head_dim),
+            base: self.connector_rope_base_seq_len,
+        }
     }
 
-    fn connector(&self, [heads, head_dim, layers, registers]: [usize; 4], gated: bool) -> Connector {
-        let rope = RopeShape { width: heads * head_dim, heads, theta: self.rope_theta, kind: self.rope_type };
-        Connector { heads, head_dim, layers, registers, gated, rope, base: self.connector_rope_base_seq_len }
+    fn rope(&self, heads: usize, head_dim: usize) -> RopeShape {
+        RopeShape { width: heads * head_dim, heads, theta: self.rope_theta, kind: self.rope_type }
     }
 
-    /// Channels of the embeddings for the pictures.
+    /// Channels of the text embeddings for the video.
     pub fn video_dim(&self) -> usize {
         self.video().dim()
     }
 
-    /// Channels of the embeddings for the sound.
+    /// Channels of the text embeddings for the audio.
     pub fn audio_dim(&self) -> usize {
         self.audio().dim()
     }
 
-    /// Refuses a shape that no connectors have, before anything is allocated for it.
+    /// Refuses sizes that no connectors have, before anything is allocated for them.
     ///
     /// # Errors
-    /// The field, its value and what belongs there.
+    /// The field, what it must be, and its value.
     pub fn check(&self) -> Result<()> {
         let registers = |number: Option<usize>| number.unwrap_or(0);
         let sizes = [
@@ -169,27 +176,15 @@ impl Config {
             ("video_hidden_dim", self.video_hidden_dim, 1 << 16),
             ("audio_hidden_dim", self.audio_hidden_dim, 1 << 16),
         ];
-        if let Some((name, size, most)) = sizes.into_iter().find(|&(_, size, most)| size == 0 || size > most) {
-            return Err(refuse(name, size, format!("1 to {most}")));
-        }
-        // A connector may be its registers and its norm alone.
-        let layers = [
-            ("video_connector_num_layers", self.video_connector_num_layers),
-            ("audio_connector_num_layers", self.audio_connector_num_layers),
-        ];
-        if let Some((name, layers)) = layers.into_iter().find(|&(_, layers)| layers > MOST_LAYERS) {
-            return Err(refuse(name, layers, format!("0 to {MOST_LAYERS}")));
-        }
-        if !self.rope_double_precision {
-            return Err(refuse("rope_double_precision", false, true));
-        }
-        if !(1.0..1e12).contains(&self.rope_theta) {
-            return Err(refuse("rope_theta", self.rope_theta, "10000"));
-        }
+        sizes.into_iter().try_for_each(|(name, size, most)| CHECK.within(name, size, 1..=most))?;
+        CHECK.within("video_connector_num_layers", self.video_connector_num_layers, 0..=MOST_LAYERS)?;
+        CHECK.within("audio_connector_num_layers", self.audio_connector_num_layers, 0..=MOST_LAYERS)?;
+        CHECK.exactly("rope_double_precision", self.rope_double_precision, true)?;
+        CHECK.within("rope_theta", self.rope_theta, 1.0..=1e12)?;
         self.check_widths()
     }
 
-    /// Whether what the projections make is what the connectors take.
+    /// Refuses projections whose output is not the connectors' input.
     fn check_widths(&self) -> Result<()> {
         let own = self.per_modality_projections;
         let made = |dim: usize| if own { dim } else { self.caption_channels };
@@ -199,20 +194,17 @@ impl Config {
         ];
         for (name, head_dim, takes, makes) in parts {
             if !head_dim.is_multiple_of(2) {
-                return Err(refuse(&format!("{name}_connector_attention_head_dim"), head_dim, "an even number"));
+                return Err(CHECK.must(&format!("{name}_connector_attention_head_dim"), "even", head_dim));
             }
             if takes != makes {
-                return Err(Error::failed(format!(
-                    "the connectors' config.json contradicts itself: the {name} connector takes {takes} channels, and its \
-                     projection makes {makes}"
-                ))
-                .hint(FETCH));
+                return Err(CHECK
+                    .wrong(format!("the {name} connector takes {takes} channels, and its projection makes {makes}")));
             }
         }
         Ok(())
     }
 
-    /// Whether the hidden states of a text encoder are those that the projections were trained on.
+    /// Refuses a text encoder whose hidden states the projections were not trained on.
     ///
     /// # Errors
     /// Another number of layers or of channels: both sizes.
@@ -231,7 +223,7 @@ impl Config {
     }
 }
 
-/// What a Gemma 3 of some layers and channels is called.
+/// The size of a Gemma 3, with its name if released.
 fn size(layers: usize, channels: usize) -> String {
     let name = match (layers, channels) {
         (26, 1152) => " (Gemma 3 1B)",
@@ -241,10 +233,4 @@ fn size(layers: usize, channels: usize) -> String {
         _ => "",
     };
     format!("one of {layers} layers of {channels} channels{name}")
-}
-
-const FETCH: &str = "the folder `connectors` is of another model, or its config.json is damaged: fetch it again";
-
-fn refuse(field: &str, value: impl std::fmt::Display, wanted: impl std::fmt::Display) -> Error {
-    Error::failed(format!("the connectors' config.json says `{field}` = {value}, where {wanted} belongs")).hint(FETCH)
 }

@@ -1,15 +1,16 @@
-//! How much arithmetic the connectors are: see [`crate::compute::flops`] for what counts.
+//! FLOP count of the connectors, as [`crate::compute::flops`] defines it.
 
 use super::config::{Config, Connector};
 use crate::compute::flops::{attention, linear};
 
 impl Config {
-    /// The way of a prompt of `tokens` tokens to embeddings of `rows` rows.
+    /// FLOPs from a prompt of `tokens` tokens to embeddings of `rows` rows.
     pub(in crate::families::ltx) fn flops(&self, tokens: usize, rows: usize) -> f64 {
         let states = self.caption_channels * self.text_proj_in_factor;
-        let outputs = match self.per_modality_projections {
-            true => self.video_hidden_dim + self.audio_hidden_dim,
-            false => self.caption_channels,
+        let outputs = if self.per_modality_projections {
+            self.video_hidden_dim + self.audio_hidden_dim
+        } else {
+            self.caption_channels
         };
         linear(tokens, states, outputs) + blocks(&self.video(), rows) + blocks(&self.audio(), rows)
     }

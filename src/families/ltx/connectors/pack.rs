@@ -1,4 +1,4 @@
-//! The hidden states of the text encoder, normalised and beside each other: what the projections read.
+//! Packs the text encoder's hidden states for the projections: normalised and concatenated.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -7,27 +7,27 @@ use crate::error::{Error, Result};
 use crate::nn::norm::rms_norm;
 use crate::weights::Weights;
 
-/// The reference's constant against division by zero.
+/// Epsilon of both normalisations.
 const EPS: f64 = 1e-6;
 
-/// What 2.0 multiplies its normalised states by.
+/// Scale of the normalised states in 2.0.
 const SCALE: f64 = 8.0;
 
-/// Weights of more elements than this (256 MiB in f32) are widened a part at a time.
+/// The most elements of a weight that are widened at once: 256 MiB in f32.
 const WIDENED: usize = 64 << 20;
 
-/// Collects the hidden states of one prompt as they are made. There is never more of them in memory than this collection.
+/// Collects the hidden states of one prompt as they are made, so that no second copy is in memory.
 #[derive(Debug)]
 pub struct Packer {
-    /// (tokens, channels, states): a channel's states lie together.
+    /// (tokens, channels, states)
     packed: Tensor,
     seen: usize,
     per_token: bool,
 }
 
 impl Packer {
-    /// Makes room for the states of a prompt of `tokens` tokens, in the type that the network computes in. That is a lot:
-    /// [`Config::check_encoder`] comes first.
+    /// Allocates the states of a prompt of `tokens` tokens, in the compute type. They are large: call
+    /// [`Config::check_encoder`] first.
     ///
     /// # Errors
     /// A configuration that contradicts itself.
@@ -37,10 +37,10 @@ impl Packer {
         Ok(Self { packed: Tensor::zeros(shape, dtype, device)?, seen: 0, per_token: config.per_modality_projections })
     }
 
-    /// Takes the next state, (1, tokens, channels), beginning with the embeddings.
+    /// Adds the next state, (1, tokens, channels), starting with the embeddings.
     ///
     /// # Errors
-    /// A state of another shape, or one too many: the text encoder is not the one that the connectors read.
+    /// A state of another shape, or one too many.
     pub fn push(&mut self, state: &Tensor) -> Result<()> {
         let (tokens, channels, states) = self.packed.dims3()?;
         if state.dims() != [1, tokens, channels] || self.seen == states {
@@ -62,7 +62,7 @@ impl Packer {
     /// All states, (1, tokens, channels · states).
     ///
     /// # Errors
-    /// There are fewer than the connectors read.
+    /// Fewer states than the connectors read.
     pub fn finish(self) -> Result<Tensor> {
         let states = self.packed.dim(2)?;
         if self.seen != states {
@@ -73,15 +73,16 @@ impl Packer {
     }
 }
 
-/// `8·(x − mean)/(max − min)` over all tokens and channels of one state, as in 2.0.
+/// `8·(x − mean)/(max − min)` over all tokens and channels of one state, as in 2.0:
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/ltx2/connectors.py#L59-L70>
 fn over_all(state: &Tensor) -> candle_core::Result<Tensor> {
-    // The tokens' own means first: one long sum in f32 would lose what this mean is about.
+    // First the mean of each token: one long sum would lose precision in f32.
     let mean = state.mean(1)?.mean_all()?;
     let range = (state.max_all()? - state.min_all()?)?;
     state.broadcast_sub(&mean)?.broadcast_div(&(range + EPS)?)? * SCALE
 }
 
-/// The projection of the packed states: a linear layer whose weight is too large to be widened all at once.
+/// The projection of the packed states: a linear layer whose weight is too large to widen at once.
 pub(super) struct Projection {
     weight: Tensor,
     bias: Option<Tensor>,
@@ -89,7 +90,7 @@ pub(super) struct Projection {
 }
 
 impl Projection {
-    /// `scale` multiplies what the layer reads.
+    /// `scale` multiplies the input.
     pub(super) fn load(weights: &Weights, config: &Config, outputs: usize, scale: f64) -> Result<Self> {
         let inputs = config.caption_channels * config.text_proj_in_factor;
         let bias = config.proj_bias.then(|| weights.compute("bias", outputs)).transpose()?;

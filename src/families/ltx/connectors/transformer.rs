@@ -1,4 +1,4 @@
-//! A connector: a transformer over the tokens of a prompt and, behind them, its registers.
+//! A connector: a transformer over the tokens of a prompt, followed by registers.
 
 use candle_core::{Result, Tensor};
 
@@ -10,7 +10,7 @@ use crate::nn::Linear;
 use crate::nn::norm::rms_norm;
 use crate::weights::Weights;
 
-/// The epsilon of every norm here: the reference has it in code, not in the configuration.
+/// Epsilon of all norms, which no configuration changes.
 const EPS: f64 = 1e-6;
 
 pub(super) struct Connector {
@@ -37,13 +37,14 @@ impl Connector {
         Ok(norm(&xs)?)
     }
 
-    /// The tokens first, and in every place after them the register whose turn it is, counted from the first place.
+    /// The tokens, then registers up to `length`: place i has register i modulo their number.
+    /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/ltx2/connectors.py#L296-L315>
     fn with_registers(&self, text: &Tensor, length: usize) -> crate::error::Result<Tensor> {
         let (tokens, registers) = (text.dim(1)?, self.config.registers);
         if tokens > length || !length.is_multiple_of(registers) {
             return Err(Error::failed(format!(
-                "cannot put {tokens} tokens and {registers} registers in {length} places: a multiple of the registers, with \
-                 room for the tokens, is needed"
+                "cannot put {tokens} tokens and {registers} registers in {length} places: `length` must be a multiple of the \
+                 registers, and at least the tokens"
             )));
         }
         if tokens == length {
@@ -55,7 +56,7 @@ impl Connector {
     }
 }
 
-/// The norm without parameters that every part here has before it, in the type of its input.
+/// RMS norm without parameters, in the type of its input.
 fn norm(xs: &Tensor) -> Result<Tensor> {
     rms_norm(xs, EPS)?.to_dtype(xs.dtype())
 }

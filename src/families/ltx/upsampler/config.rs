@@ -1,31 +1,38 @@
-//! What `latent_upsampler/config.json` says.
-
-use std::path::Path;
+//! Configuration of a latent upsampler: `latent_upsampler/config.json`.
 
 use serde::Deserialize;
 
-use super::{BLUR, GROUPS};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
+use crate::families::check::Check;
 
-/// The shape of a latent upsampler, with the names and defaults of diffusers' `LTX2LatentUpsamplerModel`.
+const CHECK: Check =
+    Check { network: "upsampler", hint: "fetch `latent_upsampler/config.json` again from the model's page" };
+
+/// Groups of every group norm.
+pub(super) const GROUPS: usize = 32;
+
+/// Rows and columns of the blur kernel before a stride.
+pub(super) const BLUR: usize = 5;
+
+/// The fields and defaults of diffusers' `LTX2LatentUpsamplerModel`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Config {
     /// Channels of the latents.
     pub in_channels: usize,
-    /// Channels inside.
+    /// Channels of the residual blocks.
     pub mid_channels: usize,
-    /// Residual blocks before the step up, and as many after it.
+    /// Residual blocks before the step up, and the same number after it.
     pub num_blocks_per_stage: usize,
-    /// 3 for a network that sees the frames before and after, 2 for one that sees single frames.
+    /// Dimensions of the convolutions: 3 over time and space, 2 over each frame alone.
     pub dims: usize,
-    /// Whether there are more rows and columns afterwards.
+    /// Whether rows and columns are upsampled.
     pub spatial_upsample: bool,
-    /// Whether there are more frames afterwards.
+    /// Whether frames are upsampled.
     pub temporal_upsample: bool,
-    /// How many times as many rows and columns, where the resampler is rational: 0.75, 1.5, 2 or 4.
+    /// Scale of the rational resampler: 0.75, 1.5, 2 or 4.
     pub rational_spatial_scale: f64,
-    /// Whether the step up in rows and columns has a rational scale (2.0), or just doubles (2.3).
+    /// Whether rows and columns are scaled by a ratio (2.0) or doubled (2.3).
     pub use_rational_resampler: bool,
 }
 
@@ -44,12 +51,12 @@ impl Default for Config {
     }
 }
 
-/// What the step up makes of a frame.
+/// Kind of the step up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Twice the rows and columns.
     Space,
-    /// `up` times as many rows and columns, of which every `down`th stays.
+    /// `up` times the rows and columns, then blur with stride `down`.
     Rational { up: usize, down: usize },
     /// Twice the frames.
     Time,
@@ -58,12 +65,12 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    /// Frames that one frame becomes.
+    /// Factor in frames: 1 or 2.
     pub(super) fn time(self) -> usize {
         if matches!(self, Self::Time | Self::Both) { 2 } else { 1 }
     }
 
-    /// Rows, and columns, that one becomes at first.
+    /// Factor in rows and in columns, before the stride.
     pub(super) fn space(self) -> usize {
         match self {
             Self::Time => 1,
@@ -72,33 +79,24 @@ impl Mode {
         }
     }
 
-    /// Values that one becomes at first.
+    /// Factor in values, before the stride.
     pub(super) fn volume(self) -> usize {
         self.time() * self.space() * self.space()
     }
 }
 
 impl Config {
-    /// Reads and checks a `config.json`.
+    /// Parses and checks the text of a `config.json`.
     ///
     /// # Errors
-    /// A file that cannot be read, is not JSON, or describes no network that could be built.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).context(|| format!("cannot use the upsampler's configuration {}", path.display()))
-    }
-
-    /// The configuration in the JSON of `text`, checked.
-    ///
-    /// # Errors
-    /// Text that is not JSON, or that describes no network that could be built.
+    /// Text that is not JSON, and the refusals of [`Config::check`].
     pub fn parse(text: &str) -> Result<Self> {
         let config: Self = serde_json::from_str(text).context(|| "it is not the JSON of a latent upsampler")?;
         config.check()?;
         Ok(config)
     }
 
-    /// The rows, or columns, that `side` rows or columns of latents become.
+    /// Output rows (or columns) for `side` rows (or columns) of latents.
     ///
     /// # Errors
     /// As [`Config::check`].
@@ -109,26 +107,20 @@ impl Config {
         })
     }
 
-    /// Fails on what no network could be built from.
+    /// Refuses sizes that no network could be built from.
     ///
     /// # Errors
-    /// The key, its value, and what it would have to be.
+    /// The key, what it must be, and its value.
     pub fn check(&self) -> Result<()> {
-        let sizes = [("in_channels", self.in_channels), ("mid_channels", self.mid_channels)];
-        if let Some((name, size)) = sizes.iter().find(|(_, size)| !(1..=1 << 14).contains(size)) {
-            return Err(wrong(format!("`{name}` is {size}, where 1 to {} belongs", 1 << 14)));
-        }
+        CHECK.within("in_channels", self.in_channels, 1..=1 << 14)?;
+        CHECK.within("mid_channels", self.mid_channels, 1..=1 << 14)?;
         if !self.mid_channels.is_multiple_of(GROUPS) {
-            return Err(wrong(format!("`mid_channels` is {}, not a multiple of {GROUPS}", self.mid_channels)));
+            return Err(CHECK.must("mid_channels", format!("a multiple of {GROUPS}"), self.mid_channels));
         }
-        if self.num_blocks_per_stage > 64 {
-            return Err(wrong(format!("`num_blocks_per_stage` is {}, and 64 is the most", self.num_blocks_per_stage)));
-        }
-        if !matches!(self.dims, 2 | 3) {
-            return Err(wrong(format!("`dims` is {}, where 2 or 3 belongs", self.dims)));
-        }
+        CHECK.within("num_blocks_per_stage", self.num_blocks_per_stage, 0..=64)?;
+        CHECK.within("dims", self.dims, 2..=3)?;
         if self.dims == 2 && self.temporal_upsample {
-            return Err(wrong("`temporal_upsample` needs 3 `dims`".into()));
+            return Err(CHECK.wrong("`temporal_upsample` needs 3 `dims`"));
         }
         self.mode().map(|_| ())
     }
@@ -137,22 +129,16 @@ impl Config {
         match (self.spatial_upsample, self.temporal_upsample, self.use_rational_resampler) {
             (true, true, _) => Ok(Mode::Both),
             (false, true, _) => Ok(Mode::Time),
-            (false, false, _) => Err(wrong("neither `spatial_upsample` nor `temporal_upsample` is on".into())),
+            (false, false, _) => Err(CHECK.wrong("neither `spatial_upsample` nor `temporal_upsample` is on")),
             (true, false, false) => Ok(Mode::Space),
             (true, false, true) => {
                 let scales = [(0.75, 3, 4), (1.5, 3, 2), (2.0, 2, 1), (4.0, 4, 1)];
                 let found = scales.iter().find(|(scale, ..)| *scale == self.rational_spatial_scale);
                 let (_, up, down) = *found.ok_or_else(|| {
-                    let given = self.rational_spatial_scale;
-                    wrong(format!("`rational_spatial_scale` is {given}, where 0.75, 1.5, 2 or 4 belongs"))
+                    CHECK.must("rational_spatial_scale", "0.75, 1.5, 2 or 4", self.rational_spatial_scale)
                 })?;
                 Ok(Mode::Rational { up, down })
             }
         }
     }
-}
-
-fn wrong(what: String) -> Error {
-    Error::failed(format!("the upsampler's configuration is wrong: {what}"))
-        .hint("fetch `latent_upsampler/config.json` again from the model's page")
 }

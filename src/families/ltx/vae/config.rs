@@ -1,96 +1,90 @@
-//! What `vae/config.json` says of an autoencoder.
-
-mod check;
-
-use std::path::Path;
+//! Configuration of an LTX-2 video autoencoder: `vae/config.json`.
 
 use serde::Deserialize;
 
-use crate::error::{Context, Result};
 use crate::nn::conv::Edges;
 
-/// The shape of an LTX-2 autoencoder, with the names and defaults of diffusers' `AutoencoderKLLTX2Video`.
+/// The fields and defaults of diffusers' `AutoencoderKLLTX2Video`. Unknown keys are ignored.
 ///
-/// Unknown keys are passed over: every release of diffusers adds some that change nothing here. The decoder's lists run
-/// from its end to its beginning, as the encoder's run from beginning to end, but for `upsample_type`.
+/// Both the encoder's and the decoder's lists run from the pixels to the latents, except `upsample_type`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Channels of a frame that the encoder takes.
+    /// Channels of the encoder's input frames.
     pub in_channels: usize,
-    /// Channels of a frame that the decoder makes.
+    /// Channels of the decoder's output frames.
     pub out_channels: usize,
     /// Channels of a latent frame.
     pub latent_channels: usize,
     /// Channels after each level of the encoder.
     pub block_out_channels: Vec<usize>,
-    /// Kind of each level of the encoder: there is one.
+    /// Class of each level of the encoder; one is known.
     pub down_block_types: Vec<String>,
     /// Channels of each level of the decoder, the last level first.
     pub decoder_block_out_channels: Vec<usize>,
-    /// Residual blocks of each level of the encoder, and of its middle.
+    /// Residual blocks of each level of the encoder, and last of its middle.
     pub layers_per_block: Vec<usize>,
-    /// Residual blocks of each level of the decoder, the last level first, and of its middle.
+    /// Residual blocks of each level of the decoder, the last level first, and last of its middle.
     pub decoder_layers_per_block: Vec<usize>,
     /// Which levels of the encoder end with a step down.
     pub spatio_temporal_scaling: Each,
     /// Which levels of the decoder begin with a step up, the last level first.
     pub decoder_spatio_temporal_scaling: Each,
-    /// Noise inside the decoder: in no model that was released.
+    /// Noise inside the decoder: not in any released model.
     pub decoder_inject_noise: Each,
-    /// What each step down makes smaller.
+    /// Axes that each step down halves.
     pub downsample_type: Vec<Scaling>,
-    /// What each step up makes larger, the first level first.
+    /// Axes that each step up doubles, the first level first.
     pub upsample_type: Vec<Scaling>,
     /// Which steps up have a shortcut, the last level first.
     pub upsample_residual: Each,
-    /// By how much each step up divides the channels, the last level first.
+    /// Divisor of the channels at each step up, the last level first.
     pub upsample_factor: Vec<usize>,
-    /// A decoder that is told the noise level of its latents: none that was released.
+    /// A decoder conditioned on the noise level of its latents: not in any released model.
     pub timestep_conditioning: bool,
-    /// Width and height of the patches of pixels that become channels.
+    /// Rows and columns of pixels per patch (pixel unshuffle).
     pub patch_size: usize,
-    /// Frames of a patch: 1.
+    /// Frames per patch: 1.
     pub patch_size_t: usize,
-    /// Epsilon of the norm in a shortcut between different numbers of channels.
+    /// Epsilon of the norm in a shortcut that changes the number of channels.
     pub resnet_norm_eps: f64,
-    /// By how much normalised latents are multiplied.
+    /// Factor on normalised latents.
     pub scaling_factor: f64,
-    /// Whether the encoder sees no future. It does not, in any model that was released.
+    /// Whether the encoder is causal in time, as in every released model.
     pub encoder_causal: bool,
-    /// Whether the decoder sees no future.
+    /// Whether the decoder is causal in time.
     pub decoder_causal: bool,
-    /// What the encoder's convolutions see beyond the edges.
+    /// Spatial padding of the encoder's convolutions.
     pub encoder_spatial_padding_mode: Edges,
-    /// What the decoder's convolutions see beyond the edges.
+    /// Spatial padding of the decoder's convolutions.
     pub decoder_spatial_padding_mode: Edges,
-    /// Pixels per latent pixel: what follows from the levels, where it says something.
+    /// Pixels per latent pixel; if given, it must agree with the levels.
     pub spatial_compression_ratio: Option<usize>,
-    /// Frames per latent frame: what follows from the levels, where it says something.
+    /// Frames per latent frame; if given, it must agree with the levels.
     pub temporal_compression_ratio: Option<usize>,
 }
 
-/// How the convolutions of an encoder or decoder see what is not there.
+/// Padding of the convolutions of an encoder or decoder.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Surroundings {
-    /// Whether convolutions see two frames before their own, or one on either side.
+pub(super) struct Padding {
+    /// Two frames before (causal), or one on either side.
     pub(super) causal: bool,
-    /// Beyond the edges of a frame.
+    /// Rows and columns beyond the edges of a frame.
     pub(super) edges: Edges,
 }
 
-/// A switch for all levels, or one for each.
+/// One switch for all levels, or one per level.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Each {
-    /// The same everywhere.
+    /// The same for all levels.
     All(bool),
-    /// Level by level.
+    /// One per level.
     One(Vec<bool>),
 }
 
 impl Each {
-    /// The switch of a level, which [`Config::check`] knows to be there.
+    /// The switch of a level. [`Config::check`] ensures that it exists.
     pub fn at(&self, level: usize) -> bool {
         match self {
             Self::All(on) => *on,
@@ -98,16 +92,18 @@ impl Each {
         }
     }
 
-    fn fits(&self, levels: usize) -> bool {
+    /// Whether there is a switch for each of `levels`.
+    pub(super) fn fits(&self, levels: usize) -> bool {
         matches!(self, Self::All(_)) || matches!(self, Self::One(each) if each.len() == levels)
     }
 
-    fn any(&self) -> bool {
+    /// Whether any switch is on.
+    pub(super) fn any(&self) -> bool {
         matches!(self, Self::All(true)) || matches!(self, Self::One(each) if each.contains(&true))
     }
 }
 
-/// What a step between levels halves or doubles.
+/// Axes that a step between levels halves or doubles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scaling {
@@ -120,24 +116,24 @@ pub enum Scaling {
 }
 
 impl Scaling {
-    /// Frames on one side of the step per frame on the other.
+    /// Factor in frames: 1 or 2.
     pub fn time(self) -> usize {
         if self == Self::Spatial { 1 } else { 2 }
     }
 
-    /// Rows, and columns, on one side of the step per row on the other.
+    /// Factor in rows and in columns: 1 or 2.
     pub fn space(self) -> usize {
         if self == Self::Temporal { 1 } else { 2 }
     }
 
-    /// Values on one side of the step per value on the other.
+    /// Factor in values: 2, 4 or 8.
     pub fn volume(self) -> usize {
         self.time() * self.space() * self.space()
     }
 }
 
 impl Default for Config {
-    /// The defaults of the class: the shape of 2.0, but for the decoder, which is not causal there.
+    /// The class's defaults: those of 2.0, except that its decoder is not causal.
     fn default() -> Self {
         use Scaling::{Spatial, Spatiotemporal, Temporal};
         Self {
@@ -171,22 +167,24 @@ impl Default for Config {
     }
 }
 
-const DOWN: &str = "LTX2VideoDownBlock3D";
+/// The class of a level of the encoder.
+pub(super) const DOWN: &str = "LTX2VideoDownBlock3D";
 
-/// Far beyond every released model, and small enough that no product of a few of them overflows.
-const MOST_CHANNELS: usize = 1 << 16;
-const MOST_LEVELS: usize = 8;
+/// Far above every released model, and low enough that products of a few of them do not overflow.
+pub(super) const MOST_CHANNELS: usize = 1 << 16;
+/// The most levels.
+pub(super) const MOST_LEVELS: usize = 8;
 
-/// One level of the decoder, in the order in which latents meet them.
+/// One level of the decoder, from the latents to the pixels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UpLevel {
-    /// Channels that come in.
+    /// Input channels.
     pub inputs: usize,
-    /// Channels of its residual blocks.
+    /// Channels of the residual blocks.
     pub outputs: usize,
     /// The step up.
     pub step: Option<Scaling>,
-    /// By how much the step up divides the channels.
+    /// Divisor of the channels at the step up.
     pub factor: usize,
     /// Whether the step up has a shortcut.
     pub shortcut: bool,
@@ -195,31 +193,12 @@ pub(super) struct UpLevel {
 }
 
 impl Config {
-    /// Reads and checks a `config.json`.
-    ///
-    /// # Errors
-    /// A file that cannot be read, is not JSON, or describes no network that could be built.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).context(|| format!("cannot use the autoencoder's configuration {}", path.display()))
-    }
-
-    /// The configuration in the JSON of `text`, checked.
-    ///
-    /// # Errors
-    /// Text that is not JSON, or that describes no network that could be built.
-    pub fn parse(text: &str) -> Result<Self> {
-        let config: Self = serde_json::from_str(text).context(|| "it is not the JSON of an LTX-2 autoencoder")?;
-        config.check()?;
-        Ok(config)
-    }
-
-    /// Pixels per latent pixel, along rows and along columns.
+    /// Pixels per latent pixel along either axis.
     pub fn spatial_factor(&self) -> usize {
         self.patch_size * self.steps_down().map(Scaling::space).product::<usize>()
     }
 
-    /// Frames per latent frame, after the first, which stands for one.
+    /// Frames per latent frame; the first latent frame holds one frame.
     pub fn temporal_factor(&self) -> usize {
         self.steps_down().map(Scaling::time).product()
     }
@@ -238,7 +217,7 @@ impl Config {
         self.decoder_block_out_channels.last().copied().unwrap_or(0)
     }
 
-    /// The levels of a decoder of which [`Config::check`] knows that every list is as long as it should be.
+    /// The levels of the decoder. [`Config::check`] ensures the lengths of all lists.
     pub(super) fn up_levels(&self) -> Vec<UpLevel> {
         let count = self.decoder_block_out_channels.len();
         let mut inputs = self.decoder_middle();

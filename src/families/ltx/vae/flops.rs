@@ -1,4 +1,4 @@
-//! How much arithmetic the decoder is: see [`crate::compute::flops`] for what counts.
+//! FLOP count of the decoder, as [`crate::compute::flops`] defines it.
 
 use super::config::{Config, UpLevel};
 use crate::compute::flops::{convolution, linear};
@@ -7,8 +7,7 @@ use crate::compute::flops::{convolution, linear};
 const CUBE: usize = 27;
 
 impl Config {
-    /// Decodes latents (1, z, frames, h, w) in one piece: where it works in tiles, what they overlap is done twice and counted
-    /// once.
+    /// FLOPs of decoding latents (1, z, frames, h, w) whole; the overlap of tiles is not counted.
     pub(in crate::families::ltx) fn flops(&self, [_, z, mut frames, mut h, mut w]: [usize; 5]) -> f64 {
         let resnet = |places: usize, inputs: usize, outputs: usize| {
             let shortcut = if inputs == outputs { 0.0 } else { linear(places, inputs, outputs) };

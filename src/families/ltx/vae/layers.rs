@@ -1,8 +1,7 @@
-//! The layers that encoder and decoder are made of: convolutions, shortcuts, and the moves between channels and places.
+//! Layers of the encoder and the decoder: convolutions, shortcuts, and space-to-depth and depth-to-space steps.
 //!
-//! Between levels, values move between channels and places: half or twice the rows and columns, the frames, or all of them.
-//! The shortcut moves values alike, and averages on the way down or repeats on the way up, where that leaves too many
-//! channels or too few.
+//! A step between levels moves values between the channels and the rows and columns, the frames, or both. Its
+//! shortcut does the same, averaging channels on the way down and repeating them on the way up.
 
 use candle_core::{Result, Tensor};
 use candle_nn::ops::{pixel_shuffle, pixel_unshuffle};
@@ -13,11 +12,12 @@ use crate::nn::channel_norm::ChannelNorm;
 use crate::nn::conv::{Conv2d, Conv3d};
 use crate::nn::norm::LayerNorm;
 
-/// Frames, rows and columns of every convolution.
+/// Kernel of every convolution: frames, rows and columns.
 pub(super) const KERNEL: usize = 3;
 
-/// A convolution over frames, rows and columns; with `norm`, each pixel's normalisation and SiLU before it. Before the
-/// first frame stand copies of it, and after the last one a copy of that.
+/// A convolution over frames, rows and columns; with `norm`, after a per-pixel RMS norm and SiLU. Padding in
+/// time repeats the first and the last frame.
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L97-L109>
 #[derive(Debug)]
 pub(super) struct Conv {
     pub(super) norm: Option<ChannelNorm>,
@@ -27,7 +27,7 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    /// The frame that is complete now that one more is there.
+    /// The output frame that one more input frame completes.
     ///
     /// # Shapes
     /// - `frame`: (1, in, h, w)
@@ -48,7 +48,7 @@ impl Conv {
         Ok(Some(ys))
     }
 
-    /// The last frame, where it waits for one that will not come.
+    /// The last output frame, if it is still to come.
     pub(super) fn finish(&self, cache: &mut Cache) -> Result<Option<Tensor>> {
         let Some(mut window) = cache.slot(self.slot).take() else { return Ok(None) };
         match window.last().cloned() {
@@ -61,11 +61,11 @@ impl Conv {
     }
 }
 
-/// The end of a shortcut: adds the frame that has waited longest.
+/// The end of a shortcut: adds the oldest stored frame.
 #[derive(Debug)]
 pub(super) struct Join {
     pub(super) slot: usize,
-    /// Where the block changes the number of channels: a norm over the channels and a convolution of one pixel.
+    /// Norm over the channels and 1·1 convolution, if the block changes the number of channels.
     pub(super) change: Option<(LayerNorm, Conv2d)>,
 }
 
@@ -81,14 +81,16 @@ impl Join {
     }
 }
 
-/// Moves frames, rows and columns into the channels.
+/// Step down (space-to-depth): moves frames, rows and columns into the channels, and adds the averaged
+/// shortcut.
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L263-L284>
 #[derive(Debug)]
 pub(super) struct Fold {
     pub(super) scaling: Scaling,
     pub(super) outputs: usize,
-    /// Where the frames of the shortcut wait.
+    /// Slot of the shortcut's frames.
     pub(super) input: usize,
-    /// Where frames wait for those that they are folded with.
+    /// Slot of the frames that wait for their partner in time.
     pub(super) waiting: usize,
 }
 
@@ -123,14 +125,16 @@ fn fold(frames: &[Tensor], space: usize) -> Result<Tensor> {
     Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)?.reshape((1, (), h, w))
 }
 
-/// Moves channels out into frames, rows and columns. The first frame of a film gives the last of its frames only.
+/// Step up (depth-to-space): moves channels into frames, rows and columns, and adds the repeated shortcut. Of
+/// the first frame's output, only the last frame is kept.
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_ltx2.py#L315-L337>
 #[derive(Debug)]
 pub(super) struct Unfold {
     pub(super) scaling: Scaling,
     pub(super) outputs: usize,
-    /// Where the frames of the shortcut wait, if there is one.
+    /// Slot of the shortcut's frames, if there is a shortcut.
     pub(super) input: Option<usize>,
-    /// Remembers that there was a frame.
+    /// Slot that marks that the first frame has passed.
     pub(super) begun: usize,
 }
 

@@ -1,11 +1,13 @@
 //! The video autoencoders of LTX-2, 2.0 and 2.3 (Lightricks, 2026).
 //!
-//! Both halves are streams, in memory that does not grow with the length of a film. The encoder is causal. The decoder
-//! looks ahead: every convolution of 3 frames waits for the frame after the one that it makes, so that many latent frames
-//! go in before the first frame comes out, and [`DecodeStream::finish`] gives the rest. Nothing in either half looks at more
-//! than three frames at once — no attention, no statistics over time — so the stream makes what the whole film would.
+//! Encoder and decoder process a video as a stream, in memory that does not grow with its length. The encoder
+//! is causal. The decoder looks ahead: each convolution over 3 frames waits for the next one, so many latent
+//! frames go in before the first frame comes out, and [`DecodeStream::finish`] returns the last ones. No
+//! layer sees more than three frames at once (no attention, no statistics over time), so a stream computes
+//! exactly what the whole video would.
 
 mod build;
+mod check;
 mod config;
 mod decoder;
 mod encoder;
@@ -22,5 +24,5 @@ pub use statistics::Statistics;
 
 use crate::plan::Tiling;
 
-/// diffusers' tiles for this family: 512·512 pixels, 64 of them shared with the next.
+/// diffusers' tiles for this family: 512·512 pixels, overlapping by 64.
 pub const TILING: Tiling = Tiling { min_height: 512, min_width: 512, stride_height: 448, stride_width: 448 };

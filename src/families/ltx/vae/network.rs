@@ -1,39 +1,40 @@
-//! A network as a list of steps, which a film goes through a frame at a time.
+//! An encoder or decoder as a list of steps that process a video frame by frame.
 //!
-//! A step may hold a frame back until it has seen the next one, or make two of one. Each frame that a step gives goes all
-//! the way before the step gives another: so the large frames at one end are never many, and what a step remembers does not
-//! depend on the length of the film.
+//! A step may hold a frame back until the next arrives, or turn one frame into two. Each output frame passes
+//! all remaining steps before the next is made: few large frames exist at once, and the memory of a step does
+//! not grow with the video.
 
 use candle_core::{Result, Tensor};
 
+use super::config::Padding;
 use super::layers::{Conv, Fold, Join, Unfold};
 use crate::families::vae::Grid;
 use crate::families::vae::cache::{Cache, Slots};
 use crate::families::vae::patch::{patchify, unpatchify};
 
-/// One thing that happens to a frame of (1, channels, h, w).
+/// One operation on a frame (1, channels, h, w).
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A convolution over frames, rows and columns, with what comes before it.
+    /// A convolution over frames, rows and columns, perhaps after norm and SiLU.
     Conv(Conv),
-    /// Puts the frame into a slot as well, for whom it may concern.
+    /// Also stores the frame in a slot, for the matching [`Join`], [`Fold`] or [`Unfold`].
     Fork(usize),
-    /// Adds what was put into a slot.
+    /// Adds the stored frame.
     Join(Join),
-    /// Lets the first frame pass twice. The slot remembers that it did.
+    /// Repeats the first frame once (causal padding). The slot marks that it did.
     Twice(usize),
-    /// The step down between levels.
+    /// Step down between levels.
     Fold(Fold),
-    /// The step up between levels.
+    /// Step up between levels.
     Unfold(Unfold),
-    /// Moves squares of this many rows and columns into the channels.
+    /// Pixel unshuffle by this number of rows and columns.
     Patchify(usize),
-    /// The way back.
+    /// Pixel shuffle: the inverse.
     Unpatchify(usize),
 }
 
 impl Step {
-    /// The frames that follow from one more: none yet, one, or several.
+    /// Output frames for one more input frame: none yet, one, or several.
     fn push(&self, frame: Tensor, cache: &mut Cache) -> Result<Vec<Tensor>> {
         match self {
             Self::Conv(conv) => Ok(conv.push(frame, cache)?.into_iter().collect()),
@@ -53,7 +54,7 @@ impl Step {
         }
     }
 
-    /// The frame that the step held back, when no more frames will come.
+    /// The frame that was held back, at the end of the video.
     fn finish(&self, cache: &mut Cache) -> Result<Option<Tensor>> {
         match self {
             Self::Conv(conv) => conv.finish(cache),
@@ -62,21 +63,28 @@ impl Step {
     }
 }
 
-/// The steps from one end of an encoder or decoder to the other.
-#[derive(Debug, Default)]
+/// The steps of an encoder or decoder.
+#[derive(Debug)]
 pub(super) struct Network {
     steps: Vec<Step>,
-    /// The memory that the steps need.
+    /// Padding of every convolution.
+    pub(super) padding: Padding,
+    /// Cache slots of the steps.
     pub(super) slots: Slots,
 }
 
 impl Network {
+    /// A network without steps.
+    pub(super) fn new(padding: Padding) -> Self {
+        Self { steps: Vec::new(), padding, slots: Slots::default() }
+    }
+
     /// Adds a step at the end.
     pub(super) fn then(&mut self, step: Step) {
         self.steps.push(step);
     }
 
-    /// Takes one frame through the steps that are left, and adds what comes out to `frames`.
+    /// Runs one frame through the steps after `from`, and adds the output to `frames`.
     fn climb(&self, from: usize, mut frame: Tensor, cache: &mut Cache, frames: &mut Vec<Tensor>) -> Result<()> {
         for (index, step) in self.steps.iter().enumerate().skip(from) {
             let mut made = step.push(frame, cache)?;
@@ -90,7 +98,7 @@ impl Network {
         Ok(())
     }
 
-    /// The frames that come out when this step gives what it held back.
+    /// The output frames for the frame that this step held back.
     fn flush(&self, index: usize, cache: &mut Cache) -> Result<Vec<Tensor>> {
         let mut frames = Vec::new();
         if let Some(frame) = self.steps[index].finish(cache)? {
@@ -100,31 +108,31 @@ impl Network {
     }
 }
 
-/// One film on its way through a network, in tiles or whole.
+/// State of one video in a network, in tiles or whole.
 #[derive(Debug)]
-pub(super) struct Film {
-    /// Rows and columns of the frames that go in.
+pub(super) struct State {
+    /// Rows and columns of the input frames.
     pub(super) size: (usize, usize),
     grid: Option<Grid>,
     /// One per tile.
     caches: Vec<Cache>,
-    /// Steps that have given what they held back.
+    /// Number of steps that are flushed.
     flushed: usize,
 }
 
-impl Film {
-    /// A film of frames of `size`, cut up by `grid`.
+impl State {
+    /// The state before the first frame of `size`, for the tiles of `grid`.
     pub(super) fn new(network: &Network, size: (usize, usize), grid: Option<Grid>) -> Self {
         let tiles = grid.as_ref().map_or(1, Grid::tiles);
         Self { size, grid, caches: (0..tiles).map(|_| network.slots.cache()).collect(), flushed: 0 }
     }
 
-    /// Whether [`Film::finish`] was called: there can be no more frames.
+    /// Whether [`State::finish`] was called: no more frames may follow.
     pub(super) fn is_over(&self) -> bool {
         self.flushed > 0
     }
 
-    /// The frames that follow from one more.
+    /// Output frames for one more input frame.
     ///
     /// # Shapes
     /// - `frame`: (1, c, h, w)
@@ -143,7 +151,7 @@ impl Film {
         self.merge(frames)
     }
 
-    /// The next frames that were held back, as many as one step of the network lets go: `None` when that is all.
+    /// The next frames that were held back, one step's at a time; `None` at the end.
     pub(super) fn finish(&mut self, network: &Network) -> crate::error::Result<Option<Tensor>> {
         while self.flushed < network.steps.len() {
             let step = self.flushed;
@@ -156,7 +164,7 @@ impl Film {
         Ok(None)
     }
 
-    /// Whole frames of those of each tile. All tiles hold back as many.
+    /// Merges the frames of all tiles, which hold back the same number.
     fn merge(&self, tiles: Vec<Vec<Tensor>>) -> crate::error::Result<Option<Tensor>> {
         let tiles = tiles.iter().filter(|frames| !frames.is_empty()).map(|frames| Tensor::stack(frames, 2));
         let tiles = tiles.collect::<Result<Vec<_>>>()?;

@@ -1,4 +1,4 @@
-//! The space that the transformer works in, and the one that the decoder takes.
+//! Normalisation of latents: from the space of the autoencoder to that of the transformer, and back.
 
 use candle_core::{DType, Tensor};
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::families::vae::check_statistics;
 use crate::weights::Weights;
 
-/// Mean and standard deviation of each latent channel, which are stored beside the autoencoder's weights.
+/// Mean and standard deviation of each latent channel, stored with the autoencoder's weights.
 #[derive(Debug, Clone)]
 pub struct Statistics {
     /// (1, z, 1, 1, 1), f32
@@ -21,7 +21,7 @@ impl Statistics {
     /// Takes `latents_mean` and `latents_std` from the autoencoder's weights.
     ///
     /// # Errors
-    /// A missing tensor, one of another shape, or values that are no means and deviations.
+    /// A missing tensor, one of another shape, or values that are not means and standard deviations.
     pub fn load(config: &Config, weights: &Weights) -> Result<Self> {
         let z = config.latent_channels;
         let (mean, std) = (weights.f32("latents_mean", z)?, weights.f32("latents_std", z)?);
@@ -30,7 +30,8 @@ impl Statistics {
         Ok(Self { mean: each(mean)?, std: each(std)?, scale: config.scaling_factor })
     }
 
-    /// Latents as the transformer sees them: each channel with a mean of 0 and a deviation of 1.
+    /// Latents in the transformer's space: each channel with mean 0 and standard deviation 1.
+    /// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/ltx2/pipeline_ltx2.py#L684-L703>
     ///
     /// # Shapes
     /// - `latents`: (1, z, t, h, w), on any device
@@ -45,7 +46,7 @@ impl Statistics {
         Ok(normal.to_dtype(latents.dtype())?)
     }
 
-    /// Latents as the decoder and the upsampler take them: the way back from [`Statistics::normalise`].
+    /// Latents in the space of the decoder and the upsampler: the inverse of [`Statistics::normalise`].
     ///
     /// # Shapes
     /// - `latents`: (1, z, t, h, w), on any device
@@ -60,7 +61,7 @@ impl Statistics {
         Ok(stretched.broadcast_add(&mean)?.to_dtype(latents.dtype())?)
     }
 
-    /// Mean and deviation where the latents are.
+    /// Mean and standard deviation on the device of the latents.
     fn on(&self, latents: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok((self.mean.to_device(latents.device())?, self.std.to_device(latents.device())?))
     }

@@ -1,8 +1,8 @@
-//! Bandwidth extension: the overtones that a generator's low rate has no room for.
+//! Bandwidth extension: adds the frequencies above the range of the first generator's sample rate.
+//! <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/ltx2/vocoder.py#L574-L597>
 
 use candle_core::{Device, Tensor};
 
-use super::columns;
 use super::config::ExtensionConfig;
 use super::generator::Generator;
 use crate::audio::resample::{Ends, resample};
@@ -10,20 +10,22 @@ use crate::audio::spectrum::Spectrum;
 use crate::error::Result;
 use crate::weights::Weights;
 
-/// A second generator, from the spectrum of sound to what the same sound lacks at a higher rate.
+/// A second generator, from the mel spectrogram of audio to the missing part of the same audio at a higher
+/// rate.
 #[derive(Debug)]
 pub(super) struct Extension {
     generator: Generator,
     spectrum: Spectrum,
     hop: usize,
-    /// Samples of silence before the first: a window ends with its own hop, and sees no future.
+    /// Samples of silence before the first: windows are causal and end with their hop.
     silence: usize,
-    /// The rates before and after.
+    /// Sample rates of the input and the output.
     rates: (u32, u32),
 }
 
 impl Extension {
-    /// Loads the second generator, and the matrices of the spectrum, which are stored because training saw them rounded.
+    /// Loads the second generator, and the matrices of the spectrogram, which are stored as rounded in
+    /// training.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -44,12 +46,12 @@ impl Extension {
         })
     }
 
-    /// The same that takes `rows` rows of the spectrum at a time.
+    /// The same with `rows` mel rows per pass.
     pub(super) fn in_pieces_of(self, rows: usize) -> Self {
         Self { generator: self.generator.in_pieces_of(rows), ..self }
     }
 
-    /// Channels at the higher rate, in [−1, 1]. All channels are equally long.
+    /// The audio channels at the higher rate, in [−1, 1]. All channels have the same length.
     pub(super) fn forward(&self, sound: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
         let length = sound.first().map_or(0, Vec::len);
         let whole = length.next_multiple_of(self.hop);
@@ -59,7 +61,7 @@ impl Extension {
             self.spectrum.of(&samples)?.to_device(&Device::Cpu)
         });
         let rows = Tensor::cat(&spectra.collect::<candle_core::Result<Vec<_>>>()?, 1)?;
-        let mut extended = columns(&self.generator.forward(&rows)?)?;
+        let mut extended = self.generator.forward(&rows)?;
         for (channel, extended) in sound.iter().zip(&mut extended) {
             let mut padded = channel.clone();
             padded.resize(whole, 0.0);

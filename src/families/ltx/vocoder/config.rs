@@ -1,54 +1,50 @@
-//! What `vocoder/config.json` says of a vocoder.
-
-use std::path::Path;
+//! Configuration of a vocoder: `vocoder/config.json`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 
-/// The shape of a vocoder: diffusers' `LTX2Vocoder` (2.0) and `LTX2VocoderWithBWE` (2.3).
+/// The fields of diffusers' `LTX2Vocoder` (2.0) and `LTX2VocoderWithBWE` (2.3).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// What makes samples of the spectrum.
+    /// The generator: mel spectrogram to samples.
     pub generator: GeneratorConfig,
-    /// What raises their rate: in 2.3.
+    /// Bandwidth extension (2.3): raises the sample rate.
     pub extension: Option<ExtensionConfig>,
-    /// Samples per second that come out.
+    /// Samples per second of the output.
     pub output_sampling_rate: u32,
 }
 
-/// The shape of a network that makes samples of a spectrum, with the names of diffusers' `LTX2Vocoder`.
-///
-/// Unknown keys are passed over: every release of diffusers adds some that change nothing here.
+/// A generator's fields, as in diffusers' `LTX2Vocoder`. Unknown keys are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GeneratorConfig {
-    /// Values of the spectrum per row: channels times bins.
+    /// Values per row of the mel spectrogram: audio channels times bins.
     pub in_channels: usize,
     /// Channels before the first level; each level halves them.
     pub hidden_channels: usize,
-    /// Channels of sound.
+    /// Audio channels.
     pub out_channels: usize,
-    /// Kernel of each level's step up.
+    /// Kernel of each level's upsampling.
     pub upsample_kernel_sizes: Vec<usize>,
-    /// Samples that one becomes, in each level.
+    /// Upsampling factor of each level.
     pub upsample_factors: Vec<usize>,
-    /// Kernel of each of the residual blocks that a level has side by side.
+    /// Kernel of each of the parallel residual blocks of a level.
     pub resnet_kernel_sizes: Vec<usize>,
-    /// Dilations of the convolutions of each of those blocks.
+    /// Dilations of the convolutions in each of those blocks.
     pub resnet_dilations: Vec<Vec<usize>>,
-    /// What stands between convolutions.
+    /// Activation.
     pub act_fn: ActivationKind,
-    /// How much of a negative number a leaky rectifier lets through.
+    /// Negative slope of a leaky ReLU.
     pub leaky_relu_negative_slope: f64,
-    /// Whether the activations inside residual blocks are guarded against aliasing.
+    /// Whether the activations of residual blocks are anti-aliased.
     pub antialias: bool,
-    /// How many times higher the rate is inside that guard.
+    /// Oversampling factor of the anti-aliasing.
     pub antialias_ratio: usize,
-    /// Length of its filters.
+    /// Length of its filters, in samples.
     pub antialias_kernel_size: usize,
-    /// What the samples end with.
+    /// Activation on the output samples.
     pub final_act_fn: Option<EndKind>,
     /// Whether the last convolution has a bias.
     pub final_bias: bool,
@@ -58,44 +54,44 @@ pub struct GeneratorConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationKind {
-    /// The rectifier of HiFi-GAN (Kong et al., 2020).
+    /// Leaky ReLU, as in HiFi-GAN (Kong et al., 2020).
     LeakyRelu,
-    /// Snake with one parameter inside the residual blocks.
+    /// Snake: one parameter per channel, α.
     Snake,
-    /// Snake with two, as in BigVGAN.
+    /// SnakeBeta: α and β, as in BigVGAN.
     Snakebeta,
 }
 
-/// What holds samples in [−1, 1].
+/// Output activations, to [−1, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndKind {
     /// The hyperbolic tangent.
     Tanh,
-    /// The nearer end.
+    /// Clamping.
     Clamp,
 }
 
-/// What raises the rate of a vocoder's sound: a second generator, from the spectrum of the first one's sound, on top of
-/// that sound resampled.
+/// Bandwidth extension: a second generator, from the mel spectrogram of the first one's audio, whose output
+/// is added to the resampled audio.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExtensionConfig {
-    /// The second generator: the keys that begin with `bwe_`.
+    /// The second generator: the keys with the prefix `bwe_`.
     pub generator: GeneratorConfig,
-    /// Samples of a window of the Fourier transform.
+    /// Samples per window of the Fourier transform.
     pub filter_length: usize,
-    /// Samples from one window to the next.
+    /// Samples between windows.
     pub hop_length: usize,
-    /// What remains of it after a hop is the silence before the first sample.
+    /// Samples; minus a hop, the silence before the first sample.
     pub window_length: usize,
-    /// Bins of the spectrum, per channel.
+    /// Mel bins per audio channel.
     pub num_mel_channels: usize,
-    /// Samples per second of the first generator's sound.
+    /// Samples per second of the first generator's audio.
     pub input_sampling_rate: u32,
 }
 
 impl Default for GeneratorConfig {
-    /// The defaults of `LTX2Vocoder`, which are those of the release 2.0.
+    /// The defaults of `LTX2Vocoder`: those of 2.0.
     fn default() -> Self {
         Self {
             in_channels: 128,
@@ -116,7 +112,7 @@ impl Default for GeneratorConfig {
     }
 }
 
-/// The keys of `LTX2VocoderWithBWE` that are no generator's, with its defaults.
+/// The keys of `LTX2VocoderWithBWE` outside the generators, with its defaults.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Spectrum {
@@ -142,7 +138,7 @@ impl Default for Spectrum {
 }
 
 impl GeneratorConfig {
-    /// The defaults of the first generator of `LTX2VocoderWithBWE`, which are those of the release 2.3.
+    /// The defaults of the first generator of `LTX2VocoderWithBWE`: those of 2.3.
     pub fn first() -> Self {
         Self {
             hidden_channels: 1536,
@@ -156,7 +152,7 @@ impl GeneratorConfig {
         }
     }
 
-    /// The defaults of the second.
+    /// The defaults of the second generator of `LTX2VocoderWithBWE`.
     pub fn second() -> Self {
         Self {
             hidden_channels: 512,
@@ -166,58 +162,30 @@ impl GeneratorConfig {
         }
     }
 
-    /// This configuration with the values of `keys` in place of its own.
+    /// Overrides fields by `keys`.
     fn with(self, keys: impl Iterator<Item = (String, Value)>) -> Result<Self> {
         let Ok(Value::Object(mut map)) = serde_json::to_value(self) else { return Ok(Self::default()) };
         map.extend(keys);
         serde_json::from_value(Value::Object(map)).context(|| "it is not the JSON of a vocoder")
     }
 
-    /// Samples per row of the spectrum.
+    /// Samples per row of the mel spectrogram.
     pub fn factor(&self) -> usize {
         self.upsample_factors.iter().product()
     }
 }
 
 impl Config {
-    /// Reads and checks a `config.json`.
-    ///
-    /// # Errors
-    /// A file that cannot be read, is not JSON, or describes no network that could be built.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).context(|| format!("cannot use the vocoder's configuration {}", path.display()))
-    }
-
-    /// The configuration in the JSON of `text`, checked. `_class_name` says which of the two it is; without it, the keys
-    /// of the second generator do.
-    ///
-    /// # Errors
-    /// Text that is not JSON, or that describes no network that could be built.
-    pub fn parse(text: &str) -> Result<Self> {
-        let map: Map<String, Value> = serde_json::from_str(text).context(|| "it is not the JSON of a vocoder")?;
-        let extended = match map.get("_class_name").and_then(Value::as_str) {
-            Some("LTX2Vocoder") => false,
-            Some("LTX2VocoderWithBWE") => true,
-            None => map.keys().any(|key| key.starts_with("bwe_")),
-            Some(other) => {
-                return Err(Error::failed(format!("`{other}` is no vocoder that talkie knows"))
-                    .hint("LTX-2.0 has an `LTX2Vocoder`, LTX-2.3 an `LTX2VocoderWithBWE`"));
-            }
-        };
-        let config = if extended { Self::extended(map)? } else { Self::plain(map)? };
-        config.check()?;
-        Ok(config)
-    }
-
-    fn plain(map: Map<String, Value>) -> Result<Self> {
+    /// From the keys of `LTX2Vocoder`.
+    pub(super) fn plain(map: Map<String, Value>) -> Result<Self> {
         let rate = map.get("output_sampling_rate").map_or(Some(24_000), Value::as_u64);
         let rate = rate.and_then(|rate| u32::try_from(rate).ok()).unwrap_or(0);
         let generator = GeneratorConfig::default().with(map.into_iter())?;
         Ok(Self { generator, extension: None, output_sampling_rate: rate })
     }
 
-    fn extended(map: Map<String, Value>) -> Result<Self> {
+    /// From the keys of `LTX2VocoderWithBWE`.
+    pub(super) fn extended(map: Map<String, Value>) -> Result<Self> {
         let second = map.iter().filter_map(|(key, value)| Some((key.strip_prefix("bwe_")?.to_owned(), value.clone())));
         let second = GeneratorConfig::second().with(second)?;
         let spectrum: Spectrum =
@@ -234,31 +202,26 @@ impl Config {
         Ok(Self { generator, extension: Some(extension), output_sampling_rate: spectrum.output_sampling_rate })
     }
 
-    /// Values of the largest signal that exists at one time, while a spectrum of so many rows becomes sound.
+    /// Values of the largest intermediate signal for a mel spectrogram of `rows` rows.
     pub fn signal(&self, rows: usize) -> usize {
-        signal(&self.generator, rows)
+        VALUES.min(rows.saturating_mul(widest(&self.generator)))
     }
 
-    /// The class of diffusers that it describes.
+    /// Its class in diffusers.
     pub fn class_name(&self) -> &'static str {
         if self.extension.is_some() { "LTX2VocoderWithBWE" } else { "LTX2Vocoder" }
     }
 
-    /// Samples per second that the first generator makes.
+    /// Samples per second of the first generator's output.
     pub fn generator_rate(&self) -> u32 {
         self.extension.as_ref().map_or(self.output_sampling_rate, |extension| extension.input_sampling_rate)
     }
 }
 
-/// Values of the largest signal that exists at one time: 16 MiB in f32, of which a piece needs about ten.
+/// Limit on the values of an intermediate signal: 16 MiB in f32, of which about ten exist at once.
 pub(super) const VALUES: usize = 4 << 20;
 
-/// Values of the largest signal that exists at one time, while `rows` rows of a spectrum become samples.
-fn signal(config: &GeneratorConfig, rows: usize) -> usize {
-    VALUES.min(rows.saturating_mul(widest(config)))
-}
-
-/// The most values that any level makes of a row.
+/// The most values per row in any level.
 pub(super) fn widest(config: &GeneratorConfig) -> usize {
     let mut length = 1;
     let levels = config.upsample_factors.iter().enumerate().map(|(level, factor)| {

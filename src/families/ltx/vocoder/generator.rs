@@ -1,8 +1,10 @@
-//! From rows of a spectrum to samples: HiFi-GAN (Kong et al., 2020) and, with other activations, BigVGAN (Lee et al., 2022).
+//! Generators, from mel rows to samples: HiFi-GAN (Kong et al., 2020) and, with other activations, BigVGAN
+//! (Lee et al., 2022).
+//! <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/ltx2/vocoder.py#L373-L418>
 
 use candle_core::{DType, Device, Tensor};
 
-use super::config::{EndKind, GeneratorConfig, VALUES, widest};
+use super::config::{ActivationKind, EndKind, GeneratorConfig, VALUES, widest};
 use super::resnet::{Activation, ResBlock};
 use crate::audio::pieces::pieces;
 use crate::error::Result;
@@ -10,10 +12,10 @@ use crate::nn::activation::leaky_relu;
 use crate::nn::conv1d::{Conv1d, ConvTranspose1d};
 use crate::weights::Weights;
 
-/// Kernel of the first and the last convolution.
+/// Kernel of the first and of the last convolution.
 const KERNEL: usize = 7;
 
-/// A network that makes samples of a spectrum.
+/// A network from mel rows to samples.
 #[derive(Debug)]
 pub(super) struct Generator {
     conv_in: Conv1d,
@@ -22,7 +24,7 @@ pub(super) struct Generator {
     conv_out: Conv1d,
     end: Option<EndKind>,
     factor: usize,
-    /// Rows of the spectrum that go through at one time.
+    /// Mel rows per pass.
     piece: usize,
     dtype: DType,
     device: Device,
@@ -51,17 +53,17 @@ impl Generator {
         })
     }
 
-    /// The same network that takes `rows` rows at a time.
+    /// The same network with `rows` mel rows per pass.
     pub(super) fn in_pieces_of(self, rows: usize) -> Self {
         Self { piece: rows, ..self }
     }
 
-    /// The samples of a spectrum of any length, in memory that grows with the samples alone.
+    /// The samples of any number of mel rows. Apart from the samples, memory does not grow with it.
     ///
     /// # Shapes
     /// - `rows`: (t, in_channels)
-    /// - output: (t · factor, out_channels), f32, on the CPU
-    pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
+    /// - output: t · factor samples for each audio channel
+    pub(super) fn forward(&self, rows: &Tensor) -> Result<Vec<Vec<f32>>> {
         let (rows, reach) = (rows.to_device(&self.device)?.to_dtype(self.dtype)?, self.reach());
         let mut made = Vec::new();
         for piece in pieces(rows.dim(0)?, self.piece, (reach, reach)) {
@@ -69,10 +71,10 @@ impl Generator {
             let samples = samples.narrow(0, piece.skip() * self.factor, piece.keep.len() * self.factor)?;
             made.push(samples.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.force_contiguous()?);
         }
-        Ok(Tensor::cat(&made, 0)?)
+        Ok(Tensor::cat(&made, 0)?.t()?.to_vec2()?)
     }
 
-    /// [`Generator::forward`] in one piece, on the network's device.
+    /// (t, in_channels) to (t · factor, out_channels), in one pass.
     fn whole(&self, rows: &Tensor) -> candle_core::Result<Tensor> {
         let mut xs = self.conv_in.forward(rows)?;
         for level in &self.levels {
@@ -86,17 +88,17 @@ impl Generator {
         }
     }
 
-    /// How many rows to either side of its own a sample depends on.
+    /// Mel rows on either side of its own that a sample depends on.
     fn reach(&self) -> usize {
         let end = self.conv_out.reach() + self.act_out.reach();
         self.levels.iter().rev().fold(end, |reach, level| level.reach(reach)) + self.conv_in.reach()
     }
 }
 
-/// One step up, and the mean of the blocks that stand side by side after it.
+/// Upsampling, then the mean of parallel residual blocks.
 #[derive(Debug)]
 struct Level {
-    /// What comes before the step up, where the blocks do not begin with an activation.
+    /// Slope of a leaky ReLU before the upsampling, if that is the activation.
     slope: Option<f64>,
     upsampler: ConvTranspose1d,
     resnets: Vec<ResBlock>,
@@ -111,7 +113,7 @@ impl Level {
         let blocks = config.resnet_kernel_sizes.len();
         let resnets = (0..blocks)
             .map(|block| ResBlock::load(&weights.pp("resnets").pp(level * blocks + block), config, block, channels.1));
-        let leaky = config.act_fn == super::config::ActivationKind::LeakyRelu;
+        let leaky = config.act_fn == ActivationKind::LeakyRelu;
         let slope = leaky.then_some(config.leaky_relu_negative_slope);
         Ok(Self { slope, upsampler, resnets: resnets.collect::<Result<_>>()? })
     }
@@ -127,7 +129,7 @@ impl Level {
         sum / self.resnets.len() as f64
     }
 
-    /// How many of its input's samples to either side what lies within `reach` of its output depends on.
+    /// Input samples on either side of its own that `reach` output samples depend on.
     fn reach(&self, reach: usize) -> usize {
         let inside = self.resnets.iter().map(ResBlock::reach).max().unwrap_or(0);
         self.upsampler.reach(reach + inside)

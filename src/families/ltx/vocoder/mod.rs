@@ -1,4 +1,5 @@
-//! Vocoders: from the spectrum that the audio autoencoder makes to sound, at 24 kHz in LTX-2.0 and at 48 kHz in LTX-2.3.
+//! Vocoders: from the audio autoencoder's mel spectrogram to audio, at 24 kHz in LTX-2.0 and at 48 kHz in
+//! LTX-2.3.
 
 mod bandwidth;
 mod check;
@@ -25,12 +26,11 @@ pub struct Vocoder {
 }
 
 impl Vocoder {
-    /// Loads the vocoder. What it computes is little next to a film's pictures: where the device has memory to spare, f32
-    /// keeps the noise of half types out of the sound.
+    /// Loads the vocoder. Its work is small next to the video's: where memory allows, f32 avoids the rounding
+    /// noise of half types.
     ///
     /// # Errors
-    /// A configuration that no network could be built from; a tensor that is missing, of another shape, or of another
-    /// network.
+    /// The refusals of [`Config::check`]; a tensor that is missing, of another shape, or left over.
     pub fn load(config: &Config, weights: &Weights) -> Result<Self> {
         config.check()?;
         let (generator, extension) = match &config.extension {
@@ -40,63 +40,58 @@ impl Vocoder {
                 (generator, Some(Extension::load(extension, config.output_sampling_rate, weights)?))
             }
         };
-        // The way back from the spectrum, that nothing uses.
+        // The inverse transform, which nothing uses.
         weights.finish(&["mel_stft.stft_fn.inverse_basis"])?;
         Ok(Self { config: config.clone(), generator, extension })
     }
 
-    /// What the vocoder was built from.
+    /// The vocoder's configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The same vocoder, that takes `rows` rows of a spectrum at a time. The sound is the same to the last few bits.
+    /// The same vocoder with `rows` mel rows per pass. The output agrees to the last few bits.
     #[must_use]
     pub fn in_pieces_of(self, rows: usize) -> Self {
         let extension = self.extension.map(|extension| extension.in_pieces_of(rows));
         Self { generator: self.generator.in_pieces_of(rows), extension, ..self }
     }
 
-    /// The sound of a spectrum of any length. Besides the samples themselves, memory does not grow with it.
+    /// The audio of a mel spectrogram of any length. Apart from the samples, memory does not grow with it.
     ///
     /// # Shapes
-    /// - `mel`: (1, channels, t, bins), as [`audio_vae::Decoder`] makes it
+    /// - `mel`: (1, channels, t, bins), from [`audio_vae::Decoder`]
     ///
     /// # Errors
-    /// A spectrum of another shape, or samples that are not numbers.
+    /// A spectrogram of another shape, or samples that are not finite.
     pub fn forward(&self, mel: &Tensor) -> Result<Waveform> {
         let wanted = self.config.generator.in_channels;
         let (channels, rows, bins) = match *mel.dims() {
             [1, channels, rows, bins] if channels * bins == wanted && rows > 0 => (channels, rows, bins),
             ref given => {
                 return Err(Error::failed(format!(
-                    "a spectrum has the shape {given:?}, where the vocoder wants (1, channels, rows, bins) with {wanted} \
-                     values a row"
+                    "the shape of a mel spectrogram must be (1, channels, rows, bins) with {wanted} values per row, not \
+                     {given:?}"
                 )));
             }
         };
         let rows = mel.squeeze(0)?.transpose(0, 1)?.contiguous()?.reshape((rows, channels * bins))?;
-        let mut sound = columns(&self.generator.forward(&rows)?)?;
+        let mut sound = self.generator.forward(&rows)?;
         if let Some(extension) = &self.extension {
             sound = extension.forward(&sound)?;
         }
         if sound.iter().flatten().any(|sample| !sample.is_finite()) {
-            return Err(Error::failed("the vocoder made samples that are no numbers")
+            return Err(Error::failed("the vocoder made samples that are not finite")
                 .hint("try `--dtype f32`; otherwise the weights are damaged"));
         }
         Ok(Waveform { rate: self.config.output_sampling_rate, channels: sound })
     }
 }
 
-/// The columns of (samples, channels).
-fn columns(samples: &Tensor) -> Result<Vec<Vec<f32>>> {
-    Ok(samples.t()?.to_vec2()?)
-}
-
-/// Fails unless this vocoder reads what this autoencoder makes: as many values a row, as many rows a second.
+/// Refuses a vocoder that does not fit the autoencoder: other values per row, or other rows per second.
 ///
 /// # Errors
-/// One that names both, and what does not fit.
+/// Both numbers.
 pub fn check_pair(autoencoder: &audio_vae::Config, vocoder: &Config) -> Result<()> {
     let (channels, bins) = (autoencoder.output_channels, autoencoder.mel_bins);
     let class = vocoder.class_name();
@@ -107,14 +102,14 @@ pub fn check_pair(autoencoder: &audio_vae::Config, vocoder: &Config) -> Result<(
     if channels * bins != vocoder.generator.in_channels {
         let wanted = vocoder.generator.in_channels;
         return misfit(format!(
-            "the vocoder reads {wanted} values a row, and {channels} channels of {bins} bins arrive"
+            "the vocoder reads {wanted} values per row, and the autoencoder makes {channels} channels of {bins} bins"
         ));
     }
     let (factor, rate) = (vocoder.generator.factor(), vocoder.generator_rate());
     let (hop, sample_rate) = (autoencoder.mel_hop_length, autoencoder.sample_rate);
     if factor as u64 * u64::from(sample_rate) != hop as u64 * u64::from(rate) {
         return misfit(format!(
-            "the vocoder makes {factor} samples a row for {rate} Hz, and rows arrive every {hop} samples at {sample_rate} Hz"
+            "the vocoder makes {factor} samples per row for {rate} Hz, and rows are {hop} samples apart at {sample_rate} Hz"
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The residual blocks of a generator, and what stands between their convolutions.
+//! The residual blocks of a generator, and its activations.
 
 use candle_core::{Result, Tensor};
 
@@ -8,17 +8,17 @@ use crate::nn::conv1d::Conv1d;
 use crate::nn::snake::{AntiAliased, Snake};
 use crate::weights::Weights;
 
-/// One activation. Signals are (time, channels).
+/// An activation. Signals are (time, channels).
 #[derive(Debug)]
 pub(super) enum Activation {
-    /// With its slope.
+    /// Leaky ReLU, with its negative slope.
     Leaky(f64),
     Snake(Snake),
     AntiAliased(AntiAliased),
 }
 
 impl Activation {
-    /// One of a residual block.
+    /// The activation of a residual block.
     fn inside(weights: &Weights, config: &GeneratorConfig, channels: usize) -> crate::error::Result<Self> {
         let has_beta = config.act_fn == ActivationKind::Snakebeta;
         if config.act_fn == ActivationKind::LeakyRelu {
@@ -30,7 +30,8 @@ impl Activation {
         }
     }
 
-    /// The one before the last convolution: with a slope and a β of its own, whatever the blocks have, and always guarded.
+    /// The activation before the last convolution. Unlike in the blocks, its slope is always 0.01, or it has β and is always
+    /// anti-aliased: <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/ltx2/vocoder.py#L363-L369>.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -62,7 +63,7 @@ impl Activation {
         }
     }
 
-    /// How many samples to either side an output sample depends on.
+    /// Input samples on either side of its own that an output sample depends on.
     pub(super) fn reach(&self) -> usize {
         match self {
             Self::Leaky(_) | Self::Snake(_) => 0,
@@ -71,14 +72,15 @@ impl Activation {
     }
 }
 
-/// Pairs of activation and convolution, each added to its input: the first convolution of a pair dilated, the second not.
+/// A residual block: pairs of activation and convolution, each pair added to its input. The first convolution
+/// is dilated.
 #[derive(Debug)]
 pub(super) struct ResBlock {
     pairs: Vec<[(Activation, Conv1d); 2]>,
 }
 
 impl ResBlock {
-    /// Loads the `index`-th of the blocks that stand side by side in a level of `channels`.
+    /// Loads the `index`-th of the parallel blocks of a level of `channels` channels.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -114,7 +116,7 @@ impl ResBlock {
         Ok(xs)
     }
 
-    /// How many samples to either side an output sample depends on.
+    /// Input samples on either side of its own that an output sample depends on.
     pub(super) fn reach(&self) -> usize {
         self.pairs.iter().flatten().map(|(activation, conv)| activation.reach() + conv.reach()).sum()
     }

@@ -1,62 +1,62 @@
-//! The shape of a Gemma 3, as `text_encoder/config.json` says it.
+//! Configuration of a Gemma 3 text encoder: `text_encoder/config.json`.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::families::check::Check;
 
-/// What transformers makes of `config.json`: the text part of a `Gemma3ForConditionalGeneration`, or a text model's own.
-/// Fields that do not change the hidden states are not read.
+/// The text part of `Gemma3ForConditionalGeneration`'s configuration, or a text model's, with transformers'
+/// defaults resolved. Fields that do not change the hidden states are not read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Rows of the embedding table.
     pub vocab_size: usize,
     /// Channels of a token.
     pub hidden_size: usize,
-    /// Channels inside the feed-forward layers.
+    /// Inner width of the feed-forward layers.
     pub intermediate_size: usize,
-    /// Heads of the queries; `num_attention_heads · head_dim` need not be `hidden_size`.
+    /// Query heads; `num_attention_heads · head_dim` may differ from `hidden_size`.
     pub num_attention_heads: usize,
-    /// Heads of the keys and values, each shared by as many heads of queries as there are more of those.
+    /// Key and value heads, each shared by a group of query heads (grouped-query attention).
     pub num_key_value_heads: usize,
-    /// Channels of a head.
+    /// Channels per head.
     pub head_dim: usize,
-    /// Added to the mean square inside the norms.
+    /// Epsilon of the norms.
     pub rms_norm_eps: f64,
-    /// The scores are divided by its square root.
+    /// Attention scores are divided by its square root.
     pub query_pre_attn_scalar: f64,
-    /// How many tokens a local layer looks back to, the token itself among them.
+    /// Tokens that a local layer attends to, including the token itself.
     pub sliding_window: usize,
-    /// What each layer sees; there are as many as layers.
+    /// Local or global, for each layer.
     pub layer_types: Vec<LayerType>,
-    /// Positions of the local layers.
+    /// Rotary embedding of the local layers.
     pub local: Positions,
-    /// Positions of the global layers.
+    /// Rotary embedding of the global layers.
     pub global: Positions,
 }
 
-/// What a layer's tokens see of those before them.
+/// Attention span of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum LayerType {
-    /// The last few.
+    /// The last [`Config::sliding_window`] tokens.
     #[serde(rename = "sliding_attention")]
     Local,
-    /// All.
+    /// All previous tokens.
     #[serde(rename = "full_attention")]
     Global,
 }
 
-/// How the heads turn with the position (Su et al., 2021).
+/// A rotary embedding (Su et al., 2021).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Positions {
     /// The base of the wavelengths.
     pub theta: f64,
-    /// By which positions are divided: linear scaling (Chen et al., 2023).
+    /// Divisor of positions: linear scaling (Chen et al., 2023).
     pub factor: f64,
 }
 
-/// The file as it is written, in the manner of transformers 4 or of 5, with what it assumes of fields that are left out
-/// (`Gemma3TextConfig`).
+/// The file as transformers 4 or 5 writes it, with the defaults of `Gemma3TextConfig`.
 #[derive(Deserialize)]
 #[serde(default)]
 struct Written {
@@ -85,7 +85,7 @@ struct Written {
 #[serde(default)]
 struct Scaling {
     rope_type: Option<String>,
-    /// What `rope_type` was called at first; some files have both.
+    /// The old name of `rope_type`; some files have both.
     r#type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
@@ -125,21 +125,24 @@ impl Default for Written {
     }
 }
 
-const CONFIG: &str = "LTX-2 needs Gemma 3 12B: take the folder `text_encoder` from the model's own repository";
+const CHECK: Check = Check {
+    network: "text encoder",
+    hint: "LTX-2 needs Gemma 3 12B: take the folder `text_encoder` from the model's own repository",
+};
 
 impl Config {
-    /// Understands the configuration of a `Gemma3ForConditionalGeneration`, of which only the text part is read, or of a text
-    /// model alone.
+    /// Parses the configuration of a `Gemma3ForConditionalGeneration`, of which only the text part is read,
+    /// or of a text model.
     ///
     /// # Errors
-    /// The field, its value and what belongs there: another model's configuration, or numbers that no model has.
+    /// Another model's configuration, or sizes that no model has: the field, what it must be, and its value.
     pub fn from_json(json: &Value) -> Result<Self> {
         let text = json.get("text_config").unwrap_or(json);
         let name = text.get("model_type").and_then(Value::as_str).unwrap_or("gemma3_text");
         if name != "gemma3_text" {
-            return Err(Error::failed(format!("the text encoder is a `{name}`, not a `gemma3_text`")).hint(CONFIG));
+            return Err(Error::failed(format!("the text encoder is a `{name}`, not a `gemma3_text`")).hint(CHECK.hint));
         }
-        let none = || Error::failed("the text encoder's config.json is not that of a Gemma 3").hint(CONFIG);
+        let none = || Error::failed("the text encoder's config.json is not that of a Gemma 3").hint(CHECK.hint);
         if !text.is_object() {
             return Err(none());
         }
@@ -150,7 +153,7 @@ impl Config {
 }
 
 impl Written {
-    /// Refuses what this encoder is not, and numbers that no encoder has, before anything is made of them.
+    /// Refuses features that this encoder lacks, and sizes that no encoder has, before they are used.
     fn check(&self) -> Result<()> {
         let sizes = [
             ("vocab_size", self.vocab_size, 1 << 24),
@@ -163,32 +166,21 @@ impl Written {
             ("sliding_window", self.sliding_window.unwrap_or(0), 1 << 24),
             ("sliding_window_pattern", self.sliding_window_pattern, 1 << 10),
         ];
-        if let Some((name, size, most)) = sizes.into_iter().find(|&(_, size, most)| size == 0 || size > most) {
-            return Err(refuse(name, size, format!("1 to {most}")));
-        }
+        sizes.into_iter().try_for_each(|(name, size, most)| CHECK.within(name, size, 1..=most))?;
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
-            let wanted = format!("a divisor of the {} heads of the queries", self.num_attention_heads);
-            return Err(refuse("num_key_value_heads", self.num_key_value_heads, wanted));
+            let wanted = format!("a divisor of `num_attention_heads`, {}", self.num_attention_heads);
+            return Err(CHECK.must("num_key_value_heads", wanted, self.num_key_value_heads));
         }
         if !self.head_dim.is_multiple_of(2) {
-            return Err(refuse("head_dim", self.head_dim, "an even number"));
+            return Err(CHECK.must("head_dim", "even", self.head_dim));
         }
-        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
-            return Err(refuse("rms_norm_eps", self.rms_norm_eps, "1e-6"));
-        }
+        CHECK.epsilon("rms_norm_eps", self.rms_norm_eps)?;
         if !(self.query_pre_attn_scalar > 0.0 && self.query_pre_attn_scalar < 1e6) {
-            return Err(refuse("query_pre_attn_scalar", self.query_pre_attn_scalar, "256"));
+            return Err(CHECK.must("query_pre_attn_scalar", "above 0 and below 1e6", self.query_pre_attn_scalar));
         }
-        if self.hidden_activation != "gelu_pytorch_tanh" {
-            return Err(refuse("hidden_activation", &self.hidden_activation, "gelu_pytorch_tanh"));
-        }
-        if self.attention_bias {
-            return Err(refuse("attention_bias", true, false));
-        }
-        if self.use_bidirectional_attention == Some(true) {
-            return Err(refuse("use_bidirectional_attention", true, false));
-        }
-        Ok(())
+        CHECK.exactly("hidden_activation", self.hidden_activation.as_str(), "gelu_pytorch_tanh")?;
+        CHECK.exactly("attention_bias", self.attention_bias, false)?;
+        CHECK.exactly("use_bidirectional_attention", self.use_bidirectional_attention.unwrap_or(false), false)
     }
 
     fn resolve(self) -> Result<Config> {
@@ -197,9 +189,7 @@ impl Written {
         let every =
             |index: usize| if (index + 1).is_multiple_of(pattern) { LayerType::Global } else { LayerType::Local };
         let layer_types = self.layer_types.unwrap_or_else(|| (0..layers).map(every).collect());
-        if layer_types.len() != layers {
-            return Err(refuse("layer_types", format!("{} kinds", layer_types.len()), format!("{layers}")));
-        }
+        CHECK.exactly("layer_types' length", layer_types.len(), layers)?;
         let written = self.rope_parameters.unwrap_or_default();
         let mut global = written.full_attention.unwrap_or_default();
         if let Some(scaling) = self.rope_scaling {
@@ -231,23 +221,14 @@ impl Scaling {
         let factor = match self.rope_type.as_deref().or(self.r#type.as_deref()) {
             None | Some("default") => 1.0,
             Some("linear") => self.factor.unwrap_or(0.0),
-            Some(other) => return Err(refuse("rope_type", other, "`default` or `linear`")),
+            Some(other) => return Err(CHECK.must("rope_type", "\"default\" or \"linear\"", other)),
         };
         if !(factor > 0.0 && factor < 1e6) {
-            return Err(refuse("factor", factor, "8"));
+            return Err(CHECK.must("factor", "above 0 and below 1e6", factor));
         }
         let theta = self.rope_theta.unwrap_or(theta);
-        if !(1.0..1e12).contains(&theta) {
-            return Err(refuse("rope_theta", theta, "10000 or 1000000"));
-        }
-        match self.partial_rotary_factor {
-            None | Some(1.0) => Ok(Positions { theta, factor }),
-            Some(part) => Err(refuse("partial_rotary_factor", part, 1)),
-        }
+        CHECK.within("rope_theta", theta, 1.0..=1e12)?;
+        CHECK.exactly("partial_rotary_factor", self.partial_rotary_factor.unwrap_or(1.0), 1.0)?;
+        Ok(Positions { theta, factor })
     }
-}
-
-fn refuse(field: &str, value: impl std::fmt::Display, wanted: impl std::fmt::Display) -> Error {
-    Error::failed(format!("the text encoder's config.json says `{field}` = {value}, where {wanted} belongs"))
-        .hint(CONFIG)
 }

@@ -10,10 +10,10 @@ use crate::nn::norm::RmsNorm;
 use crate::nn::rope::Rope;
 use crate::weights::Weights;
 
-/// What all layers of one kind share: how heads turn, and who sees whom.
+/// Shared by all layers of one kind: rotary embedding and attention mask.
 pub(super) struct View {
     pub rope: Rope,
-    /// (n, n), queries first: 0 where a token sees the other, −∞ elsewhere.
+    /// (n, n), queries first: 0 where a token attends to another, −∞ elsewhere.
     pub mask: Tensor,
 }
 
@@ -49,7 +49,7 @@ impl Layer {
     }
 }
 
-/// Attention in which several heads of queries share one of keys and values (Ainslie et al., 2023).
+/// Grouped-query attention: several query heads share one key and value head (Ainslie et al., 2023).
 #[derive(Debug, Clone)]
 struct Attention {
     q_proj: Linear,
@@ -94,7 +94,7 @@ impl Attention {
         self.o_proj.forward(&ys.transpose(1, 2)?.flatten_from(D::Minus2)?)
     }
 
-    /// A head of keys or values for each head of queries: (b, key_heads, n, head_dim) to (b, heads, n, head_dim).
+    /// Repeats key or value heads for the query heads: (b, key_heads, n, head_dim) to (b, heads, n, head_dim).
     fn shared(&self, xs: &Tensor) -> Result<Tensor> {
         let (b, key_heads, n, head) = xs.dims4()?;
         let wide = xs.unsqueeze(2)?.expand((b, key_heads, self.heads / key_heads, n, head))?;

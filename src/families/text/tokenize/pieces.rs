@@ -1,7 +1,8 @@
-//! The tokenizer that a GGUF file of a text encoder brings, put together as transformers does it from the same SentencePiece
+//! The tokenizer in a text encoder's GGUF file, built as transformers builds it from the same SentencePiece
 //! model.
 //!
-//! The sentinels of T5 (`<extra_id_0>`) are in no such file, and a prompt has no use for them: they are text there.
+//! T5's sentinels (`<extra_id_0>`) are missing from such files and of no use in a prompt: here they are plain
+//! text.
 
 use std::path::Path;
 
@@ -13,7 +14,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::{AddedToken, Tokenizer};
 
-use super::{Vocabulary, broken, guarded};
+use super::guard::{broken, guarded};
+use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 use crate::weights::gguf::{PieceType, Pieces};
 
@@ -27,7 +29,7 @@ pub(super) fn open(path: &Path) -> Result<Tokenizer> {
     if end.is_some_and(|end| end != mark) {
         let end = end.unwrap_or_default();
         return Err(Error::failed(format!(
-            "`{end}` ends a text, not `{mark}`, in the tokenizer of {}",
+            "the end of a text must be `{mark}`, not `{end}`, in the tokenizer of {}",
             path.display()
         ))
         .hint(COPY));
@@ -36,7 +38,7 @@ pub(super) fn open(path: &Path) -> Result<Tokenizer> {
 }
 
 fn build(pieces: Pieces) -> tokenizers::Result<Tokenizer> {
-    // What fills the list up is in no text, and its score would pass for that of the rarest piece.
+    // Unused pieces at the end are padding, and their score would count as that of the rarest piece.
     let last = pieces.types.iter().rposition(|kind| *kind != PieceType::Unused).unwrap_or(0);
     let special = pieces.tokens.iter().zip(&pieces.types).filter(|(_, kind)| **kind == PieceType::Special);
     let special: Vec<_> = special.map(|(token, _)| AddedToken::from(token.as_str(), true)).collect();
@@ -48,18 +50,19 @@ fn build(pieces: Pieces) -> tokenizers::Result<Tokenizer> {
     }
     let before = if pieces.space_before { PrependScheme::Always } else { PrependScheme::Never };
     let words = PreTokenizerWrapper::Metaspace(Metaspace::new('▁', before, true));
-    made.with_pre_tokenizer(Some(match pieces.one_space {
-        true => PreTokenizerWrapper::Sequence(Sequence::new(vec![WhitespaceSplit.into(), words])),
-        false => words,
+    made.with_pre_tokenizer(Some(if pieces.one_space {
+        PreTokenizerWrapper::Sequence(Sequence::new(vec![WhitespaceSplit.into(), words]))
+    } else {
+        words
     }));
     made.add_special_tokens(special)?;
     Ok(made)
 }
 
-/// A character map: the length of a table in bytes, the table, and the texts that it points to.
+/// Parses a character map: the length of a table in bytes, the table, and the strings that it points to.
 fn characters(map: &[u8]) -> tokenizers::Result<Precompiled> {
     let table = map.split_first_chunk().map(|(length, rest)| (u32::from_le_bytes(*length) as usize, rest.len()));
-    // The crate makes room for as many entries as there are said to be, and looks at the first without asking.
+    // The crate allocates as many entries as the length says, and reads the first without a check.
     match table {
         Some((length, rest)) if (4..=rest).contains(&length) && length % 4 == 0 => Ok(Precompiled::from(map)?),
         _ => Err("the character map is cut short".into()),

@@ -1,4 +1,4 @@
-//! The blocks of which encoder and decoder are both made: residual block, attention, middle, head.
+//! Blocks of the encoder and the decoder: residual block, attention, middle, output layers.
 
 use candle_core::{Result, Tensor};
 
@@ -9,14 +9,14 @@ use crate::nn::channel_norm::ChannelNorm;
 use crate::nn::conv::Conv2d;
 use crate::weights::Weights;
 
-/// Twice norm, SiLU and convolution, added to the input (He et al., 2016).
+/// A residual block (He et al., 2016): twice norm, SiLU and convolution.
 #[derive(Debug)]
 pub(super) struct ResidualBlock {
     norm1: ChannelNorm,
     conv1: StreamedConv,
     norm2: ChannelNorm,
     conv2: StreamedConv,
-    /// Where input and output differ in channels.
+    /// 1·1 convolution, if the number of channels changes.
     shortcut: Option<Conv2d>,
 }
 
@@ -54,7 +54,7 @@ impl ResidualBlock {
     }
 }
 
-/// A convolution of one pixel and one frame, stored with five axes.
+/// A 1·1·1 convolution, stored with five axes.
 ///
 /// # Errors
 /// A missing tensor, or one of another shape.
@@ -63,7 +63,7 @@ pub(super) fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> cra
     Conv2d::new(weight, weights.compute("bias", outputs)?)
 }
 
-/// Attention among the pixels of one frame, with a single head, added to the input.
+/// Single-head self-attention among the pixels of one frame, added to the input.
 #[derive(Debug)]
 struct Attention {
     norm: ChannelNorm,
@@ -92,7 +92,7 @@ impl Attention {
     }
 }
 
-/// The middle of encoder and decoder: two residual blocks with attention between them.
+/// The middle of the encoder and the decoder: two residual blocks with attention between.
 #[derive(Debug)]
 pub(super) struct MidBlock {
     before: ResidualBlock,
@@ -101,7 +101,7 @@ pub(super) struct MidBlock {
 }
 
 impl MidBlock {
-    /// Loads the middle, of `dim` channels.
+    /// Loads the middle of `dim` channels.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -123,7 +123,7 @@ impl MidBlock {
     }
 }
 
-/// The end of encoder and decoder: norm, SiLU, convolution.
+/// The output layers of the encoder and the decoder: norm, SiLU, convolution.
 #[derive(Debug)]
 pub(super) struct Head {
     norm: ChannelNorm,

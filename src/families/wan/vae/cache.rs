@@ -1,4 +1,4 @@
-//! Convolutions that remember the frames that went by.
+//! Causal convolutions that cache previous frames.
 
 use candle_core::{Result, Tensor};
 
@@ -6,7 +6,8 @@ use crate::families::vae::cache::{Cache, Slots};
 use crate::nn::conv::Conv3d;
 use crate::weights::Weights;
 
-/// A causal convolution with its place in the cache: it takes a frame at a time, and remembers as many as it looks back.
+/// A causal convolution and its cache slot: it processes one frame at a time and caches the frames that it
+/// looks back to.
 #[derive(Debug)]
 pub(super) struct StreamedConv {
     conv: Conv3d,
@@ -28,17 +29,17 @@ impl StreamedConv {
         Ok(Self { conv: Conv3d::load(weights, inputs, outputs, kernel)?, slot: slots.take() })
     }
 
-    /// Whether no frame has come by, nor a mark been left with [`StreamedConv::begin`].
+    /// Whether the slot is empty: no frame yet, nor a call of [`StreamedConv::begin`].
     pub(super) fn is_new(&self, cache: &mut Cache) -> bool {
         cache.slot(self.slot).is_none()
     }
 
-    /// Marks the stream as begun, with `frames` to look back on.
+    /// Starts the stream with `frames` in the cache.
     pub(super) fn begin(&self, cache: &mut Cache, frames: Vec<Tensor>) {
         *cache.slot(self.slot) = Some(frames);
     }
 
-    /// The output frame that belongs to this input frame.
+    /// The output frame for an input frame.
     ///
     /// # Shapes
     /// - `frame`: (1, in, h, w)
@@ -53,8 +54,8 @@ impl StreamedConv {
         ys
     }
 
-    /// As [`StreamedConv::forward`], for a convolution that moves by two frames in time: an output frame for every second
-    /// input frame, once the window is full.
+    /// As [`StreamedConv::forward`], with stride 2 in time: one output frame per two input frames, once the
+    /// window is full.
     pub(super) fn forward_halving(&self, frame: Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
         let window = cache.slot(self.slot).get_or_insert_default();
         window.push(frame);

@@ -1,42 +1,42 @@
-//! What `vae/config.json` says of an autoencoder.
-
-use std::path::Path;
+//! Configuration of a Wan video autoencoder: `vae/config.json`.
 
 use serde::Deserialize;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
+use crate::families::check::Check;
+use crate::model::statistics;
 
-/// The shape of a Wan autoencoder, with the names and defaults of diffusers' `AutoencoderKLWan`.
-///
-/// Unknown keys are passed over: every release of diffusers adds some that change nothing here.
+const CHECK: Check = Check { network: "autoencoder", hint: "fetch `vae/config.json` again from the model's page" };
+
+/// The fields and defaults of diffusers' `AutoencoderKLWan`. Unknown keys are ignored.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Config {
     /// Channels of the encoder's first layer.
     pub base_dim: usize,
-    /// Channels of the decoder's last layer; those of the encoder's first where it says nothing.
+    /// Channels of the decoder's last layer; [`Config::base_dim`] by default.
     pub decoder_base_dim: Option<usize>,
     /// Channels of a latent frame.
     pub z_dim: usize,
-    /// Channels of each level, as multiples of the base. Between two levels, rows and columns are halved.
+    /// Channels of each level, as multiples of the base. Each step to the next level halves rows and columns.
     pub dim_mult: Vec<usize>,
-    /// Residual blocks of a level of the encoder; the decoder has one more.
+    /// Residual blocks per level of the encoder; the decoder has one more.
     pub num_res_blocks: usize,
-    /// Levels with attention: none, in any model that was released.
+    /// Levels with attention: not in any released model.
     pub attn_scales: Vec<f64>,
-    /// Whether the step from each level to the next halves the frames too. One less than the levels.
+    /// Whether each step to the next level halves the frames too: one entry less than levels.
     pub temperal_downsample: Vec<bool>,
     /// Mean of each latent channel.
     pub latents_mean: Vec<f64>,
     /// Standard deviation of each latent channel.
     pub latents_std: Vec<f64>,
-    /// Wan 2.2: levels have shortcuts, that average on the way down and repeat on the way up.
+    /// Wan 2.2: shortcuts around levels, averaging on the way down and repeating on the way up.
     pub is_residual: bool,
-    /// Channels that enter the encoder: those of a frame, times the pixels of a patch.
+    /// Encoder's input channels: a frame's channels times the pixels of a patch.
     pub in_channels: usize,
-    /// Channels that leave the decoder.
+    /// Decoder's output channels, likewise.
     pub out_channels: usize,
-    /// Width and height of the patches of pixels that become channels.
+    /// Rows and columns of pixels per patch (pixel unshuffle); 1 by default.
     pub patch_size: Option<usize>,
 }
 
@@ -66,23 +66,14 @@ impl Default for Config {
     }
 }
 
-/// Far beyond every released model, and small enough that no product of two of them overflows.
+/// Far above every released model, and low enough that products of two of them do not overflow.
 const MOST_CHANNELS: usize = 1 << 16;
 
 impl Config {
-    /// Reads and checks a `config.json`.
+    /// Parses and checks the text of a `config.json`.
     ///
     /// # Errors
-    /// A file that cannot be read, is not JSON, or describes no network that could be built.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).context(|| format!("cannot use the autoencoder's configuration {}", path.display()))
-    }
-
-    /// The configuration in the JSON of `text`, checked.
-    ///
-    /// # Errors
-    /// Text that is not JSON, or that describes no network that could be built.
+    /// Text that is not JSON, and the refusals of [`Config::check`].
     pub fn parse(text: &str) -> Result<Self> {
         let config: Self = serde_json::from_str(text).context(|| "it is not the JSON of an autoencoder")?;
         config.check()?;
@@ -94,89 +85,65 @@ impl Config {
         self.decoder_base_dim.unwrap_or(self.base_dim)
     }
 
-    /// Width and height of a patch: 1 where pixels stay pixels.
+    /// Rows and columns of a patch: 1 without patches.
     pub fn patch(&self) -> usize {
         self.patch_size.unwrap_or(1)
     }
 
-    /// Pixels per latent pixel, along rows and along columns.
+    /// Pixels per latent pixel along either axis.
     pub fn spatial_factor(&self) -> usize {
         self.patch() << (self.dim_mult.len() - 1)
     }
 
-    /// Frames per latent frame, after the first, which stands for one.
+    /// Frames per latent frame; the first latent frame holds one frame.
     pub fn temporal_factor(&self) -> usize {
         1 << self.temperal_downsample.iter().filter(|&&halves| halves).count()
     }
 
-    /// Channels of a frame of pixels that the encoder takes.
+    /// Channels of the encoder's input frames, as pixels.
     pub fn frame_channels(&self) -> usize {
         self.in_channels / self.patch().pow(2)
     }
 
-    /// Fails on what no network could be built from.
+    /// Refuses sizes that no network could be built from.
     ///
     /// # Errors
-    /// The key, its value, and what it would have to be.
+    /// The key, what it must be, and its value.
     pub fn check(&self) -> Result<()> {
         self.check_sizes()?;
         let levels = self.dim_mult.len();
         if self.temperal_downsample.len() + 1 != levels {
             let (given, wanted) = (self.temperal_downsample.len(), levels - 1);
-            return Err(wrong(format!(
-                "`temperal_downsample` has {given} values, where {levels} levels in `dim_mult` need {wanted}"
+            return Err(CHECK.wrong(format!(
+                "`temperal_downsample` must have {wanted} values for {levels} levels in `dim_mult`, not {given}"
             )));
         }
-        if !self.attn_scales.is_empty() {
-            return Err(wrong(format!("`attn_scales` is {:?}, and only [] is known", self.attn_scales)));
-        }
-        for (name, values) in [("latents_mean", &self.latents_mean), ("latents_std", &self.latents_std)] {
-            if values.len() != self.z_dim {
-                let (given, wanted) = (values.len(), self.z_dim);
-                return Err(wrong(format!("`{name}` has {given} values, where `z_dim` is {wanted}")));
-            }
-        }
-        if let Some(bad) = self.latents_std.iter().find(|std| !(std.is_finite() && **std > 0.0)) {
-            return Err(wrong(format!("`latents_std` holds {bad}, and must be above 0")));
-        }
-        if let Some(bad) = self.latents_mean.iter().find(|mean| !mean.is_finite()) {
-            return Err(wrong(format!("`latents_mean` holds {bad}, and must be finite")));
-        }
-        Ok(())
+        CHECK.exactly("attn_scales", self.attn_scales.as_slice(), &[])?;
+        statistics::check_values(&self.latents_mean, &self.latents_std, self.z_dim).map_err(|why| CHECK.wrong(why))
     }
 
-    /// Fails on zeros and on sizes that are not of this world.
     fn check_sizes(&self) -> Result<()> {
-        let bounded = |name: &str, value: usize, most: usize| match value {
-            0 => Err(wrong(format!("`{name}` is 0"))),
-            value if value > most => Err(wrong(format!("`{name}` is {value}, and {most} is the most"))),
-            _ => Ok(()),
-        };
-        bounded("levels of dim_mult", self.dim_mult.len(), 8)?;
-        bounded("base_dim", self.base_dim, MOST_CHANNELS)?;
-        bounded("decoder_base_dim", self.decoder_base(), MOST_CHANNELS)?;
-        bounded("z_dim", self.z_dim, MOST_CHANNELS)?;
-        bounded("num_res_blocks", self.num_res_blocks, 64)?;
-        bounded("in_channels", self.in_channels, MOST_CHANNELS)?;
-        bounded("out_channels", self.out_channels, MOST_CHANNELS)?;
-        bounded("patch_size", self.patch(), 64)?;
+        let sizes = [
+            ("levels of dim_mult", self.dim_mult.len(), 8),
+            ("base_dim", self.base_dim, MOST_CHANNELS),
+            ("decoder_base_dim", self.decoder_base(), MOST_CHANNELS),
+            ("z_dim", self.z_dim, MOST_CHANNELS),
+            ("num_res_blocks", self.num_res_blocks, 64),
+            ("in_channels", self.in_channels, MOST_CHANNELS),
+            ("out_channels", self.out_channels, MOST_CHANNELS),
+            ("patch_size", self.patch(), 64),
+        ];
+        sizes.into_iter().try_for_each(|(name, value, most)| CHECK.within(name, value, 1..=most))?;
         for &mult in &self.dim_mult {
-            bounded("dim_mult", mult, MOST_CHANNELS)?;
-            bounded("base_dim · dim_mult", mult * self.base_dim.max(self.decoder_base()), MOST_CHANNELS)?;
+            CHECK.within("dim_mult", mult, 1..=MOST_CHANNELS)?;
+            CHECK.within("base_dim · dim_mult", mult * self.base_dim.max(self.decoder_base()), 1..=MOST_CHANNELS)?;
         }
         for (name, channels) in [("in_channels", self.in_channels), ("out_channels", self.out_channels)] {
             if !channels.is_multiple_of(self.patch().pow(2)) {
                 let patch = self.patch();
-                return Err(wrong(format!(
-                    "`{name}` is {channels}, not a multiple of {patch}·{patch}, a patch's pixels"
-                )));
+                return Err(CHECK.must(name, format!("a multiple of {patch}·{patch}, a patch's pixels"), channels));
             }
         }
         Ok(())
     }
-}
-
-fn wrong(what: String) -> Error {
-    Error::failed(format!("the autoencoder's configuration is wrong: {what}"))
-        .hint("fetch `vae/config.json` again from the model's page")
 }

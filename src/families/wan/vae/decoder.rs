@@ -1,4 +1,4 @@
-//! Latents to frames, a latent frame at a time.
+//! Decoder: latents to frames, one latent frame at a time.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::nn::conv::Conv2d;
 use crate::plan::Tiling;
 use crate::weights::Weights;
 
-/// The half of the autoencoder that makes frames.
+/// The decoder of the autoencoder.
 #[derive(Debug)]
 pub struct Decoder {
     config: Config,
@@ -32,7 +32,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Loads the decoder, and leaves the encoder's tensors in their file.
+    /// Loads the decoder; the encoder's tensors stay in their file.
     ///
     /// # Errors
     /// A missing tensor, one of another shape, or one that belongs to neither half.
@@ -65,25 +65,26 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// What the decoder was built from.
+    /// The decoder's configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// A new film, in whole frames.
+    /// Starts a video, in whole frames.
     pub fn stream(&self) -> DecodeStream<'_> {
-        DecodeStream { decoder: self, film: None }
+        DecodeStream { decoder: self, state: None }
     }
 
-    /// Decodes a film. With `tiling`, frames that are larger than a tile are decoded in overlapping tiles and blended: a tile
-    /// goes through the whole film before the next begins, and its pixels wait for the others in a file in `scratch`.
+    /// Decodes a video. With `tiling`, frames larger than a tile are decoded in overlapping tiles and
+    /// blended: each tile is decoded for the whole video before the next, and its pixels wait for the others
+    /// in a file in `scratch`.
     ///
     /// # Shapes
     /// - `latents`: (1, z, t, h, w), un-normalised ([`super::denormalise`])
     /// - to `sink`: (1, 3, any, H, W), in [−1, 1]
     ///
     /// # Errors
-    /// Latents of another shape than the network's, tiles that do not fit it, a full disk, and what `sink` answers.
+    /// Latents or tiles that do not fit the network, a full disk, and errors of `sink`.
     pub fn decode(&self, latents: &Tensor, tiling: Option<Tiling>, scratch: &Path, sink: FrameSink<'_>) -> Result<()> {
         let (h, w) = self.check(latents)?;
         let config = &self.config;
@@ -99,7 +100,7 @@ impl Decoder {
         (0..waiting.parts()).try_for_each(|part| sink(Decoded::Frames(self.shown(&waiting.merged(part)?)?)))
     }
 
-    /// Decodes tile after tile, and says how far it got.
+    /// Decodes tile after tile, and reports progress.
     fn tiles(&self, latents: &Tensor, waiting: &mut TileSpill, sink: FrameSink<'_>) -> Result<()> {
         let (tiles, count) = (waiting.grid().tiles(), latents.dim(2)?);
         for tile in 0..tiles {
@@ -113,29 +114,29 @@ impl Decoder {
         Ok(())
     }
 
-    /// Rows and columns of latents (1, z, t, h, w), if they are this network's.
+    /// Rows and columns of latents, which must be (1, z, t, h, w).
     fn check(&self, latents: &Tensor) -> Result<(usize, usize)> {
         let z = self.config.z_dim;
         match latents.dims() {
             &[1, channels, t, h, w] if channels == z && t > 0 && h > 0 && w > 0 => Ok((h, w)),
             given => Err(Error::failed(format!(
-                "latents have the shape {given:?}, where (1, {z}, frames, rows, columns) belongs"
+                "the shape of latents must be (1, {z}, frames, rows, columns), not {given:?}"
             ))
             .hint("latents can only be decoded by the model, or a model of the family, that made them")),
         }
     }
 
-    /// A latent frame (1, z, h, w) as the network takes it.
+    /// One latent frame (1, z, h, w), on the network's device and in its type.
     fn latent(&self, latents: &Tensor, index: usize) -> Result<Tensor> {
         Ok(latents.narrow(2, index, 1)?.squeeze(2)?.to_device(&self.device)?.to_dtype(self.dtype)?)
     }
 
-    /// Frames with patches still in the channels as (1, 3, t, H, W) in [−1, 1].
+    /// The decoder's output as frames (1, 3, t, H, W) in [−1, 1].
     fn shown(&self, frames: &Tensor) -> Result<Tensor> {
         Ok(unpatchify(frames, self.config.patch())?.clamp(-1f32, 1f32)?)
     }
 
-    /// The frames of a film, or of one of its tiles, that follow from one more latent frame.
+    /// The output for one more latent frame of a video, or of one of its tiles.
     ///
     /// # Shapes
     /// - `latent`: (1, z, h, w)
@@ -148,8 +149,8 @@ impl Decoder {
         Ok(Tensor::stack(&frames, 2)?)
     }
 
-    /// Takes one frame through the levels that are left. Each frame goes all the way up before the next one starts: so the
-    /// large levels hold one frame, where one latent frame makes four.
+    /// Runs one frame through the remaining levels. Each frame passes all levels before the next, so the
+    /// large levels hold one frame at a time, although one latent frame makes four.
     fn climb(&self, blocks: &[UpBlock], xs: Tensor, cache: &mut Cache, frames: &mut Vec<Tensor>) -> Result<()> {
         let Some((block, above)) = blocks.split_first() else {
             frames.push(self.head.forward(&xs, cache)?);
@@ -162,7 +163,7 @@ impl Decoder {
     }
 }
 
-/// One level of the decoder, and the step up from it.
+/// One level of the decoder, and the step up after it.
 #[derive(Debug)]
 struct UpBlock {
     resnets: Vec<ResidualBlock>,
@@ -174,7 +175,7 @@ impl UpBlock {
     fn load(weights: &Weights, config: &Config, dims: &[usize], level: usize, slots: &mut Slots) -> Result<Self> {
         let outputs = dims[level];
         let below = dims[level.saturating_sub(1)];
-        // In Wan 2.1 the step up has halved the channels already.
+        // In Wan 2.1 the step up before has halved the channels.
         let inputs = if level > 0 && !config.is_residual { below / 2 } else { below };
         let mut resnets = Vec::with_capacity(config.num_res_blocks + 1);
         for i in 0..=config.num_res_blocks {
@@ -207,23 +208,22 @@ impl UpBlock {
     }
 }
 
-/// One film being decoded, in whole frames.
+/// One video being decoded, in whole frames.
 #[derive(Debug)]
 pub struct DecodeStream<'a> {
     decoder: &'a Decoder,
-    film: Option<Film>,
+    state: Option<State>,
 }
 
-/// What the first latent frame settles.
+/// The state of a video, from its first latent frame on.
 #[derive(Debug)]
-struct Film {
+struct State {
     shape: Vec<usize>,
     cache: Cache,
 }
 
 impl DecodeStream<'_> {
-    /// The frames that follow from the next latent frame: one from the first, then as many as
-    /// [`Config::temporal_factor`] says.
+    /// The frames of the next latent frame: one from the first, then [`Config::temporal_factor`] from each.
     ///
     /// # Shapes
     /// - `latent`: (1, z, 1, h, w), un-normalised ([`super::denormalise`])
@@ -233,17 +233,18 @@ impl DecodeStream<'_> {
     /// A latent frame of another shape than the network or the frames before it have.
     pub fn push(&mut self, latent: &Tensor) -> Result<Tensor> {
         let decoder = self.decoder;
-        let film = match &mut self.film {
-            Some(film) => film,
+        let state = match &mut self.state {
+            Some(state) => state,
             None => {
                 decoder.check(latent)?;
-                self.film.insert(Film { shape: latent.narrow(2, 0, 1)?.dims().to_vec(), cache: decoder.slots.cache() })
+                self.state
+                    .insert(State { shape: latent.narrow(2, 0, 1)?.dims().to_vec(), cache: decoder.slots.cache() })
             }
         };
-        if latent.dims() != film.shape {
-            let (given, wanted) = (latent.dims(), &film.shape);
-            return Err(Error::failed(format!("a latent frame has the shape {given:?}, where {wanted:?} belongs")));
+        if latent.dims() != state.shape {
+            let (given, wanted) = (latent.dims(), &state.shape);
+            return Err(Error::failed(format!("the shape of a latent frame must be {wanted:?}, not {given:?}")));
         }
-        decoder.shown(&decoder.frames(&decoder.latent(latent, 0)?, &mut film.cache)?)
+        decoder.shown(&decoder.frames(&decoder.latent(latent, 0)?, &mut state.cache)?)
     }
 }

@@ -1,4 +1,4 @@
-//! Frames to latents.
+//! Encoder: frames to latents.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -14,15 +14,15 @@ use crate::nn::conv::Conv2d;
 use crate::plan::Tiling;
 use crate::weights::Weights;
 
-/// A film to encode, that can be asked for any of its frames.
+/// A video to encode, with random access to its frames.
 pub struct Frames<'a> {
-    /// How many frames it has: at least one.
+    /// Number of frames: at least one.
     pub count: usize,
-    /// One of them: (1, 3, 1, H, W), in [−1, 1].
+    /// A frame by index: (1, 3, 1, H, W), in [−1, 1].
     pub frame: &'a dyn Fn(usize) -> Result<Tensor>,
 }
 
-/// The half of the autoencoder that makes latents.
+/// The encoder of the autoencoder.
 #[derive(Debug)]
 pub struct Encoder {
     config: Config,
@@ -37,7 +37,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Loads the encoder, and leaves the decoder's tensors in their file.
+    /// Loads the encoder; the decoder's tensors stay in their file.
     ///
     /// # Errors
     /// A missing tensor, one of another shape, or one that belongs to neither half.
@@ -69,29 +69,29 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// What the encoder was built from.
+    /// The encoder's configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The latents of a whole film. Frames at the end that make no whole latent frame are left out.
+    /// The latents of a whole video. Frames at the end that do not fill a latent frame are dropped.
     ///
-    /// With `tiling`, frames that are larger than a tile are encoded in overlapping tiles and blended: a tile goes through
-    /// the whole film before the next begins, so that each frame is asked of the film once for every tile.
+    /// With `tiling`, frames larger than a tile are encoded in overlapping tiles and blended: each tile is
+    /// encoded for the whole video before the next, so each frame is requested once per tile.
     ///
     /// # Shapes
     /// - output: (1, z, 1 + (t − 1) / [`Config::temporal_factor`], h, w), un-normalised ([`super::normalise`])
     ///
     /// # Errors
-    /// Frames that cannot be encoded, tiles that do not fit the network, and what the film and `on_frame` answer.
+    /// Frames or tiles that do not fit the network, and errors of the frames and of `on_frame`.
     pub fn encode(
         &self,
-        film: &Frames<'_>,
+        video: &Frames<'_>,
         tiling: Option<Tiling>,
         on_frame: &mut dyn FnMut(usize, usize) -> Result<()>,
     ) -> Result<Tensor> {
         let (config, patch) = (&self.config, self.config.patch());
-        let first = (film.frame)(0)?;
+        let first = (video.frame)(0)?;
         let (h, w) = self.check(&first)?;
         let grid = |tiling: Tiling| tiling.encode_grid((h / patch, w / patch), config.spatial_factor(), patch);
         let grid = tiling.map(grid).transpose()?.flatten();
@@ -99,22 +99,22 @@ impl Encoder {
         let mut latents = Vec::with_capacity(tiles);
         for tile in 0..tiles {
             let (mut cache, mut made) = (self.slots.cache(), Vec::new());
-            for i in 0..film.count {
-                let frame = (film.frame)(i)?;
+            for i in 0..video.count {
+                let frame = (video.frame)(i)?;
                 if frame.dims() != first.dims() {
                     return Err(misshapen(&frame, config.frame_channels()));
                 }
                 let frame = self.patches(&frame)?;
                 let frame = if let Some(grid) = &grid { grid.tile(&frame, tile)? } else { frame };
                 made.extend(self.frame(frame, &mut cache)?);
-                on_frame(tile * film.count + i + 1, tiles * film.count)?;
+                on_frame(tile * video.count + i + 1, tiles * video.count)?;
             }
             latents.push(Tensor::stack(&made, 2)?);
         }
         if let Some(grid) = grid { grid.merge(latents) } else { Ok(latents.remove(0)) }
     }
 
-    /// Rows and columns of a frame (1, 3, 1, H, W), if it is one that this network takes.
+    /// Rows and columns of a frame (1, 3, 1, H, W), which must fit the network.
     fn check(&self, frame: &Tensor) -> Result<(usize, usize)> {
         let (factor, patch) = (self.config.spatial_factor(), self.config.patch());
         let channels = self.config.frame_channels();
@@ -122,7 +122,7 @@ impl Encoder {
             &[1, given, 1, h, w] if given == channels => (h, w),
             _ => return Err(misshapen(frame, channels)),
         };
-        // The shortcuts and the patches share pixels out evenly; convolutions alone would round down.
+        // Shortcuts and patches need sides that divide evenly; convolutions alone would round down.
         let whole = if self.config.is_residual { factor } else { patch };
         if h < factor || w < factor || !h.is_multiple_of(whole) || !w.is_multiple_of(whole) {
             return Err(Error::failed(format!("frames of {w}x{h} pixels cannot be encoded"))
@@ -131,13 +131,14 @@ impl Encoder {
         Ok((h, w))
     }
 
-    /// One frame (1, 3, 1, H, W) as the network takes it: (1, in_channels, h, w), patches in the channels.
+    /// One frame (1, 3, 1, H, W) as the network's input (1, in_channels, h, w), patches in the channels.
     fn patches(&self, frame: &Tensor) -> Result<Tensor> {
         let frame = frame.squeeze(2)?.to_device(&self.device)?.to_dtype(self.dtype)?;
         Ok(patchify(&frame, self.config.patch())?.force_contiguous()?)
     }
 
-    /// The latent frame that this frame completes, of a film or of one of its tiles: the mode of its distribution.
+    /// The latent frame that a frame of a video, or of one of its tiles, completes: the mode of its
+    /// distribution.
     ///
     /// # Shapes
     /// - `frame`: (1, in_channels, h, w), patches in the channels
@@ -151,13 +152,13 @@ impl Encoder {
             }
         }
         let xs = self.head.forward(&self.mid.forward(&xs, cache)?, cache)?;
-        // Means first, then logarithms of variances; the mode is the mean.
+        // Means, then log-variances; the mode is the mean.
         let mean = self.quant_conv.forward(&xs)?.narrow(1, 0, self.config.z_dim)?;
         Ok(Some(mean.force_contiguous()?))
     }
 }
 
-/// One level of the encoder, and the step down from it.
+/// One level of the encoder, and the step down after it.
 #[derive(Debug)]
 struct DownBlock {
     resnets: Vec<ResidualBlock>,
@@ -166,7 +167,7 @@ struct DownBlock {
 }
 
 impl DownBlock {
-    /// `weights` are those of `down_blocks`: Wan 2.2 numbers levels there, Wan 2.1 every layer of every level.
+    /// `weights` is `down_blocks`, where Wan 2.2 numbers the levels and Wan 2.1 all layers of all levels.
     fn load(weights: &Weights, config: &Config, level: usize, slots: &mut Slots) -> Result<Self> {
         let channels = |level: usize| config.dim_mult[level] * config.base_dim;
         let outputs = channels(level);
@@ -202,7 +203,7 @@ impl DownBlock {
             Some(downsample) => downsample.forward(&xs, cache)?,
             None => Some(xs),
         };
-        // Both ways wait for the same frames.
+        // Both paths wait for the same frames.
         match (ys, shortcut) {
             (Some(ys), Some(shortcut)) => Ok(Some((ys + shortcut)?)),
             (ys, _) => Ok(ys),
@@ -212,5 +213,5 @@ impl DownBlock {
 
 fn misshapen(frame: &Tensor, channels: usize) -> Error {
     let given = frame.dims();
-    Error::failed(format!("a frame has the shape {given:?}, where (1, {channels}, 1, rows, columns) belongs"))
+    Error::failed(format!("the shape of a frame must be (1, {channels}, 1, rows, columns), not {given:?}"))
 }

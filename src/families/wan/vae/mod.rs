@@ -1,8 +1,8 @@
 //! The causal video autoencoders of Wan 2.1 and Wan 2.2 (Wan Team, 2025).
 //!
-//! A film goes through both halves a frame at a time, in memory that does not grow with its length: each layer keeps what it
-//! has to remember of the frames before. Latents leave the encoder and enter the decoder as they
-//! are; the transformer works on normalised ones, see [`normalise`] and [`denormalise`].
+//! Encoder and decoder process a video frame by frame, in memory that does not grow with its length: each
+//! layer caches the frames that it needs. Their latents are un-normalised; for the transformer, see
+//! [`normalise`] and [`denormalise`].
 
 mod blocks;
 mod cache;
@@ -17,7 +17,7 @@ pub use config::Config;
 pub use decoder::{DecodeStream, Decoder};
 pub use encoder::{Encoder, Frames};
 
-/// Latents as the transformer sees them: each channel with a mean of 0 and a deviation of 1.
+/// Latents in the transformer's space: each channel with mean 0 and standard deviation 1.
 ///
 /// # Shapes
 /// - `latents`: (1, z, t, h, w)
@@ -30,7 +30,8 @@ pub fn normalise(latents: &Tensor, config: &Config) -> Result<Tensor> {
     latents.broadcast_sub(&mean)?.broadcast_div(&std)
 }
 
-/// Latents as the decoder takes them: the way back from [`normalise`].
+/// Latents in the decoder's space: the inverse of [`normalise`].
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/pipelines/wan/pipeline_wan.py#L658-L666>
 ///
 /// # Shapes
 /// - `latents`: (1, z, t, h, w)

@@ -1,7 +1,7 @@
-//! The steps between levels: half or twice the rows, columns and, sometimes, frames.
+//! The steps between levels: half or twice the rows, columns and, in some levels, frames.
 //!
-//! All of them take a frame at a time. On the way down two frames become one, so that there may be nothing to give yet; on
-//! the way up one becomes two. The first frame of a film stands for itself in both directions.
+//! They process one frame at a time. On the way down two frames become one, so a step may return nothing yet;
+//! on the way up one becomes two. The first frame of a video stays one frame in both directions.
 
 use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::{pixel_shuffle, pixel_unshuffle};
@@ -11,10 +11,10 @@ use crate::families::vae::cache::{Cache, Slots};
 use crate::nn::conv::Conv2d;
 use crate::weights::Weights;
 
-/// The kernel of the convolutions over time alone.
+/// Kernel of the convolutions over time only.
 const TIME: [usize; 3] = [3, 1, 1];
 
-/// Halves rows and columns, and frames where `time` is there.
+/// Downsampling: halves rows and columns, and frames if `time` is set.
 #[derive(Debug)]
 pub(super) struct Downsample {
     space: Conv2d,
@@ -22,7 +22,7 @@ pub(super) struct Downsample {
 }
 
 impl Downsample {
-    /// Loads the step down of `dim` channels, over time too where `halves` is set.
+    /// Loads the step down of `dim` channels; `halves` includes the frames.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -38,7 +38,8 @@ impl Downsample {
     /// - `xs`: (1, dim, h, w)
     /// - output: (1, dim, h / 2, w / 2), or nothing yet
     pub(super) fn forward(&self, xs: &Tensor, cache: &mut Cache) -> Result<Option<Tensor>> {
-        // The reference pads below and to the right only.
+        // Padding at the bottom and the right only:
+        // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L261-L263
         let xs = self.space.forward(&xs.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?)?;
         match &self.time {
             None => Ok(Some(xs)),
@@ -51,7 +52,7 @@ impl Downsample {
     }
 }
 
-/// Doubles rows and columns, and frames where `time` is there.
+/// Upsampling: doubles rows and columns, and frames if `time` is set.
 #[derive(Debug)]
 pub(super) struct Upsample {
     time: Option<StreamedConv>,
@@ -59,7 +60,7 @@ pub(super) struct Upsample {
 }
 
 impl Upsample {
-    /// Loads the step up from `inputs` to `outputs` channels, over time too where `doubles` is set.
+    /// Loads the step up from `inputs` to `outputs` channels; `doubles` includes the frames.
     ///
     /// # Errors
     /// A missing tensor, or one of another shape.
@@ -85,12 +86,13 @@ impl Upsample {
         let frames = match &self.time {
             None => vec![xs],
             Some(time) if time.is_new(cache) => {
-                // The first frame is not doubled, and the reference forgets it as well: the convolution over time begins
-                // at the second frame, with zeros before it.
+                // The first frame is not doubled, and not cached either: the convolution over time begins at
+                // the second frame, with zeros before it.
+                // https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L274-L291
                 time.begin(cache, Vec::new());
                 vec![xs]
             }
-            // Half of the channels is the earlier frame, half the later one.
+            // The first half of the channels is the earlier frame, the second half the later one.
             Some(time) => time.forward(xs, cache)?.reshape((2, inputs, h, w))?.chunk(2, 0)?,
         };
         let up = |frame: Tensor| self.space.forward(&frame.upsample_nearest2d(2 * h, 2 * w)?);
@@ -98,7 +100,8 @@ impl Upsample {
     }
 }
 
-/// The shortcut down: the mean of the frames, rows and columns that become one, and of as many channels as it takes.
+/// The shortcut down: space-to-depth, then the mean of groups of channels.
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L52-L82>
 #[derive(Debug)]
 pub(super) struct AverageDown {
     outputs: usize,
@@ -108,8 +111,8 @@ pub(super) struct AverageDown {
 }
 
 impl AverageDown {
-    /// A shortcut from `inputs` to `outputs` channels, that takes `space` rows and columns together, and two frames where
-    /// `halves` is set.
+    /// A shortcut from `inputs` to `outputs` channels over squares of `space` pixels; `halves` includes two
+    /// frames.
     ///
     /// # Errors
     /// Channels that cannot be shared out evenly.
@@ -138,7 +141,7 @@ impl AverageDown {
         let (h, w) = (h / self.space, w / self.space);
         let frame = pixel_unshuffle(xs, self.space)?.reshape((inputs, 1, self.space * self.space, h * w))?;
         let values = if self.halves {
-            // The first frame has zeros for company, as in the reference.
+            // The first frame is paired with zeros, as in the reference.
             let slot = cache.slot(self.slot);
             let before = match slot {
                 None => frame.zeros_like()?,
@@ -159,16 +162,17 @@ impl AverageDown {
     }
 }
 
-/// The shortcut up: every channel repeated, and laid out over frames, rows and columns.
+/// The shortcut up: repeats channels, then depth-to-space.
+/// <https://github.com/huggingface/diffusers/blob/58eb52c080/src/diffusers/models/autoencoders/autoencoder_kl_wan.py#L106-L128>
 #[derive(Debug)]
 pub(super) struct RepeatUp {
-    /// For each frame that comes out, the channel that fills each of (outputs, 2, 2).
+    /// For each output frame, the input channel for each of (outputs, 2, 2).
     channels: Vec<Tensor>,
 }
 
 impl RepeatUp {
-    /// A shortcut from `inputs` to `outputs` channels, twice the rows and columns, and twice the frames where `doubles`
-    /// is set.
+    /// A shortcut from `inputs` to `outputs` channels and twice the rows and columns; `doubles` includes the
+    /// frames.
     ///
     /// # Errors
     /// Channels that cannot be repeated evenly.
@@ -191,7 +195,7 @@ impl RepeatUp {
         Ok(Self { channels: channels.collect::<Result<_>>()? })
     }
 
-    /// The last `frames` of the frames that this one becomes.
+    /// The last `frames` output frames for an input frame.
     ///
     /// # Shapes
     /// - `xs`: (1, inputs, h, w)

@@ -15,8 +15,8 @@ use crate::support::{device, fixture};
 fn a_tokenizer_of_another_vocabulary_is_an_error() {
     let report =
         |folder: &str, vocabulary| Tokenizer::open(&fixture(folder), vocabulary).err().expect("error").report();
-    assert!(report("wan21-t2v/tokenizer", Vocabulary::Gemma).contains("has no `<bos>`, so it is none of Gemma's"));
-    assert!(report("ltx2/tokenizer", Vocabulary::T5).contains("has no `</s>`, so it is none of T5's"));
+    assert!(report("wan21-t2v/tokenizer", Vocabulary::Gemma).contains("not a Gemma tokenizer: it has no `<bos>`"));
+    assert!(report("ltx2/tokenizer", Vocabulary::T5).contains("not a T5 tokenizer: it has no `</s>`"));
 }
 
 #[test]
@@ -52,30 +52,42 @@ fn a_configuration_of_something_else_is_an_error() {
     let good = part("ltx23", "text_encoder").config;
     let wrong = [
         ("model_type", json!("gemma4_text"), "is a `gemma4_text`, not a `gemma3_text`"),
-        ("hidden_size", json!(0), "`hidden_size` = 0"),
-        ("intermediate_size", json!(1u64 << 60), "`intermediate_size` = "),
-        ("num_hidden_layers", json!(1u64 << 40), "`num_hidden_layers` = "),
-        ("num_hidden_layers", json!(6), "`layer_types` = 5 kinds, where 6 belongs"),
+        ("hidden_size", json!(0), "`hidden_size` must be 1 to 65536, not 0"),
+        ("intermediate_size", json!(1u64 << 60), "`intermediate_size` must be"),
+        ("num_hidden_layers", json!(1u64 << 40), "`num_hidden_layers` must be"),
+        ("num_hidden_layers", json!(6), "`layer_types' length` must be 6, not 5"),
         ("num_attention_heads", json!(-1), "not that of a Gemma 3"),
-        ("num_key_value_heads", json!(3), "`num_key_value_heads` = 3"),
-        ("num_key_value_heads", json!(8), "`num_key_value_heads` = 8"),
-        ("head_dim", json!(7), "`head_dim` = 7"),
-        ("rms_norm_eps", json!(0), "`rms_norm_eps` = 0"),
-        ("query_pre_attn_scalar", json!(-8), "`query_pre_attn_scalar` = -8"),
-        ("sliding_window", json!(null), "`sliding_window` = 0"),
+        ("num_key_value_heads", json!(3), "`num_key_value_heads` must be a divisor of `num_attention_heads`"),
+        ("num_key_value_heads", json!(8), "`num_key_value_heads` must be"),
+        ("head_dim", json!(7), "`head_dim` must be even, not 7"),
+        ("rms_norm_eps", json!(0), "`rms_norm_eps` must be above 0 and below 1, not 0"),
+        ("query_pre_attn_scalar", json!(-8), "`query_pre_attn_scalar` must be"),
+        ("sliding_window", json!(null), "`sliding_window` must be"),
         ("layer_types", json!(["full_attention", "chunked_attention"]), "not that of a Gemma 3"),
-        ("sliding_window_pattern", json!(0), "`sliding_window_pattern` = 0"),
-        ("hidden_activation", json!("silu"), "`hidden_activation` = silu"),
-        ("attention_bias", json!(true), "`attention_bias` = true"),
-        ("use_bidirectional_attention", json!(true), "`use_bidirectional_attention` = true"),
-        ("rope_scaling", json!({"type": "yarn", "factor": 8.0}), "`rope_type` = yarn"),
-        ("rope_scaling", json!({"rope_type": "linear", "factor": 0.0}), "`factor` = 0"),
-        ("rope_parameters", json!({"full_attention": {"rope_type": "linear"}}), "`factor` = 0"),
-        ("rope_parameters", json!({"full_attention": {"rope_theta": -1.0}}), "`rope_theta` = -1"),
+        ("sliding_window_pattern", json!(0), "`sliding_window_pattern` must be"),
+        ("hidden_activation", json!("silu"), "`hidden_activation` must be \"gelu_pytorch_tanh\", not \"silu\""),
+        ("attention_bias", json!(true), "`attention_bias` must be false, not true"),
+        ("use_bidirectional_attention", json!(true), "`use_bidirectional_attention` must be false, not true"),
+        (
+            "rope_scaling",
+            json!({"type": "yarn", "factor": 8.0}),
+            "`rope_type` must be \"default\" or \"linear\", not yarn",
+        ),
+        (
+            "rope_scaling",
+            json!({"rope_type": "linear", "factor": 0.0}),
+            "`factor` must be above 0 and below 1e6, not 0",
+        ),
+        (
+            "rope_parameters",
+            json!({"full_attention": {"rope_type": "linear"}}),
+            "`factor` must be above 0 and below 1e6, not 0",
+        ),
+        ("rope_parameters", json!({"full_attention": {"rope_theta": -1.0}}), "`rope_theta` must be"),
         (
             "rope_parameters",
             json!({"sliding_attention": {"partial_rotary_factor": 0.5}}),
-            "`partial_rotary_factor` = 0.5",
+            "`partial_rotary_factor` must be 1.0, not 0.5",
         ),
     ];
     for (key, value, message) in wrong {
@@ -142,16 +154,20 @@ fn a_length_that_registers_do_not_divide_is_an_error() {
 fn connectors_that_contradict_themselves_are_an_error() {
     let part = part("ltx23", "connectors");
     let wrong = [
-        ("caption_channels", json!(0), "`caption_channels` = 0"),
-        ("text_proj_in_factor", json!(1u64 << 40), "`text_proj_in_factor` = "),
-        ("video_connector_num_learnable_registers", json!(null), "`video_connector_num_learnable_registers` = 0"),
-        ("audio_connector_num_layers", json!(1u64 << 40), "`audio_connector_num_layers` = "),
-        ("audio_connector_attention_head_dim", json!(7), "`audio_connector_attention_head_dim` = 7"),
+        ("caption_channels", json!(0), "`caption_channels` must be 1 to 65536, not 0"),
+        ("text_proj_in_factor", json!(1u64 << 40), "`text_proj_in_factor` must be"),
+        (
+            "video_connector_num_learnable_registers",
+            json!(null),
+            "`video_connector_num_learnable_registers` must be 1 to 4096, not 0",
+        ),
+        ("audio_connector_num_layers", json!(1u64 << 40), "`audio_connector_num_layers` must be 0 to 1024"),
+        ("audio_connector_attention_head_dim", json!(7), "`audio_connector_attention_head_dim` must be even, not 7"),
         ("video_hidden_dim", json!(24), "the video connector takes 20 channels, and its projection makes 24"),
         ("per_modality_projections", json!(false), "takes 20 channels, and its projection makes 16"),
-        ("connector_rope_base_seq_len", json!(0), "`connector_rope_base_seq_len` = 0"),
-        ("rope_theta", json!(-1.0), "`rope_theta` = -1"),
-        ("rope_double_precision", json!(false), "`rope_double_precision` = false"),
+        ("connector_rope_base_seq_len", json!(0), "`connector_rope_base_seq_len` must be"),
+        ("rope_theta", json!(-1.0), "`rope_theta` must be"),
+        ("rope_double_precision", json!(false), "`rope_double_precision` must be true, not false"),
     ];
     for (key, value, message) in wrong {
         let mut changed = part.clone();
