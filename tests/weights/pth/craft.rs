@@ -71,7 +71,8 @@ impl Zip {
         if self.long {
             let record = bytes.len() as u64;
             bytes.extend(b"PK\x06\x06");
-            bytes.extend([0; 36]);
+            bytes.extend(44u64.to_le_bytes());
+            bytes.extend([0; 28]);
             bytes.extend([place.0.to_le_bytes(), place.1.to_le_bytes()].concat());
             bytes.extend(b"PK\x06\x07");
             bytes.extend([0; 4]);
