@@ -1,10 +1,13 @@
 //! Logarithmic mel spectra of sound.
+//!
+//! The Fourier transform is a matrix, not an FFT: LTX-2's checkpoint brings the matrix of its bandwidth
+//! extension, and its product runs on any device.
 
 use std::f64::consts::PI;
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-/// What a band's magnitude is raised to before the logarithm, so that silence has one.
+/// Least magnitude of a band before the logarithm, so that silence has one.
 const FLOOR: f32 = 1e-5;
 
 /// Where Slaney's scale (1998) turns from straight to logarithmic, in hertz.
@@ -15,7 +18,7 @@ const LINEAR: f64 = 3.0 / 200.0;
 const STEPS: f64 = 27.0;
 const FACTOR: f64 = 6.4;
 
-/// Samples that are cut into windows at one time: 32 MiB.
+/// Samples cut into windows at once: 32 MiB.
 const WINDOWS: usize = 8 << 20;
 
 /// Short windows of sound, their Fourier transform as a matrix, and the bands of the mel scale as another.
@@ -69,8 +72,8 @@ impl Spectrum {
         Self::new(&basis, &Tensor::from_vec(bands, (bins, frequencies), device)?, hop)
     }
 
-    /// The same of windows that have their middle at every `hop`-th sample, from the first on; beyond the ends, `samples`
-    /// are mirrored. There must be more of them than half a window.
+    /// [`Self::of`], in windows centred on every `hop`-th sample from the first on. `samples` are mirrored
+    /// beyond their ends, and must be more than half a window.
     ///
     /// # Shapes
     /// - output: (samples / hop + 1, bins), f32
@@ -87,7 +90,7 @@ impl Spectrum {
         self.of(&before.chain(samples).chain(after).copied().collect::<Vec<_>>())
     }
 
-    /// The logarithm of each band's magnitude in each window that lies within `samples`.
+    /// Log-magnitudes of the bands in each window within `samples`.
     ///
     /// # Shapes
     /// - output: (windows, bins), f32, windows = (samples − window) / hop + 1
@@ -117,7 +120,7 @@ fn mels(hertz: f64) -> f64 {
     if hertz < KNEE { hertz * LINEAR } else { KNEE * LINEAR + (hertz / KNEE).ln() / FACTOR.ln() * STEPS }
 }
 
-/// The way back from [`mels`].
+/// Inverse of [`mels`].
 fn hertz(mels: f64) -> f64 {
     let above = mels - KNEE * LINEAR;
     if above < 0.0 { mels / LINEAR } else { KNEE * (above / STEPS * FACTOR.ln()).exp() }

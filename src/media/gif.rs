@@ -1,4 +1,4 @@
-//! What FFmpeg's GIF muxer leaves out: the comment.
+//! The comment extension of a GIF, which FFmpeg's muxer does not write.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,7 +14,7 @@ const BLOCK: usize = 255;
 /// Puts a comment extension before the trailer of the GIF at `path`.
 ///
 /// # Errors
-/// When the file cannot be written, or does not end as a GIF.
+/// A failed write, or a file that does not end as a GIF.
 pub(super) fn add_comment(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut last = [0];

@@ -1,15 +1,16 @@
-//! Few colours for a picture: median cut and ordered dither, for GIF.
+//! Colour quantisation for GIF: median cut and ordered dither.
 //!
-//! Median cut: P. Heckbert, "Color image quantization for frame buffer display", SIGGRAPH 1982. Dither: Bayer's 8×8
-//! matrix, whose pattern stays in place from frame to frame, where error diffusion would crawl.
+//! Median cut: P. Heckbert, "Color image quantization for frame buffer display", SIGGRAPH 1982. Dither:
+//! Bayer's 8×8 matrix, whose pattern stays in place from frame to frame, where error diffusion would crawl.
 
 use rayon::prelude::*;
 
 /// Colours are counted, and looked up, at five bits a channel.
 const BITS: u32 = 5;
-/// What a GIF can hold.
+/// Colours of a GIF's palette at most.
 const COLOURS: usize = 256;
-/// How far the dither moves a channel, from end to end: about the distance of neighbouring colours in the palette.
+/// Peak-to-peak amplitude of the dither in a channel: about the distance of neighbouring colours in the
+/// palette.
 const DITHER: i32 = 16;
 
 /// A picture of at most 256 colours.
@@ -24,7 +25,7 @@ pub struct Indexed {
 /// Finds 256 colours for interleaved 8-bit RGB of `width` pixels a row, and an index for each pixel.
 ///
 /// # Panics
-/// When `rgb` is empty or no whole number of rows.
+/// When `rgb` is empty or not a whole number of rows.
 pub fn quantise(rgb: &[u8], width: usize) -> Indexed {
     assert!(!rgb.is_empty() && rgb.len().is_multiple_of(width * 3), "whole rows of pixels");
     let palette = median_cut(histogram(rgb));
@@ -40,7 +41,7 @@ pub fn quantise(rgb: &[u8], width: usize) -> Indexed {
     Indexed { palette, indices }
 }
 
-/// Pixels of similar colour: how many, and the sums of their channels.
+/// Histogram bin: count of pixels of similar colour, and the sums of their channels.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bin {
     colour: [u8; 3],
@@ -65,7 +66,7 @@ fn histogram(rgb: &[u8]) -> Vec<Bin> {
     bins
 }
 
-/// Cuts the box with the most to gain at its median, until there are as many as the palette holds.
+/// Cuts the box with the most to gain at its median, until the palette is full.
 fn median_cut(mut bins: Vec<Bin>) -> Vec<[u8; 3]> {
     let mut boxes: Vec<&mut [Bin]> = vec![&mut bins];
     while boxes.len() < COLOURS {

@@ -1,6 +1,6 @@
 //! Sound beside frames: WAV with 32-bit floating-point samples.
 //!
-//! Frames are what the model made, and so is this: 16 bits would cut off what clips, and leave a quiet sound, at 1 % of full
+//! Frames are lossless, and so is this: 16 bits would clip peaks, and leave a quiet sound, at 1 % of full
 //! scale, with an error of a thousandth of it.
 
 use std::io::Write;
@@ -11,14 +11,14 @@ use crate::error::{Context, Error, Result};
 /// Samples in IEEE 754 format (RFC 2361, appendix A).
 const FLOAT: u16 = 3;
 const BYTES: usize = size_of::<f32>();
-/// The bytes before the samples but for the first two fields, which is what the file's size counts: `WAVE`, `fmt ` with its
-/// extension of no bytes, `fact`, `data`.
+/// Bytes before the samples that the file's size field counts: `WAVE`, `fmt ` with an empty extension,
+/// `fact`, `data`.
 const HEAD: u32 = 4 + (8 + 18) + (8 + 4) + 8;
 
 /// Writes a sound.
 ///
 /// # Errors
-/// When it is too long for the format, which counts its bytes with 32 bits, or the disk takes it not.
+/// A sound too long for the format, which counts its bytes in 32 bits, or a failed write.
 pub(super) fn write(mut to: impl Write, sound: &Waveform) -> Result<()> {
     let failed = || "cannot write the sound";
     let (samples, channels) = (sound.len(), sound.channels.len());

@@ -1,39 +1,41 @@
 //! Cleaning of prompts, as the reference pipelines do it before they tokenize.
 //!
-//! Those are `prompt_clean` of diffusers' `pipelines/wan/pipeline_wan.py` and, under it, `fix_text` of ftfy 6 (Speer, 2019),
-//! whose steps are followed one by one. Mojibake is the only one of them that is reduced: `clean/mojibake.rs` says how.
+//! `prompt_clean` of diffusers' `pipelines/wan/pipeline_wan.py` and, under it, `fix_text` of ftfy 6 (Speer,
+//! 2019), step by step. Only the repair of mojibake is smaller than ftfy's: see `clean/mojibake.rs`.
 
 mod html;
 mod mojibake;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// How often a line is gone through. Each round undoes one layer of damage; ftfy goes on while anything changes, which takes
-/// quadratic time on text made to do so.
+/// Rounds per line at most. Each undoes one layer of damage; ftfy repeats while anything changes, which takes
+/// quadratic time on text made for it.
 const ROUNDS: usize = 32;
 
-/// A prompt as the text encoder expects it: character references decoded, mojibake and look-alike characters repaired, one
-/// space between words.
+/// A prompt as the text encoder expects it: character references decoded, mojibake and look-alike characters
+/// repaired, one space between words.
 ///
-/// Full-width punctuation becomes ASCII, so this changes even the negative prompt that the Wan models were released with.
+/// Full-width punctuation becomes ASCII, so this changes even the negative prompt that the Wan models were
+/// released with.
 pub fn clean(prompt: &str) -> String {
     let text = html::unescape(&html::unescape(&repair(prompt)));
     // Python also counts U+001C to U+001F as white space, but none of them is left by now.
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A prompt without the white space around it, as Python's `str.strip` leaves it: all that the LTX-2 pipelines do.
+/// A prompt without the white space around it, as Python's `str.strip` leaves it: all that the LTX-2
+/// pipelines do.
 pub fn strip(prompt: &str) -> &str {
     // Python also counts U+001C to U+001F as white space.
     prompt.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}'))
 }
 
-/// What `ftfy.fix_text` does: each line by itself.
+/// `ftfy.fix_text`: each line by itself.
 fn repair(text: &str) -> String {
     let mut references = true;
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        // Text with a tag in it is HTML, whose references mean what they say; from there on the rest is, too.
+        // Text with a tag is HTML, whose references are meant literally, and so is the rest after it.
         references &= !line.contains('<');
         out.push_str(&repair_line(line, references));
     }
@@ -54,7 +56,7 @@ fn repair_line(line: &str, references: bool) -> String {
     text
 }
 
-/// Puts ordinary characters in the place of their look-alikes: C1 controls, ligatures, widths, curly quotes, line breaks.
+/// Replaces look-alikes by ordinary characters: C1 controls, ligatures, widths, curly quotes, line breaks.
 fn characters(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars().map(windows_1252) {
@@ -73,7 +75,7 @@ fn characters(text: &str) -> String {
     out
 }
 
-/// A C1 control read as the character that Windows-1252 has in its place, as HTML5 does; any other character is itself.
+/// A C1 control as Windows-1252 reads its byte, which is HTML5's rule; any other character is unchanged.
 fn windows_1252(c: char) -> char {
     match c {
         '\u{80}'..='\u{9f}' => mojibake::WINDOWS_1252[c as usize - 0x80],
@@ -81,7 +83,8 @@ fn windows_1252(c: char) -> char {
     }
 }
 
-/// The letters of the Latin ligatures and digraphs that come from copying and from old encodings; æ and œ are letters.
+/// The letters of the Latin ligatures and digraphs that come from copying and from old encodings; æ and œ are
+/// letters.
 fn ligature(c: char) -> Option<&'static str> {
     Some(match c {
         'Ĳ' => "IJ",
@@ -128,7 +131,8 @@ fn without_escapes(text: &str) -> String {
     out + rest
 }
 
-/// Characters without any effect on text: ASCII controls but for white space, and the deprecated format characters.
+/// Characters without any effect on text: ASCII controls but for white space, and the deprecated format
+/// characters.
 fn is_control(c: char) -> bool {
     matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{e}'..='\u{1f}' | '\u{7f}')
         || matches!(c, '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}')

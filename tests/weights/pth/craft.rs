@@ -71,15 +71,18 @@ impl Zip {
         if self.long {
             let record = bytes.len() as u64;
             bytes.extend(b"PK\x06\x06");
-            bytes.extend([0; 36]);
+            bytes.extend(44u64.to_le_bytes());
+            bytes.extend([0; 12]);
+            bytes.extend([self.entries.len() as u64; 2].map(u64::to_le_bytes).concat());
             bytes.extend([place.0.to_le_bytes(), place.1.to_le_bytes()].concat());
             bytes.extend(b"PK\x06\x07");
             bytes.extend([0; 4]);
             bytes.extend(record.to_le_bytes());
-            bytes.extend([0; 4]);
+            bytes.extend([1, 0, 0, 0]);
         }
         bytes.extend(b"PK\x05\x06");
-        bytes.extend([0; 8]);
+        bytes.extend([0; 4]);
+        bytes.extend([if self.long { u16::MAX } else { self.entries.len() as u16 }; 2].map(u16::to_le_bytes).concat());
         bytes.extend([self.short(place.0), self.short(place.1)].concat());
         bytes.extend([0; 2]);
         bytes

@@ -2,7 +2,7 @@
 
 use htmlize::ENTITIES;
 
-/// No name of a reference is longer.
+/// The longest name of a reference.
 const LONGEST: usize = 32;
 
 /// Decodes every reference, those without their semicolon included, as `html.unescape` of Python does.
@@ -28,8 +28,8 @@ pub(super) fn unescape_unambiguous(text: &str) -> String {
     })
 }
 
-/// Goes through `text` and puts what `decode` makes of it in the place of each reference. `decode` sees the text from an
-/// ampersand on, and answers with the number of bytes that it read and what they mean.
+/// Replaces each reference in `text`. `decode` gets the text from an ampersand on, and returns the length of
+/// the reference in bytes and its meaning.
 fn replace(text: &str, decode: impl Fn(&str) -> Option<(usize, String)>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -51,7 +51,7 @@ fn replace(text: &str, decode: impl Fn(&str) -> Option<(usize, String)>) -> Stri
     out + rest
 }
 
-/// What a whole reference such as `&copy;` stands for.
+/// The meaning of a whole reference such as `&copy;`.
 fn entity(reference: &str) -> Option<&'static str> {
     ENTITIES.get(reference.as_bytes()).and_then(|decoded| std::str::from_utf8(decoded).ok())
 }
@@ -63,7 +63,7 @@ fn longest_name(text: &str) -> Option<(usize, String)> {
     (3..=whole).rev().find_map(|length| Some((length, entity(&text[..length])?.to_owned())))
 }
 
-/// A name that somebody turned to capitals: `&EACUTE;` is É. Only for names in small letters that mean nothing in capitals.
+/// A name in capitals: `&EACUTE;` is É. Only for lower-case names without a meaning in capitals.
 fn capitals(reference: &str) -> Option<String> {
     if reference.bytes().any(|c| c.is_ascii_lowercase()) || longest_name(reference).is_some() {
         return None;
@@ -71,8 +71,8 @@ fn capitals(reference: &str) -> Option<String> {
     Some(entity(&reference.to_ascii_lowercase())?.to_uppercase())
 }
 
-/// `&#233;` or `&#xe9;`, with or without its semicolon, and with the corrections of HTML5: what is no character is left out
-/// or replaced, and the C1 controls are those of Windows-1252.
+/// `&#233;` or `&#xe9;`, with or without its semicolon, and with the corrections of HTML5: noncharacters are
+/// left out or replaced, and the C1 controls are those of Windows-1252.
 fn numeric(text: &str) -> Option<(usize, String)> {
     let (start, radix) = if text[2..].starts_with(['x', 'X']) { (3, 16) } else { (2, 10) };
     let digits = text[start..].bytes().take_while(|&c| (c as char).is_digit(radix)).count();
@@ -80,7 +80,7 @@ fn numeric(text: &str) -> Option<(usize, String)> {
         return None;
     }
     let end = start + digits;
-    // A number too great for u32 is no character either.
+    // Neither is a number too great for u32 a character.
     let number = u32::from_str_radix(&text[start..end], radix).unwrap_or(u32::MAX);
     let length = end + usize::from(text.as_bytes().get(end) == Some(&b';'));
     let decoded = match number {
@@ -95,7 +95,7 @@ fn numeric(text: &str) -> Option<(usize, String)> {
     Some((length, decoded))
 }
 
-/// How many ASCII letters and digits `text` begins with, at most `most`.
+/// Count of the ASCII letters and digits at the beginning of `text`, at most `most`.
 fn alphanumerics(text: &str, most: usize) -> usize {
     text.bytes().take(most).take_while(u8::is_ascii_alphanumeric).count()
 }

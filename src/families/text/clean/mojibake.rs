@@ -1,27 +1,29 @@
 //! Mojibake: UTF-8 that was read as Latin-1 or Windows-1252, as in `cafÃ©` and `itâ€™s`.
 //!
-//! ftfy tells it from good text by a long list of unlikely pairs of characters, and knows ten code pages. This is a smaller
-//! rule of the same effect where it matters: a line is repaired when some sequence in it is valid UTF-8 in Windows-1252 and
-//! could hardly have been written on purpose ([`unmistakable`]). When all of the line is valid UTF-8, all of it is decoded;
-//! otherwise only the runs of such sequences. Good text comes first: in doubt it is left alone, `CAFÉ†` and `“qué”¿cómo?` too,
-//! which ftfy damages. A few sequences that ftfy misses are repaired as well (`PrÃ¸v Ã¥`, Armenian).
+//! ftfy recognises it by a long list of unlikely pairs of characters, in ten code pages. This rule is
+//! smaller, with the same effect where it matters: a line is repaired when some sequence in it is valid UTF-8
+//! in Windows-1252 and could hardly have been written on purpose ([`unmistakable`]). When all of the line is
+//! valid UTF-8, all of it is decoded; otherwise only the runs of such sequences. Good text comes first: in
+//! doubt it is left alone, `CAFÉ†` and `“qué”¿cómo?` too, which ftfy damages. A few sequences that ftfy
+//! misses are repaired as well (`PrÃ¸v Ã¥`, Armenian).
 //!
-//! Left alone on purpose, where ftfy would act: the other code pages (Windows-1250, 1251, 1253, 1254 and 1257, ISO 8859-2,
-//! Mac Roman, DOS 437), surrogates written as UTF-8, the N'Ko script, and bytes that were lost to a question mark.
+//! Left alone on purpose, where ftfy would act: the other code pages (Windows-1250, 1251, 1253, 1254 and
+//! 1257, ISO 8859-2, Mac Roman, DOS 437), surrogates written as UTF-8, the N'Ko script, and bytes that were
+//! lost to a question mark.
 
-/// What Windows-1252 has in the place of the C1 controls U+0080 to U+009F. Its five holes stay what they are.
+/// Windows-1252 from 0x80 to 0x9f, where Latin-1 has the C1 controls. Its five holes stay controls.
 pub(super) const WINDOWS_1252: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', //
     '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
-/// The byte that stands for one that was lost: U+FFFD in the text.
+/// Placeholder for a lost byte: U+FFFD in the text.
 const LOST: u8 = 0x1a;
 
-/// How many layers are undone at once.
+/// Layers undone at once, at most.
 const LAYERS: usize = 8;
 
-/// The line with its mojibake decoded, layer by layer.
+/// Decodes the mojibake of a line, layer by layer.
 pub(super) fn repair(mut line: String) -> String {
     for _ in 0..LAYERS {
         match undo(&line) {
@@ -59,7 +61,7 @@ fn undo(line: &str) -> Option<String> {
     Some(substitute(&text, chosen))
 }
 
-/// All that may be UTF-8 sequences, and whether nothing is left over but ASCII and lost characters.
+/// Possible UTF-8 sequences, and whether the rest is only ASCII and lost characters.
 fn sequences(text: &[char], bytes: &[Option<u8>]) -> (Vec<Sequence>, bool) {
     let (mut found, mut consistent, mut start) = (Vec::new(), true, 0);
     while start < text.len() {
@@ -77,7 +79,7 @@ fn sequences(text: &[char], bytes: &[Option<u8>]) -> (Vec<Sequence>, bool) {
     (found, consistent)
 }
 
-/// The text with each of the sequences, in their order, replaced by what it decodes to.
+/// Replaces each sequence, in the order of the text, by the character it decodes to.
 fn substitute<'a>(text: &[char], sequences: impl Iterator<Item = &'a Sequence>) -> String {
     let (mut out, mut done) = (String::with_capacity(text.len()), 0);
     for sequence in sequences {
@@ -89,7 +91,7 @@ fn substitute<'a>(text: &[char], sequences: impl Iterator<Item = &'a Sequence>) 
     out
 }
 
-/// The byte that Windows-1252 or Latin-1 reads as `c`.
+/// The byte of `c` in Windows-1252 or Latin-1.
 fn byte(c: char) -> Option<u8> {
     match c {
         char::REPLACEMENT_CHARACTER => Some(LOST),
@@ -127,7 +129,8 @@ fn decode(bytes: &[Option<u8>]) -> Option<(usize, char)> {
     Some((length, decoded))
 }
 
-/// Turns a space back into the byte 0xa0, a no-break space to whoever replaced it, where that makes a likely character.
+/// Turns a space back into the byte 0xa0, a no-break space that was replaced, where that makes a likely
+/// character.
 fn restore_space(sequence: &mut [u8]) -> Option<()> {
     let continues = |byte: u8| matches!(byte, 0x80..=0x84 | 0x86..=0x9f | 0xa1..=0xbf);
     let likely = match *sequence {
@@ -140,14 +143,15 @@ fn restore_space(sequence: &mut [u8]) -> Option<()> {
     likely.then(|| sequence.iter_mut().filter(|byte| **byte == b' ').for_each(|byte| *byte = 0xa0))
 }
 
-/// Whether `Ã` and a space are the word `à` and the space after it, and not `à` alone: it is, but before another space and
-/// in the Portuguese contractions (`àquele`, `às`).
+/// Whether `Ã` and a space are the word `à` and the space after it, not `à` alone: always, except before
+/// another space and in the Portuguese contractions (`àquele`, `às`).
 fn keeps_space(after: &[Option<u8>]) -> bool {
     let begins = |word: &str| after.len() >= word.len() && word.bytes().zip(after).all(|(a, b)| Some(a) == *b);
     ![" ", "quele", "quela", "quilo", "s "].into_iter().any(begins)
 }
 
-/// Whether `sequence`, valid UTF-8 as bytes, is beyond what somebody may have meant to write between these two characters.
+/// Whether `sequence`, valid UTF-8 as bytes, could hardly have been written on purpose between these two
+/// characters.
 fn unmistakable(before: Option<char>, sequence: &[char], after: Option<char>) -> bool {
     let small = before.is_some_and(char::is_lowercase);
     let large = before.is_some_and(char::is_uppercase);
@@ -181,11 +185,11 @@ fn unmistakable(before: Option<char>, sequence: &[char], after: Option<char>) ->
 const CLOSING: &str = "’”“»›…–—™®\u{a0}";
 /// Marks that may stand between a letter and another letter, letters among them.
 const JOINING: &str = "’‘–—…·´¨²³¹ªº§šžœŠŽŒŸƒ\u{a0}\u{ad}";
-/// Those of them that may do so even inside a word, after a capital letter that is there by accident: `CafÉ’s`.
+/// The subset that is fine even inside a word, after an accidental capital letter: `CafÉ’s`.
 const HYPHENS: &str = "’–—…·´\u{a0}\u{ad}";
 /// Marks that begin something.
 const OPENING: &str = "‚„‹•©¡¿";
-/// Marks of footnotes: in capitals good text has them, inside a word it does not.
+/// Footnote marks: good text has them after capitals, never inside a word.
 const NOTES: &str = "†‡";
 const CURRENCY: &str = "¢£¥€";
 
