@@ -1,6 +1,8 @@
-//! The layers of networks, at the shapes of the model in the box and of Wan 2.1 1.3B: `cargo bench --bench nn`.
+//! The layers of networks, at the shapes of the model in the box and of Wan 2.1 1.3B: `cargo bench --bench
+//! nn`.
 //!
-//! Everything is measured as it is computed, and then once more by candle's own operations alone (`TALKIE_PLAIN=1`).
+//! Everything is measured as it is computed, and then once more by candle's own operations alone
+//! (`TALKIE_PLAIN=1`).
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for developers")]
 

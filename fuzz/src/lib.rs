@@ -1,14 +1,17 @@
-//! Fuzz targets for every parser of foreign files, and an allocator that makes a finding of a request for too much.
+//! Fuzz targets for every parser of foreign files, and an allocator that makes a finding of a request for too
+//! much.
 
 pub mod seeds;
 pub mod targets;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// No file of a few kilobytes is a reason to ask for more at once: the largest that talkie allows is a picture's buffer.
+/// No file of a few kilobytes is a reason to ask for more at once: the largest that talkie allows is a
+/// picture's buffer.
 const MOST: usize = 1 << 30;
 
-/// The system's allocator, which refuses what is too much: the process then ends, and libFuzzer keeps the input.
+/// The system's allocator, which refuses what is too much: the process then ends, and libFuzzer keeps the
+/// input.
 struct Bounded;
 
 #[global_allocator]

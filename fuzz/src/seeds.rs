@@ -1,4 +1,5 @@
-//! Every target by name, with the files that fuzzing and the smoke test begin with. They come from `tests/fixtures`, or are made here.
+//! Every target by name, with the files that fuzzing and the smoke test begin with. They come from
+//! `tests/fixtures`, or are made here.
 
 use std::fs;
 

@@ -1,6 +1,8 @@
-//! What strangers' bytes are given to: one function for every parser of foreign files. None of them may panic, whatever the bytes.
+//! What strangers' bytes are given to: one function for every parser of foreign files. None of them may
+//! panic, whatever the bytes.
 //!
-//! The targets of `fuzz_targets/` call them with libFuzzer's bytes, `tests/weights/fuzzed.rs` with a few hundred damaged files.
+//! The targets of `fuzz_targets/` call them with libFuzzer's bytes, `tests/weights/fuzzed.rs` with a few
+//! hundred damaged files.
 
 use std::fs;
 use std::io::Write;
@@ -185,8 +187,8 @@ fn look(model: &Path) {
     }
 }
 
-/// A JSON file in the folder of a model: its index, the configurations of its networks, a list of shards. The first byte says
-/// which.
+/// A JSON file in the folder of a model: its index, the configurations of its networks, a list of shards. The
+/// first byte says which.
 pub fn configuration(data: &[u8]) {
     thread_local!(static FOLDERS: TempDir = {
         let folder = tempfile::tempdir().expect("a folder to work in");
@@ -244,8 +246,9 @@ fn encode(tokenizer: Option<Tokenizer>) {
     assert!(tokens.is_none_or(|tokens| tokens.ids.len() <= 16));
 }
 
-/// The crate of the tokenizers panics on tables that contradict each other, and talkie makes an error of it. libFuzzer takes the
-/// message for a crash, so there is none here; a panic that nobody catches is found all the same.
+/// The crate of the tokenizers panics on tables that contradict each other, and talkie makes an error of it.
+/// libFuzzer takes the message for a crash, so there is none here; a panic that nobody catches is found all
+/// the same.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
     if !cfg!(fuzzing) {
         return work();

@@ -1,4 +1,5 @@
-//! The fuzz targets on whole and on damaged files, in a moment. `fuzz/README.md` says how they are fuzzed for longer.
+//! The fuzz targets on whole and on damaged files, in a moment. `fuzz/README.md` says how they are fuzzed for
+//! longer.
 
 // What the targets' own package needs of them, and this one does not, is in the same files.
 #[path = "../../fuzz/src/seeds.rs"]
@@ -8,7 +9,8 @@ mod targets;
 
 use seeds::TARGETS;
 
-/// Damaged files of each target, at most. What reads a whole model gets as many as fit into a fifth of a second.
+/// Damaged files of each target, at most. What reads a whole model gets as many as fit into a fifth of a
+/// second.
 const MOST: usize = 100;
 const MOMENT: std::time::Duration = std::time::Duration::from_millis(150);
 

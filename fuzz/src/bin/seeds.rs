@@ -1,4 +1,5 @@
-//! Writes the files that fuzzing begins with: `cargo run --release --bin seeds [FOLDER]`, `corpus` where none is named.
+//! Writes the files that fuzzing begins with: `cargo run --release --bin seeds [FOLDER]`, `corpus` where none
+//! is named.
 
 use std::fs;
 use std::path::PathBuf;
