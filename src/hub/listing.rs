@@ -51,21 +51,35 @@ struct Lfs {
     size: Option<u64>,
 }
 
+impl RemoteFile {
+    /// The files in a hub's answer about a repository, for tests of answers without a hub.
+    ///
+    /// # Errors
+    /// An answer that is not the hub's.
+    #[doc(hidden)]
+    pub fn listed(answer: &[u8]) -> Result<Vec<Self>> {
+        Ok(Listing::parse(answer).map_err(Error::failed)?.files)
+    }
+}
+
 impl Listing {
     /// Fetches the listing. Only names and hashes that are safe in paths pass.
     pub(super) fn ask(client: &Client, repo: &RepoName) -> Result<Self, Failure> {
-        let body = client.api(repo, LONGEST)?;
-        let foreign = |what: String| {
+        Self::parse(&client.api(repo, LONGEST)?).map_err(|what| {
             Failure::Final(
                 Error::failed(format!("the answer about {} is not the hub's: {what}", repo.repo))
                     .hint("check HF_ENDPOINT, and that no proxy or log-in page of the network answers in its place"),
             )
-        };
-        let answer: Answer = serde_json::from_slice(&body).map_err(|error| foreign(short(&error.to_string())))?;
+        })
+    }
+
+    /// Reads the hub's answer, or says what is wrong with it.
+    fn parse(answer: &[u8]) -> Result<Self, String> {
+        let answer: Answer = serde_json::from_slice(answer).map_err(|error| short(&error.to_string()))?;
         if !is_commit(&answer.sha) {
             return Err(foreign(format!("`{}` is not a commit", short(&answer.sha))));
         }
-        let files = answer.siblings.into_iter().map(file).collect::<Result<_, _>>().map_err(foreign)?;
+        let files = answer.siblings.into_iter().map(file).collect::<Result<_, _>>()?;
         Ok(Self { commit: answer.sha, files })
     }
 

@@ -1,0 +1,5 @@
+//! A `tokenizer.json`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| talkie_fuzz::targets::tokenizer(data));
