@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::process::Command;
+use std::sync::Barrier;
 
 use talkie::error::Kind;
 use talkie::pipeline::run::{self, Run};
@@ -146,6 +147,49 @@ fn a_plan_says_what_will_be_without_a_run() {
         let json = serde_json::to_string(&plan).expect("JSON");
         let again: talkie::plan::Plan = serde_json::from_str(&json).expect("a plan");
         assert_eq!(again, plan);
+        // As 0.1.0 wrote it before a field got another name.
+        let older = json.replace("\"scratch\":", "\"work\":");
+        assert_ne!(older, json);
+        assert_eq!(serde_json::from_str::<talkie::plan::Plan>(&older).expect("an older plan"), plan);
         assert!(!talkie::files::home().expect("a home").join("runs").exists());
+    });
+}
+
+/// Nothing that one film leaves in the process reaches another: two at once, of different families, are what each is alone.
+#[test]
+fn two_films_at_once_are_those_made_alone() {
+    at_home("pipeline::library::two_films_at_once_are_those_made_alone", || {
+        let requests = [
+            request(),
+            Request { seed: Some(2), prompt: "a bird".into(), ..request() },
+            Request {
+                model: Some(fixture("ltx2").to_string_lossy().into_owned()),
+                size: Some("64x64".parse().expect("a size")),
+                steps: Some(3),
+                ..request()
+            },
+        ];
+        let make = |request: &Request| {
+            let pipeline = Pipeline::open(request, &mut quiet).expect("a model");
+            pipeline.generate(request, &mut quiet).expect("a film")
+        };
+        let alone = requests.each_ref().map(make);
+        assert!(pixels(&alone[0]) != pixels(&alone[1]), "another seed, and the same film");
+        for (one, other) in [(0, 1), (0, 2), (2, 2)] {
+            let start = Barrier::new(2);
+            let film = |index: usize| {
+                start.wait();
+                make(&requests[index])
+            };
+            let both = std::thread::scope(|scope| {
+                let other = scope.spawn(|| film(other));
+                [film(one), other.join().expect("a film")]
+            });
+            for (made, alone) in both.iter().zip([&alone[one], &alone[other]]) {
+                assert!(pixels(made) == pixels(alone), "{one} and {other}: other frames than alone");
+                let sound = |film: &talkie::Film| film.waveform.as_ref().map(|sound| sound.channels.clone());
+                assert!(sound(made) == sound(alone), "{one} and {other}: another sound than alone");
+            }
+        }
     });
 }
