@@ -322,7 +322,7 @@ fn the_library_has_it_too() {
     let pipeline = Pipeline::open(&request, &mut quiet).expect("the model in the box");
     let plan = pipeline.plan(&request).expect("a plan");
     assert_eq!(plan.model, entry().title);
-    crate::pipeline::library::at_home("toybox::the_library_has_it_too", || {
+    crate::pipeline::library::at_home("pipeline::toybox::the_library_has_it_too", || {
         let film = pipeline.generate(&request, &mut quiet).expect("a film");
         assert_eq!((film.frames.len(), film.contact_sheet.as_ref()), (5, Some(&sheet)));
         // Its sound is that of a file: as long as the film.
