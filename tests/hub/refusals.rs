@@ -217,7 +217,7 @@ proptest! {
             serde_json::Value::from(name.clone())
         );
         let files = vec![("a".to_owned(), vec![7], false)];
-        let mut here = Here::new(State { files, any_name: true, listing: Some(listing), ..State::default() });
+        let mut here = Here::new(State { files, any_name: Some(0), listing: Some(listing), ..State::default() });
         here.config.cache = outer.path().join("a/b/c/d/e/f/cache");
         match fetch(&here.hub(), &[&name]) {
             Ok(folder) => prop_assert_eq!(fs::read(folder.join(&name)).expect("what was fetched"), [7]),
