@@ -26,8 +26,8 @@ fn line<'a>(lines: &[&'a str], first: &str) -> &'a str {
 #[test]
 fn every_command_says_what_it_takes() {
     let bench = Bench::new("wan21-t2v");
-    let commands: [(&[&str], &[&str]); 10] = [
-        (&[], &["generate", "decode", "resume", "models", "inspect", "bench", "doctor"]),
+    let commands: [(&[&str], &[&str]); 11] = [
+        (&[], &["generate", "decode", "resume", "models", "quantize", "inspect", "bench", "doctor"]),
         (
             &["generate"],
             &[
@@ -49,6 +49,7 @@ fn every_command_says_what_it_takes() {
         (&["models"], &["list", "show", "pull"]),
         (&["models", "show"], &["<NAME>"]),
         (&["models", "pull"], &["<NAME>"]),
+        (&["quantize"], &["<MODEL>", "--to", "q4_k", "--output"]),
         (&["inspect"], &["<FILM>", "--json"]),
         (&["bench"], &["[PROMPT]", "--model", "--repeat", "--json"]),
         (&["doctor"], &["--json"]),

@@ -3,3 +3,4 @@
 mod bad_input;
 mod command;
 mod models;
+mod readme;

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use talkie::error::Kind;
 use talkie::hub::{Hub, HubConfig};
 
+use crate::support::cases;
+
 use super::here::{Here, MORE, assert_says, bytes, fetch, model};
 use super::server::{COMMIT, REPO, State, sha256};
 
@@ -174,13 +176,59 @@ fn the_environment_is_read_as_python_reads_it() {
     assert_says(&Hub::new(with("t", "huggingface.co")).err().expect("not an allowed address"), &["HF_ENDPOINT"]);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+/// Names of files as a hub may list them: of pieces that lead elsewhere, or of anything.
+fn names_of_files() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => "[a-z]{1,3}",
+        2 => Just("..".to_owned()),
+        1 => prop_oneof![Just("."), Just(""), Just("/tmp"), Just("C:"), Just(r"..\.."), Just("%2e%2e")].prop_map(str::to_owned),
+    ];
+    prop_oneof![3 => prop::collection::vec(piece, 1..6).prop_map(|pieces| pieces.join("/")), 1 => ".{0,20}"]
+}
 
-    /// Whatever the server's JSON says, there is an answer and nothing outside the cache.
+/// Every file and link below a folder, by its path from there. Links are not followed.
+fn everything(folder: &Path, below: &str, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let path = format!("{below}{}", entry.file_name().to_string_lossy());
+        if entry.file_type().expect("a type").is_dir() {
+            everything(&entry.path(), &format!("{path}/"), found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(96))]
+
+    /// Whatever name, size and commit the server lists, and though it would serve it all: the file itself or a refusal, and
+    /// nothing outside the repository's own folders of the cache.
     #[test]
-    fn any_listing_is_survived(text in r#"\{"sha": "[0-9a-f]{38,42}", "siblings": \[\{"rfilename": ".{0,20}", "size": -?[0-9]{1,22}\}\]\}"#) {
-        let here = Here::new(State { listing: Some(text), ..State::default() });
-        let _ = here.hub().list(REPO, "main");
+    fn any_listing_is_survived(
+        name in names_of_files(),
+        sha in prop_oneof![3 => Just(COMMIT.to_owned()), 1 => "[0-9a-f]{38,42}", 1 => "[./a-f]{0,8}"],
+        size in prop_oneof![3 => Just("1".to_owned()), 1 => "-?[0-9]{1,22}"],
+    ) {
+        let outer = tempfile::tempdir().expect("a folder");
+        let listing = format!(
+            r#"{{"sha": {}, "siblings": [{{"rfilename": {}, "size": {size}}}]}}"#,
+            serde_json::Value::from(sha.clone()),
+            serde_json::Value::from(name.clone())
+        );
+        let files = vec![("a".to_owned(), vec![7], false)];
+        let mut here = Here::new(State { files, any_name: Some(0), listing: Some(listing), ..State::default() });
+        here.config.cache = outer.path().join("a/b/c/d/e/f/cache");
+        match fetch(&here.hub(), &[&name]) {
+            Ok(folder) => prop_assert_eq!(fs::read(folder.join(&name)).expect("what was fetched"), [7]),
+            Err(error) => {
+                let report = error.report();
+                prop_assert!(report.contains("\n  try: ") && report.len() < 2000, "{}", report);
+            }
+        }
+        let (repo, mut found) = ("a/b/c/d/e/f/cache/models--org--film-model", Vec::new());
+        everything(outer.path(), "", &mut found);
+        let own = [format!("{repo}/blobs/"), format!("{repo}/refs/"), format!("{repo}/snapshots/{sha}/")];
+        prop_assert!(found.iter().all(|path| own.iter().any(|own| path.starts_with(own))), "{:?}", found);
     }
 }

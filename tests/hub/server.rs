@@ -19,6 +19,8 @@ pub struct State {
     pub refuse: Option<(u16, &'static str)>,
     /// The token without which everything is answered with 401.
     pub token: Option<&'static str>,
+    /// Whatever name is asked for is this file, as a server would have it that is out to harm.
+    pub any_name: Option<usize>,
     /// This instead of the list of files.
     pub listing: Option<String>,
     /// The list says nothing about sizes and hashes.
@@ -134,6 +136,7 @@ impl Shared {
         let name =
             name.filter(|(revision, _)| ["main", COMMIT].contains(revision)).map(|(_, name)| name.replace("%20", " "));
         let found = name.and_then(|name| state.files.iter().position(|(other, ..)| *other == name));
+        let found = found.or(state.any_name);
         let Some(number) = found else {
             return respond(&stream, "404 Not Found", &["X-Error-Code: EntryNotFound".to_string()], b"");
         };

@@ -124,13 +124,12 @@ fn flash_and_click(folder: &Path, name: &str, fps: &str, rate: u32, channels: us
     assert!((0.1..0.3).contains(&energy.sqrt()), "{case}: the end is heard at {}", energy.sqrt());
 }
 
+/// Every rate of pictures with every rate of sound, and every one of either with one channel and with two.
 fn every_rate(name: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    for fps in RATES {
-        for rate in [16_000, 24_000, 48_000] {
-            for channels in [1, 2] {
-                flash_and_click(folder.path(), name, fps, rate, channels);
-            }
+    for (number, fps) in RATES.into_iter().enumerate() {
+        for (at, rate) in [16_000, 24_000, 48_000].into_iter().enumerate() {
+            flash_and_click(folder.path(), name, fps, rate, 1 + (number + at) % 2);
         }
     }
     assert_eq!(names(folder.path()), [name]);

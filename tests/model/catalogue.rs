@@ -121,7 +121,9 @@ fn sampling_defaults_are_those_of_ltx_itself() {
 #[test]
 fn numbers_of_parameters_are_those_of_the_configurations() {
     let entries = catalogue::entries().expect("models/*.toml");
-    for entry in entries.iter().filter(|entry| entry.family == "ltx" && !entry.is_boxed()) {
+    let ltx: Vec<&Entry> = entries.iter().filter(|entry| entry.family == "ltx" && !entry.is_boxed()).collect();
+    assert_eq!(ltx.len(), 4);
+    for entry in ltx {
         let described = &entry.components["transformer"].config;
         let config: ltx::config::Config = serde_json::from_value(described.clone().into()).expect("a configuration");
         assert_eq!(config.parameters(), entry.parameters.transformer, "{}", entry.name);

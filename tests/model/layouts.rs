@@ -13,7 +13,7 @@ use talkie::model::Model;
 use talkie::weights::Weights;
 
 use crate::support::command::{Bench, copy, files};
-use crate::support::{device, fixture, relative_l2, tensors};
+use crate::support::{close, device, fixture, tensors};
 
 /// A bench with a copy of every layout.
 fn bench() -> Bench {
@@ -78,6 +78,9 @@ fn what_the_original_folder_says_is_its_configuration() {
     assert_eq!((found.latents_mean, found.latents_std), (wanted.latents_mean, wanted.latents_std));
 }
 
+/// Measured: 4.2e-7, plain 4.1e-7.
+const PACKED: f64 = 1.3e-6;
+
 /// The weights of a part from another file.
 fn weights(part: &str, file: &str) -> (Weights, Model) {
     let mut model = Model::open(&fixture("layouts/diffusers")).unwrap();
@@ -99,9 +102,7 @@ fn a_transformer_in_fewer_bits_is_the_one_of_the_numbers_that_they_stand_for() {
         let config = model.component("transformer").unwrap().config::<Config>().unwrap();
         let network = Transformer::load(&weights, &config).expect(file);
         let made = network.forward(&reference["latents"], &[500.0], &reference["text"]).expect(file);
-        let error = relative_l2(&made, wanted);
-        println!("{file}: {error:e}");
-        assert!(error < 1e-5, "{file}: {error:e}");
+        close(&made, wanted, PACKED, file);
         seen += 1;
     }
     assert_eq!(seen, 5);
@@ -115,8 +116,7 @@ fn a_text_encoder_of_llama_cpp_is_the_one_of_the_numbers_that_it_stands_for() {
     let encoder = Umt5::load(&weights, &config).expect("an encoder");
     let ids: Vec<u32> = reference["ids"].flatten_all().unwrap().to_dtype(DType::U32).unwrap().to_vec1().unwrap();
     let made = encoder.encode(&ids, ids.len(), &mut |_, _| Ok(())).expect("rows");
-    let error = relative_l2(&made, &reference["umt5-Q8_0.gguf"]);
-    assert!(error < 1e-5, "{error:e}");
+    close(&made, &reference["umt5-Q8_0.gguf"], PACKED, "umt5-Q8_0.gguf");
 }
 
 #[test]

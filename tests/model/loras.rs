@@ -8,7 +8,7 @@ use talkie::model::Model;
 use talkie::request::{Adapter, Expert};
 
 use crate::support::command::{Bench, copy};
-use crate::support::{device, fixture, relative_l2, tensors};
+use crate::support::{close, device, fixture, relative_l2, tensors};
 
 fn lora(name: &str, strength: f64) -> Adapter {
     Adapter { path: fixture("loras").join(format!("{name}.safetensors")), strength, expert: None }
@@ -28,6 +28,9 @@ fn velocity(file: Option<&str>, loras: &[Adapter]) -> (Tensor, Vec<String>) {
     (network.forward(&inputs["latents"], &[500.0], &inputs["text"]).unwrap(), model.notes)
 }
 
+/// Measured: 4.3e-7, plain 4.0e-7.
+const BAR: f64 = 1.3e-6;
+
 #[test]
 fn merged_into_dense_weights_they_are_what_the_reference_merges() {
     let reference = tensors("loras/reference.safetensors");
@@ -35,9 +38,9 @@ fn merged_into_dense_weights_they_are_what_the_reference_merges() {
     for name in ["peft", "comfy", "kohya"] {
         let wanted = &reference[&format!("velocity.{name}")];
         let (made, notes) = velocity(None, &[lora(name, 1.0)]);
-        let (error, effect) = (relative_l2(&made, wanted), relative_l2(&without, wanted));
-        println!("{name}: {error:e}, without {effect:e}");
-        assert!(error < 1e-5 && effect > 1e-2, "{name}: {error:e}, without {effect:e}");
+        close(&made, wanted, BAR, name);
+        let effect = relative_l2(&without, wanted);
+        assert!(effect > 1e-2, "{name}: without {effect:e}");
         let left =
             if name == "comfy" { "1 fit nothing and are left out, `text_encoders.t5" } else { "all of them fit" };
         assert!(notes.len() == 1 && notes[0].contains(left), "{name}: {notes:?}");
@@ -60,8 +63,7 @@ fn a_branch_over_packed_weights_is_the_same_as_merged_ones() {
     let network = Transformer::load(&weights, &part.config::<Config>().unwrap()).unwrap();
     let inputs = tensors("layouts/packed/reference.safetensors");
     let merged = network.forward(&inputs["latents"], &[500.0], &inputs["text"]).unwrap();
-    let error = relative_l2(&packed, &merged);
-    assert!(error < 1e-5, "{error:e}");
+    close(&packed, &merged, BAR, "a branch beside packed weights");
 }
 
 /// Writes every tensor of a file in f32, under the same names.
@@ -81,8 +83,7 @@ fn several_add_up_and_none_at_all_is_nothing() {
     let (nothing, _) = velocity(None, &[lora("peft", 0.0)]);
     assert_eq!(relative_l2(&nothing, &without), 0.0);
     let (back, _) = velocity(None, &[lora("peft", 0.6), lora("kohya", 1.0), lora("peft", -0.6), lora("kohya", -1.0)]);
-    let error = relative_l2(&back, &without);
-    assert!(error < 1e-5, "{error:e}");
+    close(&back, &without, BAR, "added and taken away");
 }
 
 #[test]

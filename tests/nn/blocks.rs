@@ -120,7 +120,7 @@ fn a_plan_saves_memory_where_a_stage_fits_only_so() {
     let peak = |plan: &Value, stage: &str| {
         let stages = plan["stages"].as_array().expect("stages").iter();
         let found = stages.filter(|found| found["stage"] == stage);
-        found.map(|found| found["weights"].as_u64().unwrap() + found["work"].as_u64().unwrap()).max().expect(stage)
+        found.map(|found| found["weights"].as_u64().unwrap() + found["scratch"].as_u64().unwrap()).max().expect(stage)
     };
     let roomy = plan(&bench, &["--size", "256x256", "--memory", "20GB"]);
     assert_eq!(roomy["parameters"]["stream"], "text", "a processor reads the encoder where it lies");

@@ -140,3 +140,42 @@ fn a_plan_says_what_will_be_without_a_run() {
         assert!(!home.path().join("runs").exists());
     }
 }
+
+/// Nothing that one film leaves in the process reaches another: two at once, of different families, are what each is alone.
+#[test]
+fn two_films_at_once_are_those_made_alone() {
+    at_home("pipeline::library::two_films_at_once_are_those_made_alone", || {
+        let requests = [
+            request(),
+            Request { seed: Some(2), prompt: "a bird".into(), ..request() },
+            Request {
+                model: Some(fixture("ltx2").to_string_lossy().into_owned()),
+                size: Some("64x64".parse().expect("a size")),
+                steps: Some(3),
+                ..request()
+            },
+        ];
+        let make = |request: &Request| {
+            let pipeline = Pipeline::open(request, &mut quiet).expect("a model");
+            pipeline.generate(request, &mut quiet).expect("a film")
+        };
+        let alone = requests.each_ref().map(make);
+        assert!(pixels(&alone[0]) != pixels(&alone[1]), "another seed, and the same film");
+        for (one, other) in [(0, 1), (0, 2), (2, 2)] {
+            let start = Barrier::new(2);
+            let film = |index: usize| {
+                start.wait();
+                make(&requests[index])
+            };
+            let both = std::thread::scope(|scope| {
+                let other = scope.spawn(|| film(other));
+                [film(one), other.join().expect("a film")]
+            });
+            for (made, alone) in both.iter().zip([&alone[one], &alone[other]]) {
+                assert!(pixels(made) == pixels(alone), "{one} and {other}: other frames than alone");
+                let sound = |film: &talkie::Film| film.waveform.as_ref().map(|sound| sound.channels.clone());
+                assert!(sound(made) == sound(alone), "{one} and {other}: another sound than alone");
+            }
+        }
+    });
+}

@@ -25,10 +25,6 @@ fn of_steps(plan: &Value, key: &str) -> Vec<f64> {
     plan["steps"].as_array().expect("steps").iter().map(|step| step[key].as_f64().expect("a number")).collect()
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_else(|| panic!("no `{key}`"))
-}
-
 /// A bench with the files that a plan may name.
 fn bench(model: &str) -> Bench {
     let bench = Bench::new(model);
@@ -147,8 +143,7 @@ fn a_step_goes_to_the_prediction_and_back_with_noise() {
             let wide = Tensor::zeros((8, 4), DType::F32, &device()).unwrap();
             assert!(stepper.step(index, &velocity, &x, Some(&wide)).is_err(), "noise of another shape");
             x = stepper.step(index, &velocity, &x, Some(&noise).filter(|_| !last)).expect("a step");
-            let distance = relative_l2(&x, &expected.i(index).unwrap());
-            assert!(distance <= 1e-5, "{name}, step {index}: {distance:e}");
+            close(&x, &expected.i(index).unwrap(), STEP, &format!("{name}, step {index}"));
         }
         assert!(stepper.state().is_empty(), "it remembers nothing");
     }
@@ -184,9 +179,7 @@ fn runs_are_those_of_the_references() {
         arguments.extend(image.as_deref().map(|image| ["--image", image]).into_iter().flatten());
         bench.generate(&arguments).worked(&["is for distilled weights"]);
         let made = candle_core::safetensors::load(bench.path("made.safetensors"), &device()).expect("latents");
-        let error = relative_l2(&made["video"], &expected[name]);
-        println!("{name}: {error:e}");
-        assert!(error < 1e-4, "{name}: {error:e}");
+        close(&made["video"], &expected[name], RUN, name);
         let recipe = std::fs::read(bench.path("out/film/recipe.json")).expect("a recipe");
         let recipe: Value = serde_json::from_slice(&recipe).expect("JSON");
         assert_eq!(recipe["preset"], case["preset"], "{name}");

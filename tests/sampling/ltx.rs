@@ -1,5 +1,6 @@
 //! LTX-2's noise levels and guidance against diffusers 0.42.1; `fixtures/ltx_sampling.py` made the numbers.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Tensor};
@@ -90,9 +91,44 @@ fn ltx_guidance_mixes_as_diffusers_does() {
         let at = DenoiserInput { latents: &latents, timestep: step.timestep, pin: None };
         let made = velocity(&Recorded(expected.clone()), at, &step, true).unwrap();
         let wanted = &expected[&format!("guidance.velocity.{row}")];
-        let error = relative_l2(&made.video, wanted);
-        assert!(error < 1e-5, "row {row}: {error:e}");
-        let error = relative_l2(&made.audio.unwrap(), &(wanted * 2.0).unwrap());
-        assert!(error < 1e-5, "row {row}, sound: {error:e}");
+        close(&made.video, wanted, GUIDED, &format!("guidance {row}"));
+        close(&made.audio.unwrap(), &(wanted * 2.0).unwrap(), GUIDED, &format!("guidance {row}, sound"));
     }
+}
+
+/// Answers anything, and keeps which passes were asked for.
+struct Asked(RefCell<Vec<(Pass, bool)>>);
+
+impl Denoiser for Asked {
+    fn velocity(&self, at: DenoiserInput<'_>, text: &Embedding, pass: Pass) -> talkie::Result<Latents> {
+        self.0.borrow_mut().push((pass, is_negative(text)));
+        Ok(at.latents.clone())
+    }
+}
+
+/// What `talkie bench` counts is what is computed: the same passes in the same order, of every mixture of scales.
+#[test]
+fn the_passes_of_a_step_are_those_that_are_made() {
+    let scales = |bits: usize| Scales {
+        text: [0.0, 1.0, 4.0][bits % 3],
+        stg: [0.0, 0.5][bits / 3 % 2],
+        modality: [1.0, 3.0][bits / 6 % 2],
+        rescale: 0.0,
+    };
+    let latents = Tensor::ones((1, 1, 1, 2, 2), DType::F32, &device()).unwrap();
+    let mut counts = [0; 5];
+    for (film, sound, negative) in (0..12 * 13 * 2).map(|case| (case % 12, case / 12 % 13, case / 156 == 1)) {
+        let audio_guidance = (sound < 12).then(|| scales(sound));
+        let step = Step { sigma: 0.5, timestep: 500.0, expert: 0, stage: 0, guidance: scales(film), audio_guidance };
+        let audio = audio_guidance.map(|_| latents.clone());
+        let latents = Latents { video: latents.clone(), audio };
+        let at = DenoiserInput { latents: &latents, timestep: step.timestep, image: None };
+        let on = Conditioning { text: embedding(1.0), negative: negative.then(|| embedding(-1.0)), image: None };
+        let asked = Asked(RefCell::default());
+        velocity(&asked, at, &step, &on).unwrap();
+        let asked = asked.0.into_inner();
+        assert_eq!(asked, passes(&step, negative), "{step:?}, a negative prompt: {negative}");
+        counts[asked.len()] += 1;
+    }
+    assert!(counts[0] == 0 && counts[1..].iter().all(|count| *count > 0), "from one pass to four: {counts:?}");
 }

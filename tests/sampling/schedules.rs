@@ -10,10 +10,16 @@ use talkie::sampling::noise::{Generator, randn};
 use talkie::sampling::schedule::{Sampler, Sampling, Schedule, SchedulerConfig};
 use talkie::sampling::stepper::Stepper;
 
-use crate::support::{device, fixture, relative_l2, tensors};
+use crate::support::{close, device, fixture, tensors};
 
 const SHIFTS: [f64; 3] = [1.0, 5.0, 16.0];
 const RUNS: [usize; 6] = [1, 2, 3, 5, 10, 30];
+
+/// Of a value of noise. Measured: 2.4e-7, one unit in the last place.
+const NOISE: f64 = 5e-7;
+
+/// Of the latents after a step. Measured: 4.7e-7.
+const STEP: f64 = 1.5e-6;
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
     let flat = tensor.flatten_all().and_then(|flat| flat.to_dtype(DType::F64));
@@ -71,7 +77,8 @@ fn noise_is_that_of_torch() {
             _ => panic!("{name}"),
         };
         let difference = largest_difference(&actual, &expected);
-        assert!(difference <= 1e-6, "{name}: {difference:e}");
+        println!("parity {name}: {difference:.1e}");
+        assert!(difference <= NOISE, "{name}: {difference:e}");
     }
 }
 
@@ -274,8 +281,8 @@ fn runs_take_the_way_of_diffusers() {
                 let latents = toy.walk(&mut stepper, &schedule.timesteps, &toy.x, 0);
                 let expected = &tables[&format!("{variant}.{shift}.{steps}")];
                 for (index, latent) in latents.iter().enumerate() {
-                    let distance = relative_l2(latent, &expected.i(index).expect("latent"));
-                    assert!(distance <= 1e-5, "{variant}, shift {shift}, step {index} of {steps}: {distance:e}");
+                    let what = format!("{variant}, shift {shift}, step {index} of {steps}");
+                    close(latent, &expected.i(index).expect("latent"), STEP, &what);
                 }
             }
         }

@@ -187,7 +187,7 @@ fn tiles_are_for_films_that_do_not_fit_without() {
     let decode = |plan: &Value| -> u64 {
         let stages = plan["stages"].as_array().expect("stages");
         let decode = stages.iter().find(|stage| stage["stage"] == "decode").expect("a decode");
-        ["weights", "work"].iter().map(|part| decode[part].as_u64().expect("bytes")).sum()
+        ["weights", "scratch"].iter().map(|part| decode[part].as_u64().expect("bytes")).sum()
     };
     let whole = plan(&["--memory", "8GB"]);
     assert!(whole["tiling"].is_null());

@@ -11,10 +11,14 @@ use talkie::families::ltx::positions::{Grid, Positions};
 use talkie::families::ltx::transformer::{Inputs, Pass, Timesteps, Transformer};
 use talkie::weights::Weights;
 
-use crate::support::{device, fixture, reference, relative_l2, tensors};
+use crate::support::{close, device, fixture, reference, relative_l2, tensors};
 
-/// The bar for float32 on a CPU.
-const BAR: f64 = 1e-5;
+/// Of the releases. Measured: 5.6e-7, plain 4.6e-7; the block of real width 1.2e-6.
+const RELEASE: f64 = 1.7e-6;
+const REAL_WIDTH: f64 = 4e-6;
+
+/// Of shapes that no release has. Measured: 3.6e-6, plain 3.7e-6; with AVX2 4.0e-6.
+const SHAPE: f64 = 1e-5;
 
 /// A network, what it is given, and what diffusers makes of it.
 struct Case<'a> {
@@ -62,10 +66,9 @@ impl<'a> Case<'a> {
         self.network.forward(&inputs, pass).expect("forward").into()
     }
 
-    fn compare(&self, key: &str, output: &[Tensor; 2]) {
+    fn compare(&self, key: &str, output: &[Tensor; 2], bar: f64) {
         for (output, stream) in output.iter().zip(["video", "audio"]) {
-            let error = relative_l2(output, &self.tensors[&format!("{key}.{stream}")]);
-            assert!(error <= BAR, "{}, {key}, {stream}: relative L2 {error:e}", self.name);
+            close(output, &self.tensors[&format!("{key}.{stream}")], bar, &format!("{}, {key}, {stream}", self.name));
         }
     }
 }
@@ -93,14 +96,14 @@ fn check_release(name: &str) {
     };
     let pass = Pass { cross_timestep: json["use_cross_timestep"].as_bool().expect("a switch"), ..Pass::default() };
     let plain = run(&sigma, &pass);
-    case.compare("plain", &plain);
+    case.compare("plain", &plain, RELEASE);
     let others = [
         ("per_token", run(&each, &pass), true),
         ("stg", run(&sigma, &Pass { stg_blocks: &blocks, ..pass }), case.network.config().perturbed_attn),
         ("isolated", run(&sigma, &Pass { isolate: true, ..pass }), true),
     ];
     for (key, other, differs) in others {
-        case.compare(key, &other);
+        case.compare(key, &other, RELEASE);
         // So that the fixture proves something: each pass has to answer in its own way.
         for (other, plain) in other.iter().zip(&plain) {
             assert_eq!(relative_l2(other, plain) > 1e-4, differs, "{name}: {key} is like the plain pass, or unlike it");
@@ -141,7 +144,7 @@ fn check_shape(name: &str) {
             let mask: Vec<f32> = numbers(mask).into_iter().map(|one| one as f32).collect();
             Tensor::from_slice(&mask, (1, mask.len()), &device()).expect("a mask")
         });
-        case.compare(key, &case.forward(timesteps, mask.as_ref(), &pass));
+        case.compare(key, &case.forward(timesteps, mask.as_ref(), &pass), SHAPE);
     }
 }
 
@@ -200,7 +203,7 @@ fn ltx_block_of_real_width_forwards() {
         let errors = ["video", "audio"].iter().zip(&output).map(|(key, out)| relative_l2(out, &case.tensors[*key]));
         let errors: Vec<f64> = errors.collect();
         eprintln!("{seconds:.2} s, relative L2 {errors:?}");
-        assert!(errors.iter().all(|error| *error <= BAR));
+        assert!(errors.iter().all(|error| *error <= REAL_WIDTH));
     }
 }
 

@@ -8,14 +8,22 @@ use talkie::families::ltx::vae::{Config, Decoder, Encoder, Statistics};
 use talkie::plan::Tiling;
 use talkie::weights::Weights;
 
-use crate::support::{device, fixture, reference, relative_l2, tensors};
+use crate::support::{close, device, fixture, reference, relative_l2, tensors};
 
 /// The released shapes first, then one that no release has.
 const FOLDERS: [&str; 3] = ["ltx2", "ltx23", MIRRORED];
 const MIRRORED: &str = "vae/ltx-mirrored";
 
-/// How far f32 may be from f32.
-const CLOSE: f64 = 1e-5;
+/// Of frames. Measured: 2.9e-6, plain 3.1e-6.
+const DECODED: f64 = 9e-6;
+
+/// Of an upsampler's latents. Measured: 9.4e-7, plain 9.9e-7.
+const UPSAMPLED: f64 = 3e-6;
+
+/// Of an encoder's latents. Measured: 1.3e-6, plain 1.6e-6; of the network that mirrors 5.0e-6, 2.9e-6.
+fn encoded(folder: &str) -> f64 {
+    if folder == MIRRORED { 1.5e-5 } else { 4e-6 }
+}
 
 fn open(folder: &str, part: &str) -> Weights {
     let file = fixture(folder).join(part).join("diffusion_pytorch_model.safetensors");
@@ -95,8 +103,8 @@ fn decoding_a_latent_frame_at_a_time_gives_the_whole_film_of_the_reference() {
         let tensors = references(folder);
         let (frames, counts) = decode(&decoder(folder), &tensors["vae.decode.latents"], None);
         assert!(counts.iter().all(|&count| count <= config(folder).temporal_factor()), "{folder}: {counts:?}");
-        let error = relative_l2(&every(&frames, stride(folder, "decode")), &tensors["vae.decode.frames"]);
-        assert!(error < CLOSE, "{folder}: {error:e}");
+        let frames = every(&frames, stride(folder, "decode"));
+        close(&frames, &tensors["vae.decode.frames"], DECODED, &format!("{folder} decode"));
     }
 }
 
@@ -105,8 +113,8 @@ fn decoding_in_tiles_gives_the_reference_film() {
     for folder in FOLDERS {
         let tensors = references(folder);
         let (frames, _) = decode(&decoder(folder), &tensors["vae.tiled.latents"], Some(tiling(folder)));
-        let error = relative_l2(&every(&frames, stride(folder, "tiled")), &tensors["vae.tiled.frames"]);
-        assert!(error < CLOSE, "{folder}: {error:e}");
+        let frames = every(&frames, stride(folder, "tiled"));
+        close(&frames, &tensors["vae.tiled.frames"], DECODED, &format!("{folder} decode in tiles"));
     }
 }
 
@@ -115,8 +123,7 @@ fn encoding_gives_the_reference_latents() {
     for folder in FOLDERS {
         let tensors = references(folder);
         let latents = encoder(folder).encode(&tensors["vae.encode.frames"], None).expect(folder);
-        let error = relative_l2(&latents, &tensors["vae.encode.latents"]);
-        assert!(error < CLOSE, "{folder}: {error:e}");
+        close(&latents, &tensors["vae.encode.latents"], encoded(folder), &format!("{folder} encode"));
     }
 }
 
@@ -127,8 +134,7 @@ fn a_causal_decoder_gives_its_frames_at_once() {
     let decoder = Decoder::load(&config, &weights(MIRRORED)).expect("a decoder");
     let (frames, counts) = decode(&decoder, &tensors["vae.decode.latents"], None);
     assert_eq!(counts, [1, 4, 4, 4]);
-    let error = relative_l2(&frames, &tensors["vae.causal.frames"]);
-    assert!(error < CLOSE, "{error:e}");
+    close(&frames, &tensors["vae.causal.frames"], DECODED, "causal decode");
 }
 
 #[test]
@@ -136,8 +142,7 @@ fn encoding_in_tiles_gives_the_reference_latents() {
     let tensors = references(MIRRORED);
     let frames = &tensors["vae.tiled.encode.frames"];
     let latents = encoder(MIRRORED).encode(frames, Some(tiling(MIRRORED))).expect("latents");
-    let error = relative_l2(&latents, &tensors["vae.tiled.encode.latents"]);
-    assert!(error < CLOSE, "{error:e}");
+    close(&latents, &tensors["vae.tiled.encode.latents"], encoded("ltx2"), "encode in tiles");
 }
 
 #[test]
@@ -151,7 +156,7 @@ fn the_encoder_waits_until_a_latent_frame_is_whole() {
         let ready: Vec<usize> = (0..9).filter(|&i| pushed[i].is_some()).collect();
         assert_eq!(ready, (0..9).step_by(config(folder).temporal_factor()).collect::<Vec<_>>(), "{folder}");
         let latents = Tensor::cat(&pushed.into_iter().flatten().collect::<Vec<_>>(), 2).expect("latents");
-        assert!(relative_l2(&latents, &tensors["vae.encode.latents"]) < CLOSE, "{folder}");
+        close(&latents, &tensors["vae.encode.latents"], encoded(folder), &format!("{folder} pushed"));
     }
 }
 
@@ -171,7 +176,7 @@ fn two_streams_of_one_decoder_do_not_mix() {
         other.finish().expect("the rest");
     }
     let frames = Tensor::cat(&frames, 2).expect("a film");
-    assert!(relative_l2(&every(&frames, stride("ltx2", "decode")), &tensors["vae.decode.frames"]) < CLOSE);
+    close(&every(&frames, stride("ltx2", "decode")), &tensors["vae.decode.frames"], DECODED, "one of two streams");
 }
 
 /// A grid's last tile may be a single latent pixel, which a mirror cannot double: the tile before sees it as well.
@@ -309,8 +314,7 @@ fn the_upsampler_gives_the_reference_latents() {
         for axis in [3, 4] {
             assert_eq!(latents.dim(axis).unwrap(), config.side(before.dim(axis).unwrap()).unwrap(), "{folder} {part}");
         }
-        let error = relative_l2(&latents, &tensors[output]);
-        assert!(error < CLOSE, "{folder} {part}: {error:e}");
+        close(&latents, &tensors[output], UPSAMPLED, &format!("{folder} {part}"));
         let other = Tensor::zeros((1, 3, 1, 2, 2), DType::F32, &device()).unwrap();
         assert!(upsampler.forward(&other).unwrap_err().report().contains("[1, 3, 1, 2, 2]"));
     }

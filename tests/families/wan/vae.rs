@@ -8,13 +8,16 @@ use talkie::families::wan::vae::{Config, Decoder, Encoder, Frames, denormalise, 
 use talkie::plan::Tiling;
 use talkie::weights::Weights;
 
-use crate::support::{device, fixture, relative_l2, tensors};
+use crate::support::{close, device, fixture, relative_l2, tensors};
 
 /// The released shapes first, then some that none of them has.
 const FOLDERS: [&str; 4] = ["wan21-t2v", "wan22-ti2v-5b", "vae/shortcuts", "vae/shallow"];
 
-/// How far f32 may be from f32.
-const CLOSE: f64 = 1e-5;
+/// Measured: 1.7e-6, plain 1.9e-6.
+const CLOSE: f64 = 5e-6;
+
+/// Of frames decoded in tiles. Measured: 5.6e-6, plain 6.6e-6.
+const TILED: f64 = 1.5e-5;
 
 fn weights(folder: &str) -> Weights {
     let file = fixture(folder).join("vae/diffusion_pytorch_model.safetensors");
@@ -84,8 +87,7 @@ fn decoding_a_latent_frame_at_a_time_gives_the_reference_film() {
         let (frames, counts) = decode(&decoder(folder), &reference["vae.decode.latents"], None);
         let after = config(folder).temporal_factor();
         assert!(counts[0] == 1 && counts[1..].iter().all(|&count| count == after), "{folder}: {counts:?}");
-        let error = relative_l2(&frames, &reference["vae.decode.frames"]);
-        assert!(error < CLOSE, "{folder}: {error:e}");
+        close(&frames, &reference["vae.decode.frames"], CLOSE, &format!("{folder} decode"));
     }
 }
 
@@ -96,8 +98,7 @@ fn decoding_in_tiles_gives_the_reference_film() {
         let latents = &reference["vae.tiled.decode.latents"];
         let (frames, counts) = decode(&decoder(folder), latents, Some(tiling(folder)));
         assert_eq!(counts, [1, config(folder).temporal_factor()], "{folder}");
-        let error = relative_l2(&frames, &reference["vae.tiled.decode.frames"]);
-        assert!(error < CLOSE, "{folder}: {error:e}");
+        close(&frames, &reference["vae.tiled.decode.frames"], TILED, &format!("{folder} decode in tiles"));
     }
 }
 
@@ -106,7 +107,7 @@ fn a_film_no_larger_than_a_tile_is_decoded_whole() {
     let folder = FOLDERS[0];
     let reference = reference(folder);
     let (frames, _) = decode(&decoder(folder), &reference["vae.decode.latents"], Some(Tiling::default()));
-    assert!(relative_l2(&frames, &reference["vae.decode.frames"]) < CLOSE);
+    close(&frames, &reference["vae.decode.frames"], CLOSE, folder);
 }
 
 #[test]
@@ -114,8 +115,7 @@ fn encoding_gives_the_reference_latents() {
     for folder in FOLDERS {
         let reference = reference(folder);
         let latents = encode(&encoder(folder), &reference["vae.encode.frames"], None).expect(folder);
-        let error = relative_l2(&latents, &reference["vae.encode.latents"]);
-        assert!(error < CLOSE, "{folder}: {error:e}");
+        close(&latents, &reference["vae.encode.latents"], CLOSE, &format!("{folder} encode"));
     }
 }
 
@@ -125,8 +125,7 @@ fn encoding_in_tiles_gives_the_reference_latents() {
         let reference = reference(folder);
         let frames = &reference["vae.tiled.encode.frames"];
         let latents = encode(&encoder(folder), frames, Some(tiling(folder))).expect(folder);
-        let error = relative_l2(&latents, &reference["vae.tiled.encode.latents"]);
-        assert!(error < CLOSE, "{folder}: {error:e}");
+        close(&latents, &reference["vae.tiled.encode.latents"], CLOSE, &format!("{folder} encode in tiles"));
     }
 }
 
@@ -140,7 +139,7 @@ fn frames_that_make_no_whole_latent_frame_are_left_out() {
             let latents = encode(&encoder, &frames.narrow(2, 0, count).expect("frames"), None).expect("latents");
             let whole = 1 + (count - 1) / after;
             let wanted = reference["vae.encode.latents"].narrow(2, 0, whole).expect("latents");
-            assert!(relative_l2(&latents, &wanted) < CLOSE, "{folder}: {count} frames");
+            close(&latents, &wanted, CLOSE, &format!("{folder} encode of {count} frames"));
         }
     }
 }
@@ -188,7 +187,7 @@ fn two_streams_of_one_decoder_do_not_mix() {
         other.push(&(latent * -1.0).expect("its opposite")).expect("frames");
     }
     let frames = Tensor::cat(&frames, 2).expect("a film");
-    assert!(relative_l2(&frames, &reference["vae.decode.frames"]) < CLOSE);
+    close(&frames, &reference["vae.decode.frames"], CLOSE, folder);
 }
 
 #[test]

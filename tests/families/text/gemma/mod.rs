@@ -17,7 +17,7 @@ use talkie::model::{Component, Model};
 use talkie::weights::Weights;
 use talkie::{Error, Result};
 
-use crate::support::{device, fixture, reference, relative_l2, tensors};
+use crate::support::{close, device, fixture, reference, relative_l2, tensors};
 
 const FOLDERS: [&str; 2] = ["ltx2", "ltx23"];
 const PROMPTS: [&str; 2] = ["positive", "negative"];
@@ -26,8 +26,10 @@ const LENGTH: usize = 1024;
 /// Where the text model lies in the released files.
 const RELEASED: &str = "language_model.model.";
 
-/// The bar for float32 on a CPU.
-const BAR: f64 = 1e-5;
+/// Measured: 1.2e-6, plain 1.2e-6; in bf16 1.5e-2 of states and 4.7e-2 of embeddings, either way.
+const BAR: f64 = 3.6e-6;
+const STATES_IN_BF16: f64 = 4e-2;
+const EMBEDDINGS_IN_BF16: f64 = 1e-1;
 
 fn part(folder: &str, name: &str) -> Component {
     Model::open(&fixture(folder)).expect(folder).component(name).expect(name).clone()
@@ -80,12 +82,6 @@ fn embed(folder: &str, dtype: DType, states: &Tensor, length: usize) -> Result<E
         packer.push(&state)?;
     }
     load_connectors(folder, dtype).embed(&packer.finish()?, length)
-}
-
-fn near(found: &Tensor, expected: &Tensor, bar: f64, what: &str) {
-    let error = relative_l2(found, expected);
-    println!("{what}: {error:.1e}");
-    assert!(error <= bar, "{what}: relative L2 {error:e}");
 }
 
 #[test]
@@ -150,7 +146,7 @@ fn hidden_states_are_those_of_the_reference() {
             assert_eq!(found.dims(), expected.dims(), "{folder} {prompt}");
             for number in 0..found.dim(0).unwrap() {
                 let what = format!("{folder} {prompt} state {number}");
-                near(&found.i(number).unwrap(), &expected.i(number).unwrap(), BAR, &what);
+                close(&found.i(number).unwrap(), &expected.i(number).unwrap(), BAR, &what);
             }
         }
     }
@@ -169,7 +165,7 @@ fn connectors_give_the_reference_embeddings() {
             for (kind, found) in [("video", found.video), ("audio", found.audio)] {
                 assert_eq!(found.dim(1).unwrap(), LENGTH);
                 let what = format!("connectors.{prompt}.{kind}");
-                near(&found.index_select(&rows, 1).unwrap(), &expected[&what], BAR, &format!("{folder} {what}"));
+                close(&found.index_select(&rows, 1).unwrap(), &expected[&what], BAR, &format!("{folder} {what}"));
             }
         }
     }
@@ -184,8 +180,8 @@ fn connectors_count_registers_from_the_first_place() {
         let tokens = mask.iter().filter(|&&mask| mask == 1).count();
         let states = get("hidden_states").narrow(1, mask.len() - tokens, tokens).unwrap();
         let found = embed(folder, DType::F32, &states, mask.len()).expect("embeddings");
-        near(&found.video, get("video"), BAR, &format!("{folder} short video"));
-        near(&found.audio, get("audio"), BAR, &format!("{folder} short audio"));
+        close(&found.video, get("video"), BAR, &format!("{folder} short video"));
+        close(&found.audio, get("audio"), BAR, &format!("{folder} short audio"));
     }
 }
 
@@ -199,7 +195,7 @@ fn from_tokens_to_embeddings_the_error_stays_small() {
         let rows = ids.len() + 2;
         for (kind, found) in [("video", whole.video), ("audio", whole.audio)] {
             let expected = expected[&format!("connectors.positive.{kind}")].narrow(1, 0, rows).unwrap();
-            near(&found.narrow(1, 0, rows).unwrap(), &expected, BAR, &format!("{folder} whole {kind}"));
+            close(&found.narrow(1, 0, rows).unwrap(), &expected, BAR, &format!("{folder} whole {kind}"));
         }
     }
 }
@@ -211,12 +207,12 @@ fn in_bf16_states_and_embeddings_are_near_and_bf16() {
         let ids = reference_ids(&expected, "positive");
         let found = states(&gemma(folder, DType::BF16), &ids, LENGTH).expect("states");
         assert_eq!(found.dtype(), DType::BF16);
-        near(&found, &expected["gemma.positive.hidden_states"], 3e-2, &format!("{folder} bf16 states"));
+        close(&found, &expected["gemma.positive.hidden_states"], STATES_IN_BF16, &format!("{folder} bf16 states"));
         let found = embed(folder, DType::BF16, &found, LENGTH).expect("embeddings").video;
         assert_eq!(found.dtype(), DType::BF16);
         let rows = ids.len() + 2;
         let expected = expected["connectors.positive.video"].narrow(1, 0, rows).unwrap();
-        near(&found.narrow(1, 0, rows).unwrap(), &expected, 6e-2, &format!("{folder} bf16 embeddings"));
+        close(&found.narrow(1, 0, rows).unwrap(), &expected, EMBEDDINGS_IN_BF16, &format!("{folder} bf16 embeddings"));
     }
 }
 
