@@ -32,6 +32,15 @@ pub struct Error {
 }
 
 impl Error {
+    /// Adds to an error of candle where it happened. Other errors name their place themselves.
+    #[must_use]
+    pub(crate) fn within(mut self, place: &str) -> Self {
+        if self.what == TENSOR {
+            self.what = format!("{TENSOR} in {place}");
+        }
+        self
+    }
+
     /// A wrong request: an absurd number, an unknown name, two options that exclude each other.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(Kind::Usage, what)
@@ -110,9 +119,12 @@ impl std::error::Error for Error {
 
 impl From<candle_core::Error> for Error {
     fn from(cause: candle_core::Error) -> Self {
-        Self::failed("a tensor operation failed").because(cause)
+        Self::failed(TENSOR).because(cause)
     }
 }
+
+/// What an error of candle says. The stage that it came out of adds where: see [`Error::within`].
+const TENSOR: &str = "a tensor operation failed";
 
 /// Adds to an error what was being done.
 pub trait Context<T> {

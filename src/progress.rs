@@ -40,6 +40,18 @@ impl Stage {
             Self::Decode => "decode",
         }
     }
+
+    /// The stage with its networks, for errors.
+    fn place(self) -> &'static str {
+        match self {
+            Self::Download => "the stage `download`",
+            Self::Text => "the stage `text` (`text_encoder`, `connectors`)",
+            Self::Image => "the stage `image` (encoder of the `vae`)",
+            Self::Denoise => "the stage `denoise` (`transformer`)",
+            Self::Sound => "the stage `sound` (`audio_vae`, `vocoder`)",
+            Self::Decode => "the stage `decode` (decoder of the `vae`)",
+        }
+    }
 }
 
 /// Work in a stage that is not computation.
@@ -197,14 +209,15 @@ impl<'a> Progress<'a> {
         self.emit(&Event::Note { message: message.into() })
     }
 
-    /// Runs `work` as a stage of `total` units, with [`Event::Begin`] and [`Event::End`] around it.
+    /// Runs `work` as a stage of `total` units, with [`Event::Begin`] and [`Event::End`] around it. An error of candle names the
+    /// stage and its networks.
     ///
     /// # Errors
     /// The error of `work`, or a stop.
     pub fn stage<T>(&mut self, stage: Stage, total: u64, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let start = std::time::Instant::now();
         self.emit(&Event::Begin { stage, total })?;
-        let out = work(self)?;
+        let out = work(self).map_err(|error| error.within(stage.place()))?;
         self.emit(&Event::End { stage, seconds: start.elapsed().as_secs_f64() })?;
         Ok(out)
     }

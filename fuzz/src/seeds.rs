@@ -5,9 +5,8 @@ use std::fs;
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
-use talkie::pipeline::Pipeline;
-use talkie::request::Request;
 use talkie::weights::bundle;
+use talkie::{Machine, ModelChoice, Request, Session};
 
 use super::targets::{self, fixture};
 
@@ -157,9 +156,9 @@ fn film() -> Vec<Vec<u8>> {
 
 fn plan() -> Vec<Vec<u8>> {
     let plan = |model: &str| {
-        let model = Some(fixture(model).display().to_string());
-        let request = Request { prompt: "a fox".into(), model, steps: Some(2), ..Request::default() };
-        json!(Pipeline::look(&request).expect("a plan")).to_string().into_bytes()
+        let choice = ModelChoice { model: Some(fixture(model).display().to_string()), ..ModelChoice::default() };
+        let request = Request { prompt: "a fox".into(), steps: Some(2), ..Request::default() };
+        json!(Session::look(&Machine::here(), &choice, &request).expect("a plan")).to_string().into_bytes()
     };
     ["wan21-t2v", "ltx2"].map(plan).to_vec()
 }

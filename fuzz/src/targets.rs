@@ -17,10 +17,11 @@ use talkie::hub::RemoteFile;
 use talkie::media::read_image;
 use talkie::model::catalogue::Entry;
 use talkie::model::{Component, Model};
-use talkie::pipeline::{Pipeline, recipe, run::Run};
+use talkie::pipeline::{recipe, run::Run};
 use talkie::request::{self, PromptFile, Request, Size};
 use talkie::sampling::schedule::{Sampler, SchedulerConfig};
 use talkie::weights::{Header, Weights, bundle, gguf, pth};
+use talkie::{Machine, ModelChoice, Session};
 use tempfile::TempDir;
 
 /// A text with what tokenizers stumble over.
@@ -180,8 +181,9 @@ impl Checkpoint {
 
 /// Settles what a film of a model would be.
 fn look(model: &Path) {
-    let model = Some(model.display().to_string());
-    if let Ok(plan) = Pipeline::look(&Request { prompt: "a fox".into(), model, ..Request::default() }) {
+    let choice = ModelChoice { model: Some(model.display().to_string()), ..ModelChoice::default() };
+    let request = Request { prompt: "a fox".into(), ..Request::default() };
+    if let Ok(plan) = Session::look(&Machine::here(), &choice, &request) {
         assert!(plan.stages.iter().all(|stage| stage.peak() >= stage.weights));
         assert!(!plan.to_string().is_empty() && serde_json::to_string(&plan).is_ok());
     }
@@ -212,7 +214,7 @@ pub fn configurations() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// The settings of a scheduler, and what they come to.
 pub fn scheduler(data: &[u8]) {
-    let Ok(config) = SchedulerConfig::parse(&String::from_utf8_lossy(data)) else { return };
+    let Ok(config) = serde_json::from_slice::<SchedulerConfig>(data) else { return };
     let _ = (config.sampling(), config.even_sampling());
     for tokens in [1, 4096, usize::MAX] {
         let _ = config.flow_shift_at(tokens);
@@ -284,7 +286,8 @@ pub fn film(data: &[u8]) {
 /// The `plan.json` in the folder of a run.
 pub fn plan(data: &[u8]) {
     with_file("run/plan.json", data, |path| {
-        let Ok(run) = Run::open(path.parent().and_then(Path::to_str)) else { return };
+        let Some(folder) = path.parent() else { return };
+        let Ok(run) = Run::open(folder.to_str(), folder) else { return };
         let _ = run.plan().map(|plan| plan.to_string());
         let _ = (run.state(&Device::Cpu), run.conditioning(&Device::Cpu), run.latents(), run.recipe_metadata());
     });

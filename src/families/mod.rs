@@ -1,5 +1,6 @@
 //! The families of models, and the registry: a row for each.
 
+mod check;
 pub mod conditioning;
 pub mod family;
 pub mod latents;

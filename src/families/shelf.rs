@@ -84,7 +84,7 @@ impl Shelf {
         };
         let (start, tally) = (Instant::now(), weights.tally());
         let before = tally.done();
-        let network = Arc::new(progress.reading((&component.name, weights.bytes()), &tally, || load(&weights))?);
+        let network = Arc::new(progress.reading(&component.name, weights.bytes(), &tally, || load(&weights))?);
         self.read.fetch_add(tally.done() - before, Ordering::Relaxed);
         progress.spent(Chore::Load, start.elapsed())?;
         if keeps {

@@ -85,6 +85,15 @@ impl AtomicFile {
     /// # Errors
     /// When the disk fails: then nothing is kept.
     pub fn commit(self, target: &Path) -> Result<()> {
+        self.commit_signed(target, &unsigned)
+    }
+
+    /// Signs the closed file, syncs it and renames it to `target`, in that order.
+    ///
+    /// # Errors
+    /// What `sign` answers, or a failure of the disk: then nothing is kept.
+    pub fn commit_signed(self, target: &Path, sign: Sign<'_>) -> Result<()> {
+        sign(&self.path)?;
         self.flush()
             .and_then(|()| fs::rename(&self.path, target))
             .context(|| format!("cannot finish writing {}", target.display()))
@@ -94,6 +103,17 @@ impl AtomicFile {
         let _ = folder_of(target).map(sync);
         Ok(())
     }
+}
+
+/// Signs a closed file at its temporary place.
+pub type Sign<'a> = &'a dyn Fn(&Path) -> Result<()>;
+
+/// Leaves a file unsigned.
+///
+/// # Errors
+/// None: a [`Sign`] may fail.
+pub fn unsigned(_: &Path) -> Result<()> {
+    Ok(())
 }
 
 impl Drop for AtomicFile {

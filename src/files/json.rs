@@ -21,8 +21,7 @@ pub fn read_json(path: &Path) -> Result<Value> {
     }
     let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()));
     let text = text.map_err(|error| error.hint("fetch the file again"))?;
-    // Python's `-Infinity` is not JSON: DPM-Solver's default `lambda_min_clipped`, which means no clipping.
-    serde_json::from_str(&text.replace("-Infinity", "null")).map_err(|cause| {
+    parse_json(&text).map_err(|cause| {
         Error::failed(format!("{} is not valid JSON", path.display())).because(cause).hint("fetch the file again")
     })
 }

@@ -77,7 +77,7 @@ impl Listing {
     fn parse(answer: &[u8]) -> Result<Self, String> {
         let answer: Answer = serde_json::from_slice(answer).map_err(|error| short(&error.to_string()))?;
         if !is_commit(&answer.sha) {
-            return Err(foreign(format!("`{}` is not a commit", short(&answer.sha))));
+            return Err(format!("`{}` is not a commit", short(&answer.sha)));
         }
         let files = answer.siblings.into_iter().map(file).collect::<Result<_, _>>()?;
         Ok(Self { commit: answer.sha, files })

@@ -8,7 +8,7 @@ use super::image::encode_png;
 use super::wav;
 use crate::audio::Waveform;
 use crate::error::{Context, Error, Result};
-use crate::files::atomic::{AtomicFile, DISK, folder_of};
+use crate::files::atomic::{AtomicFile, DISK, Sign, folder_of};
 
 /// File name of the recipe.
 pub(super) const RECIPE: &str = "recipe.json";
@@ -76,11 +76,12 @@ impl Folder {
     ///
     /// # Errors
     /// When a file cannot be renamed or removed, or the folder holds new foreign files.
-    pub(super) fn finish(self, target: &Path) -> Result<String> {
+    pub(super) fn finish(self, target: &Path, sign: Sign<'_>) -> Result<String> {
         let codec = if self.sound { "PNG, WAV" } else { "PNG" }.to_owned();
         if !target.is_dir() {
-            return self.part.commit(target).map(|()| codec);
+            return self.part.commit_signed(target, sign).map(|()| codec);
         }
+        sign(self.part.path())?;
         let refused = || format!("cannot move the frames into {}", target.display());
         let recipe = target.join(RECIPE);
         let earlier = own_files(target)?;

@@ -41,6 +41,7 @@ pub use sheet::Sheet;
 
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
+use crate::files::atomic::{self, Sign};
 use crate::fps::Fps;
 
 /// What a film is written as.
@@ -198,6 +199,14 @@ impl Film {
     /// # Errors
     /// When frames are missing, or the disk or the encoder fails: then nothing is left, and an older film is untouched.
     pub fn finish(self) -> Result<Written> {
+        self.finish_signed(&atomic::unsigned)
+    }
+
+    /// As [`Film::finish`], with a signature put on the closed file before it has its name.
+    ///
+    /// # Errors
+    /// As [`Film::finish`], and what `sign` answers.
+    pub fn finish_signed(self, sign: Sign<'_>) -> Result<Written> {
         let expected = self.spec.frames;
         if self.broken {
             return Err(Error::failed(format!("a frame could not be written: {}", self.path.display())));
@@ -207,9 +216,9 @@ impl Film {
             return Err(Error::failed(what));
         }
         let codec = match self.writer {
-            Writer::Frames(folder) => folder.finish(&self.path),
+            Writer::Frames(folder) => folder.finish(&self.path, sign),
             #[cfg(feature = "ffmpeg")]
-            Writer::Container(mux) => mux.finish(&self.path),
+            Writer::Container(mux) => mux.finish(&self.path, sign),
         }?;
         Ok(Written { path: self.path, frames: expected, seconds: self.spec.fps.seconds(expected), codec })
     }

@@ -12,7 +12,7 @@ use super::track::{Clock, Times, Track};
 use super::{FilmSpec, Format, gif, picture, webm};
 use crate::audio::Waveform;
 use crate::error::{Context, Error, Result};
-use crate::files::atomic::{AtomicFile, DISK};
+use crate::files::atomic::{AtomicFile, DISK, Sign};
 
 /// A file that is being written. [`Mux::create`] writes the header, which needs every stream.
 pub(super) struct Mux {
@@ -85,7 +85,7 @@ impl Mux {
     ///
     /// # Errors
     /// When an encoder or the disk fails: then the file is removed.
-    pub(super) fn finish(mut self, path: &Path) -> Result<String> {
+    pub(super) fn finish(mut self, path: &Path, sign: Sign<'_>) -> Result<String> {
         self.end().map_err(|cause| self.failed(cause))?;
         if self.video.written != self.video.sent {
             let (sent, written) = (self.video.sent, self.video.written);
@@ -102,7 +102,7 @@ impl Mux {
             webm::set_duration(self.part.path(), self.spec.fps.seconds(self.spec.frames))
                 .context(|| format!("cannot write the duration into {}", self.path.display()))?;
         }
-        self.part.commit(path)?;
+        self.part.commit_signed(path, sign)?;
         Ok(self.codec)
     }
 

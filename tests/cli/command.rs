@@ -6,6 +6,7 @@ use serde_json::Value;
 use talkie::media::read_image;
 
 use crate::support::command::{Bench, Done, files};
+use crate::support::steps;
 
 fn lines(done: &Done) -> Vec<&str> {
     done.worked(&[]);
@@ -100,8 +101,8 @@ fn a_plan_is_json() {
     assert_eq!(plan["negative"], "blurred");
     assert_eq!(plan["seed"], 1);
     assert_eq!(plan["shape"]["latents"], json("[1, 16, 2, 4, 4]"));
-    assert_eq!(plan["steps"].as_array().map(Vec::len), Some(3));
-    assert_eq!(plan["steps"][0]["timestep"], 999.0);
+    assert_eq!(steps(&plan).len(), 3);
+    assert_eq!(steps(&plan)[0]["timestep"], 999.0);
     assert_eq!(plan["parameters"]["flow_shift"], 3.0);
     assert_eq!(plan["replaces"], false);
     assert!(plan["request"]["output"].as_str().is_some_and(|output| output.ends_with("/out/film")));

@@ -183,3 +183,33 @@ fn two_experts_are_told_apart_by_high_and_low() {
     assert_eq!(model.index["boundary_ratio"], 0.875);
     bench.generate(&["-m", "original", "-o", "out/pair/"]).worked(&[]);
 }
+
+/// Two transformers are a pair where the words `high` and `low` are in the names of their files or folders. Letters inside a
+/// word, and other folders on the way, do not count.
+#[test]
+fn experts_are_named_by_words_of_their_own() {
+    let bench = Bench::new("layouts/diffusers");
+    let network = fixture("layouts/comfy/diffusion_models/wan.safetensors");
+    let pair = |names: [&str; 2]| {
+        let folder = bench.path("highres-workflow");
+        let _ = fs::remove_dir_all(&folder);
+        copy(&fixture("layouts/comfy"), &folder);
+        fs::remove_dir_all(folder.join("diffusion_models")).expect("removed");
+        for name in names {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::copy(&network, path).expect("a network");
+        }
+        Model::open(&folder).map(|model| model.find("transformer_2").map(|low| low.files[0].path.clone()))
+    };
+    let low = pair(["wan_high_noise.safetensors", "wan_low_noise.safetensors"]).expect("a pair");
+    assert!(low.expect("two").ends_with("wan_low_noise.safetensors"));
+    assert!(
+        pair(["low_noise/wan.safetensors", "high_noise/wan.safetensors"])
+            .expect("a pair")
+            .expect("two")
+            .ends_with("low_noise/wan.safetensors")
+    );
+    let error = pair(["slow.safetensors", "highlander.safetensors"]).map(drop).expect_err("words inside words");
+    assert!(error.to_string().contains("are both transformers"), "{error}");
+}

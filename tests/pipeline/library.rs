@@ -1,6 +1,7 @@
 //! The library as a program uses it: frames in memory, events, a stop from the callback.
 
 use std::ops::ControlFlow;
+use std::sync::Barrier;
 
 use talkie::error::Kind;
 use talkie::pipeline::run::{self, Run};
@@ -144,20 +145,16 @@ fn a_plan_says_what_will_be_without_a_run() {
 /// Nothing that one film leaves in the process reaches another: two at once, of different families, are what each is alone.
 #[test]
 fn two_films_at_once_are_those_made_alone() {
-    at_home("pipeline::library::two_films_at_once_are_those_made_alone", || {
+    let home = tempfile::tempdir().expect("a folder");
+    {
+        let ltx = Request { size: Some("64x64".parse().expect("a size")), steps: Some(3), ..request() };
         let requests = [
-            request(),
-            Request { seed: Some(2), prompt: "a bird".into(), ..request() },
-            Request {
-                model: Some(fixture("ltx2").to_string_lossy().into_owned()),
-                size: Some("64x64".parse().expect("a size")),
-                steps: Some(3),
-                ..request()
-            },
+            ("wan21-t2v", request()),
+            ("wan21-t2v", Request { seed: Some(2), prompt: "a bird".into(), ..request() }),
+            ("ltx2", ltx),
         ];
-        let make = |request: &Request| {
-            let pipeline = Pipeline::open(request, &mut quiet).expect("a model");
-            pipeline.generate(request, &mut quiet).expect("a film")
+        let make = |(model, request): &(&str, Request)| {
+            session(&choice(model), home.path()).generate(request, &mut quiet).expect("a film")
         };
         let alone = requests.each_ref().map(make);
         assert!(pixels(&alone[0]) != pixels(&alone[1]), "another seed, and the same film");
@@ -177,5 +174,5 @@ fn two_films_at_once_are_those_made_alone() {
                 assert!(sound(made) == sound(alone), "{one} and {other}: another sound than alone");
             }
         }
-    });
+    }
 }

@@ -205,3 +205,16 @@ fn a_run_of_another_version_names_it() {
         assert!(!folder.join("lock").exists(), "a run that is refused is left as it is");
     }
 }
+
+#[test]
+fn an_error_of_a_tensor_names_its_stage_and_networks() {
+    let mut on_event = quiet;
+    let mut progress = talkie::progress::Progress::new(&mut on_event);
+    let failed = |_: &mut _| {
+        let short = candle_core::Tensor::zeros(2, candle_core::DType::F32, &candle_core::Device::Cpu)?;
+        Ok(short.reshape((3, 3)).map(drop)?)
+    };
+    let error = progress.stage(Stage::Denoise, 1, failed).expect_err("four numbers are not nine");
+    assert_eq!(error.to_string(), "a tensor operation failed in the stage `denoise` (`transformer`)");
+    assert!(error.report().contains("because: "), "{}", error.report());
+}

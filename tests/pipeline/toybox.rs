@@ -13,7 +13,7 @@ use talkie::progress::quiet;
 use talkie::{ModelChoice, Request};
 
 use crate::support::command::{Bench, Done, copy, files, names};
-use crate::support::session;
+use crate::support::{session, steps};
 
 /// A prompt of the model's own world, and one of the large one.
 const OWN: &str = "A small red ball bounces on a wooden floor.";
@@ -134,9 +134,13 @@ fn its_own_defaults_hold_however_it_is_named() {
     let (own, sampling) = (plan(&bench, &[]), entry().sampling);
     assert_eq!(own["model"], json!(entry().title));
     assert_eq!((&own["shape"]["frames"], &own["fps"]), (&json!(33), &json!(16)));
-    assert_eq!(own["steps"].as_array().map(Vec::len), Some(sampling.steps as usize));
-    assert_eq!(own["steps"][0]["guidance"]["text"], json!(sampling.guidance));
-    assert_eq!((&own["negative"], &own["first_shape"]), (&json!(""), &Value::Null), "no words against, one stage");
+    assert_eq!(own["phases"][0]["steps"].as_array().map(Vec::len), Some(sampling.steps as usize));
+    assert_eq!(own["phases"][0]["steps"][0]["guidance"]["text"], json!(sampling.guidance));
+    assert_eq!(
+        (&own["negative"], own["phases"].as_array().map(Vec::len)),
+        (&json!(""), Some(1)),
+        "no words against, one stage"
+    );
     let path = folder();
     for model in ["toybox", path.to_str().expect("UTF-8")] {
         assert_eq!(plan(&bench, &["-m", model]), own, "{model}");
@@ -146,15 +150,13 @@ fn its_own_defaults_hold_however_it_is_named() {
     for field in ["model", "fps", "negative"] {
         assert_eq!(marked[field], own[field], "{field}");
     }
-    let guidance = |plan: &Value| -> Vec<Value> {
-        plan["steps"].as_array().expect("steps").iter().map(|step| step["guidance"].clone()).collect()
-    };
+    let guidance = |plan: &Value| -> Vec<Value> { steps(plan).iter().map(|step| step["guidance"].clone()).collect() };
     assert_eq!(guidance(&marked), guidance(&own));
     // Without the mark it is any LTX-2.
     bench.json("model/model_index.json", |index| drop(index.as_object_mut().expect("an object").remove("_talkie")));
     let small = ["-m", "model", "--size", "64x64", "--frames", "5"];
     let plain = plan(&bench, &small);
-    assert_eq!((&plain["model"], plain["steps"].as_array().map(Vec::len)), (&json!("model"), Some(40)));
+    assert_eq!((&plain["model"], steps(&plain).len()), (&json!("model"), 40));
     // A mark of something that is not in the box means nothing.
     bench.json("model/model_index.json", |index| index["_talkie"] = json!("ltx-2-distilled"));
     assert_eq!(plan(&bench, &small), plain);
@@ -167,7 +169,7 @@ fn its_own_defaults_hold_however_it_is_named() {
 fn what_it_was_not_trained_for_is_refused() {
     let bench = bench();
     fs::write(bench.path("first.png"), "a picture").expect("a file");
-    film(&bench, OWN, &["--image", "first.png"]).refused(2, &["from text alone", "--image"]);
+    film(&bench, OWN, &["--image", "first.png"]).refused(2, &["text-to-video", "--image"]);
     film(&bench, OWN, &["--preset", "distilled"]).refused(2, &["has no preset `distilled`"]);
     film(&bench, OWN, &["--set", "stages=2"]).refused(2, &["latent upsampler"]);
 }

@@ -98,3 +98,9 @@ pub fn machine(home: &Path) -> Machine {
 pub fn session(choice: &ModelChoice, home: &Path) -> Session {
     Session::open_on(machine(home), choice, Budget::Nothing, &mut quiet).expect("a session")
 }
+
+/// The steps of every phase of a plan in JSON.
+pub fn steps(plan: &serde_json::Value) -> Vec<serde_json::Value> {
+    let phases = plan["phases"].as_array().expect("phases");
+    phases.iter().flat_map(|phase| phase["steps"].as_array().expect("steps").clone()).collect()
+}

@@ -70,16 +70,6 @@ impl From<Sampler> for Sampling {
 }
 
 impl SchedulerConfig {
-    /// Parses a `scheduler_config.json`.
-    ///
-    /// # Errors
-    /// Text that is not JSON, or a field of the wrong type.
-    pub fn parse(json: &str) -> Result<Self> {
-        // Python writes DPM-Solver's default `lambda_min_clipped` in a way that is not JSON.
-        let json = json.replace("-Infinity", "null");
-        serde_json::from_str(&json).context(|| "reading the scheduler's configuration, `scheduler_config.json`")
-    }
-
     /// The flow shift.
     ///
     /// # Errors
