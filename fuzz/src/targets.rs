@@ -24,6 +24,8 @@ use talkie::weights::{Header, Weights, bundle, gguf, pth};
 use talkie::{Machine, ModelChoice, Session};
 use tempfile::TempDir;
 
+use super::quietly;
+
 /// A text with what tokenizers stumble over.
 const TEXT: &str = "a red fox, “walking” ½ 猫 \u{0}";
 
@@ -246,20 +248,6 @@ pub fn tokenizer(data: &[u8]) {
 fn encode(tokenizer: Option<Tokenizer>) {
     let tokens = tokenizer.and_then(|tokenizer| tokenizer.encode(TEXT, 16).ok());
     assert!(tokens.is_none_or(|tokens| tokens.ids.len() <= 16));
-}
-
-/// The crate of the tokenizers panics on tables that contradict each other, and talkie makes an error of it.
-/// libFuzzer takes the message for a crash, so there is none here; a panic that nobody catches is found all
-/// the same.
-fn quietly<T>(work: impl FnOnce() -> T) -> T {
-    if !cfg!(fuzzing) {
-        return work();
-    }
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let done = work();
-    std::panic::set_hook(hook);
-    done
 }
 
 /// A picture: PNG, JPEG or WebP.
