@@ -97,7 +97,7 @@ impl<'a> Job<'a> {
                 self.name
             ))
             .hint(
-                "it was removed; the same command fetches it again. If that fails too, check for a proxy that changes downloads",
+                "it was removed; the same command fetches it again. If that fails too, look for a proxy in between",
             ));
         }
         // Synced before the rename: a named blob is complete even after a power cut.
