@@ -45,7 +45,7 @@ def measure(command: list[str]) -> dict[str, int]:
 def planned(command: list[str]) -> dict[str, int]:
     """What the plan says of each stage."""
     plan = json.loads(subprocess.run([*command, "--plan"], check=True, capture_output=True, text=True).stdout)
-    return {stage["stage"]: stage["weights"] + stage["work"] for stage in plan["stages"]}
+    return {stage["stage"]: stage["weights"] + stage["scratch"] for stage in plan["stages"]}
 
 
 def main() -> None:

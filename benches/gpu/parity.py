@@ -85,7 +85,7 @@ def streamed(run: Run) -> Iterator[Row]:
     """1.3B with its blocks brought from the file: not a bit may differ."""
     arguments = ["-m", str(run.folder("wan-1.3b")), *run.film(256, 256, 17), "--steps", "2", *run.talkie.dtype("bf16")]
     stages = run.talkie.json(["generate", PROMPT, *arguments, "--plan", "--json"])["stages"]
-    peaks = {stage["stage"]: stage["weights"] + stage["work"] for stage in stages}
+    peaks = {stage["stage"]: stage["weights"] + stage["scratch"] for stage in stages}
     memory = ["--memory", str(peaks["denoise"] - 1)]
     with_less = run.talkie.json(["generate", PROMPT, *arguments, *memory, "--plan", "--json"])
     if not with_less["streams"]["transformer"]:

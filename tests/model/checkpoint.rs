@@ -248,7 +248,7 @@ fn single_files_without_what_they_need_are_refused() {
     let mut twice = whole();
     let (name, double) = ("model.diffusion_model.proj_in.bias", "model.diffusion_model.patchify_proj.bias");
     twice.tensors.insert(name.into(), twice.tensors[double].clone());
-    refused("a tensor under both names", twice, gemma, &["proj_in.bias", "another name"]);
+    refused("a tensor under both names", twice, gemma, &["proj_in.bias", "is also there as"]);
     let mut alone = whole();
     alone.tensors.retain(|name, _| name.starts_with("model.diffusion_model.") && !name.contains("_connector."));
     refused("the transformer alone", alone, gemma, &["no connectors and no vae"]);

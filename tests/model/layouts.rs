@@ -195,6 +195,7 @@ fn experts_are_named_by_words_of_their_own() {
         let _ = fs::remove_dir_all(&folder);
         copy(&fixture("layouts/comfy"), &folder);
         fs::remove_dir_all(folder.join("diffusion_models")).expect("removed");
+        fs::copy(fixture("layouts/original/config.json"), folder.join("config.json")).expect("its authors' own");
         for name in names {
             let path = folder.join(name);
             fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");

@@ -43,7 +43,7 @@ fn film(bench: &Bench, prompt: &str, arguments: &[&str]) -> Done {
 fn plan(bench: &Bench, arguments: &[&str]) -> Value {
     let done = bench.run(&[&["generate", OWN, "--plan", "--json", "--seed", "7"], arguments].concat());
     let mut plan: Value = serde_json::from_str(&done.worked(&[]).stdout).expect("JSON");
-    plan["request"]["model"].take();
+    plan["choice"]["model"].take();
     plan["memory"].take();
     plan
 }

@@ -126,9 +126,18 @@ fn prompts_are_not_empty_and_cut_aloud() {
     bench.run(&["generate", "-m", "model", "-o", "out/film"]).refused(2, &["PROMPT"]);
     // More than any model reads, and less than the longest argument of a command.
     let endless = "fox ".repeat(30_000);
-    nothing_left(&bench, bench.generate(&[&endless]).refused(2, &["the prompt has 120000 bytes", "shorten"]));
-    nothing_left(&bench, bench.generate(&[&endless, "--plan"]).refused(2, &["the prompt has 120000 bytes"]));
-    nothing_left(&bench, bench.generate(&["--negative", &endless]).refused(2, &["negative prompt", "120000 bytes"]));
+    nothing_left(
+        &bench,
+        bench.generate(&[&endless]).refused(2, &["the prompt must have 100000 bytes at most, not 120000", "shorten"]),
+    );
+    nothing_left(
+        &bench,
+        bench.generate(&[&endless, "--plan"]).refused(2, &["the prompt must have 100000 bytes at most, not 120000"]),
+    );
+    nothing_left(
+        &bench,
+        bench.generate(&["--negative", &endless]).refused(2, &["negative prompt must have", "not 120000"]),
+    );
     assert_eq!(bench.runs(), [""; 0], "it was refused before a run began");
     let long = "A red fox walks through the snow. ".repeat(200);
     bench.generate(&[&long]).worked(&["note: the prompt is", "tokens too long", "first 512"]);

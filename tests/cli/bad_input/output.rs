@@ -18,7 +18,7 @@ fn a_place_that_cannot_be_is_refused_before_anything_is_computed() {
         ("nowhere/film", 2, &["nowhere", "mkdir -p"]),
         ("file/film", 2, &["file", "mkdir -p"]),
         ("file", 2, &["a file is there", "file"]),
-        ("mine", 2, &["notes.txt", "no frame"]),
+        ("mine", 2, &["notes.txt", "not a frame"]),
     ];
     if cfg!(target_os = "linux") {
         // Not even the superuser creates a file there.

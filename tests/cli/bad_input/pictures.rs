@@ -66,7 +66,7 @@ fn a_picture_is_given_where_one_is_read_and_nowhere_else() {
     let text = Bench::new("wan21-t2v");
     picture(&text, "a.png", 32, 32);
     let done = text.generate(&["--image", "a.png"]);
-    nothing_left(&text, done.refused(2, &["from text alone", "--image", "wan2.2-ti2v-5b"]));
+    nothing_left(&text, done.refused(2, &["text-to-video", "--image", "wan2.2-ti2v-5b"]));
     let image = Bench::new("wan22-i2v-a14b");
     nothing_left(&image, image.generate(&[]).refused(2, &["begin with a picture", "--image FILE"]));
     let either = Bench::new("wan22-ti2v-5b");

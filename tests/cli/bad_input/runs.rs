@@ -57,10 +57,10 @@ fn a_plan_that_is_damaged_is_refused() {
         ("/shape/latents", json!([1, 16, 1_u64 << 40, 1_u64 << 40, 1])),
         ("/shape/latents/2", json!(0)),
         ("/shape/tokens", json!(u64::MAX)),
-        ("/steps", json!([])),
-        ("/steps/0/expert", json!(7)),
-        ("/steps/0/sigma", json!(null)),
-        ("/steps/0/sigma", json!(-1.0)),
+        ("/phases/0/steps", json!([])),
+        ("/phases/0/steps/0/expert", json!(7)),
+        ("/phases/0/steps/0/sigma", json!(null)),
+        ("/phases/0/steps/0/sigma", json!(-1.0)),
         ("/text_length", json!(0)),
         ("/text_length", json!(u64::MAX)),
         ("/tiling", json!({"min_height": 8, "min_width": 8, "stride_height": 0, "stride_width": 0})),
@@ -68,7 +68,7 @@ fn a_plan_that_is_damaged_is_refused() {
         ("/sampling/sampler", json!("foo")),
         ("/fps", json!(0)),
         ("/device", json!("gpu")),
-        ("/request/model", json!(null)),
+        ("/choice/model", json!(null)),
     ];
     for (pointer, value) in table {
         let mut plan: Value = serde_json::from_slice(&whole).expect("a plan");

@@ -125,8 +125,8 @@ fn presets_stages_and_sigmas_are_checked() {
         (&["--preset", "distilled", "--steps", "5"], &["`--steps 5` and the 8 steps"]),
         (&["--set", "stages=3"], &["1 or 2"]),
         (&["--set", "stages=1", "--set", "refine_sigmas=0.5"], &["no use with one stage"]),
-        (&["--set", "rescale=2"], &["`rescale` is 2"]),
-        (&["--set", "image_crf=60"], &["`image_crf` is 60"]),
+        (&["--set", "rescale=2"], &["`rescale` must be a number from 0 to 1, not 2"]),
+        (&["--set", "image_crf=60"], &["`image_crf` must be a number from 0 to 51, not 60"]),
     ];
     for (arguments, words) in cases {
         bench.generate(&[&["--size", "64x64"], arguments].concat()).refused(2, words);

@@ -182,7 +182,7 @@ fn values_that_are_no_numbers_stop_the_run_where_they_come_up() {
     refused(
         "wan22-ti2v-5b",
         &picture,
-        &[("encoder", &poison(VAE, "quant_conv.bias", f32::NAN), &["picture's latents", "not finite", "vae"])],
+        &[("encoder", &poison(VAE, "quant_conv.bias", f32::NAN), &["image's latents", "not finite", "vae"])],
     );
 }
 

@@ -127,7 +127,7 @@ fn a_template_may_end_a_prompt() {
     let cut = ended.encode(words, 4).expect("tokens");
     assert_eq!((&cut.ids[..], cut.cut), (&[&whole[..3], &[1]].concat()[..], whole.len() - 3));
     assert_eq!(ended.encode("", 2).expect("tokens").ids, [2, 1]);
-    assert!(ended.encode("", 1).unwrap_err().report().contains("take 2"));
+    assert!(ended.encode("", 1).unwrap_err().report().contains("no room for 2 special tokens"));
 }
 
 #[test]
