@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use talkie::error::{Error, Result};
 use talkie::pipeline::output;
-use talkie::{Budget, Machine, Request, Session};
+use talkie::pipeline::{OnEvent, Session};
+use talkie::{Budget, Film, Machine, ModelChoice, Request};
 
 use super::common::Shown;
-use super::film::{Film, absolute};
+use super::film::{self, absolute};
 use super::show::Show;
 
 #[derive(Debug, clap::Args)]
@@ -16,7 +17,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    film: Film,
+    film: film::Film,
     /// Where to keep the final latents, for `talkie decode`
     #[arg(long, value_name = "FILE")]
     save_latents: Option<PathBuf>,
@@ -34,17 +35,21 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let (choice, request) = (args.film.choice()?, request(args)?);
+    let request = request(args)?;
+    let choice = args.film.choice()?;
     if args.plan {
         let plan = Session::look(&Machine::here(), &choice, &request)?;
         return super::print(&if args.shown.json { to_json(&plan)? } else { plan.to_string().trim_end().to_owned() });
     }
     let mut show = Show::new(args.shown.json, args.preview.clone())?;
-    let mut on_event = |event: &talkie::progress::Event| show.event(event);
-    let film = Session::check(&choice, &request)
-        .and_then(|()| Session::open(&choice, Budget::Nothing, &mut on_event))
-        .and_then(|session| session.generate(&request, &mut on_event));
+    let film = film(&choice, &request, &mut |event| show.event(event));
     show.finish(film)
+}
+
+fn film(choice: &ModelChoice, request: &Request, on_event: OnEvent<'_>) -> Result<Film> {
+    Session::check(choice, request)?;
+    let session = Session::open(choice, Budget::Nothing, on_event)?;
+    session.generate(request, on_event)
 }
 
 fn request(args: &Args) -> Result<Request> {

@@ -1,50 +1,19 @@
 //! The seam between the pipeline and the families of models: what a family implements. `wan/` and `ltx/` are such families.
 //!
 //! A family holds one model: its configurations and the paths of its weights, but no weight. Its [`Facts`] are data, its
-//! [`Costs`] arithmetic on shapes, its [`Stages`] the work. Each stage asks the session's [`Shelf`] for its networks: they are
+//! [`Costs`] arithmetic on shapes, its [`Stages`] the work. Each stage asks the session's [shelf](super::shelf::Shelf) for its networks: they are
 //! dropped after their use, or stay loaded for the next film.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::conditioning::{Conditioned, Conditioning, Embedding, Mask};
 use super::latents::Latents;
-use super::shelf::Shelf;
+pub use super::shelf::Compute;
 use crate::audio::Waveform;
 use crate::error::{Error, Result};
 use crate::media::Rgb;
 use crate::plan::{Costs, Facts, Pass, Settings, Shape};
-use crate::progress::{Progress, Stage};
-
-/// Where a stage computes, in which type, and where loaded networks are.
-#[derive(Clone)]
-pub struct Compute {
-    /// The device.
-    pub device: Device,
-    /// The type of activations.
-    pub dtype: DType,
-    /// A folder for what is too large for memory while a stage works.
-    pub scratch: PathBuf,
-    /// The networks that are loaded.
-    pub shelf: Arc<Shelf>,
-    /// The stages whose networks stay loaded.
-    pub keeps: Vec<Stage>,
-}
-
-impl Compute {
-    /// A device and a type, with nothing loaded and nothing kept, and the system's folder for temporary files.
-    pub fn new(device: Device, dtype: DType) -> Self {
-        Self { device, dtype, scratch: std::env::temp_dir(), shelf: Arc::default(), keeps: Vec::new() }
-    }
-
-    /// The same, computing in another type.
-    #[must_use]
-    pub fn with_dtype(&self, dtype: DType) -> Self {
-        Self { dtype, ..self.clone() }
-    }
-}
+use crate::progress::Progress;
 
 /// A family that runs one model.
 pub trait Family: Costs + Stages {

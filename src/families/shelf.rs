@@ -2,11 +2,13 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::family::Compute;
+use candle_core::{DType, Device};
+
 use crate::error::{Error, Result};
 use crate::model::Component;
 use crate::progress::{Chore, Progress, Stage};
@@ -28,6 +30,34 @@ struct Kept {
     loras: Vec<crate::request::Adapter>,
     network: Network,
     weights: Option<Weights>,
+}
+
+/// Where a stage computes, in which type, and where loaded networks are.
+#[derive(Clone)]
+pub struct Compute {
+    /// The device.
+    pub device: Device,
+    /// The type of activations.
+    pub dtype: DType,
+    /// A folder for what is too large for memory while a stage works.
+    pub scratch: PathBuf,
+    /// The networks that are loaded.
+    pub shelf: Arc<Shelf>,
+    /// The stages whose networks stay loaded.
+    pub keeps: Vec<Stage>,
+}
+
+impl Compute {
+    /// A device and a type, with nothing loaded and nothing kept, and the system's folder for temporary files.
+    pub fn new(device: Device, dtype: DType) -> Self {
+        Self { device, dtype, scratch: std::env::temp_dir(), shelf: Arc::default(), keeps: Vec::new() }
+    }
+
+    /// The same, computing in another type.
+    #[must_use]
+    pub fn with_dtype(&self, dtype: DType) -> Self {
+        Self { dtype, ..self.clone() }
+    }
 }
 
 /// A network that a stage asks for.

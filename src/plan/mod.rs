@@ -37,6 +37,7 @@ pub use machine::{Free, Machine};
 pub use memory::{BASE, Streams};
 pub use print::{human_bytes, one_line};
 pub use settings::Settings;
+pub use settle::{of_latents, settle};
 pub use shape::Shape;
 pub use tiling::Tiling;
 pub use vocabulary::Vocabulary;

@@ -14,113 +14,111 @@ use crate::request::{Condition, MAX_PROMPT, ModelChoice, Request, Size};
 use crate::sampling::Scales;
 use crate::sampling::schedule::Sampler;
 
-impl Plan {
-    /// Settles everything but files and memory.
-    ///
-    /// # Errors
-    /// A request that this model cannot carry out, or numbers that make no sense. Each names the field.
-    pub fn settle(choice: &ModelChoice, request: &Request, facts: &Facts, machine: &Machine) -> Result<Self> {
-        let mut notes = Vec::new();
-        check_prompts(request)?;
-        check_conditions(request, facts)?;
-        let fps = request.fps.map_or_else(|| facts.film.fps.to_string().parse(), Ok)?;
-        let shape = Shape::settle(request, facts, fps, &mut notes)?;
-        let (preset, defaults) = facts.sampling(request)?;
-        check_cache(request, &defaults)?;
-        notes.extend(defaults.few_steps.as_ref().and_then(|recipe| few_steps::note(choice, request, recipe)));
-        let device = choice.device.clone().unwrap_or_else(|| machine.device.clone());
-        let mut set = Parameters::read(request, facts, &defaults, (&device, choice.dtype.as_deref()))?;
-        let phases = set.phases(request, facts, &defaults, shape, &mut notes)?;
-        let shape = phases.last().map_or(shape, |phase| phase.shape);
-        notes.extend(unused(request, facts));
-        let mut steps = phases.iter().flat_map(|phase| &phase.steps);
-        let asks = |scales: &Scales| scales.uses_text();
-        let guided = steps.any(|step| asks(&step.guidance) || step.audio_guidance.as_ref().is_some_and(asks));
-        if request.negative.is_some() && !guided {
-            notes.push("the negative prompt has no effect: guidance is 1 or less throughout".into());
-        }
-        notes.extend(facts.silent.clone());
-        notes.extend(unheard(request, facts));
-        let prompt = (facts.render)(request);
-        notes.extend(facts.vocabulary.as_ref().and_then(|vocabulary| vocabulary.note(&prompt)));
-        notes.extend(replaced(request));
-        let negative = request.negative.clone().unwrap_or(defaults.negative_prompt);
-        let (parameters, flow_shift) = (set.listed(facts), set.flow_shift);
-        Ok(Self {
-            talkie: VERSION.to_owned(),
-            model: facts.title.clone(),
-            folder: PathBuf::new(),
-            prompt,
-            negative: guided.then_some(negative),
-            seed: request.seed.unwrap_or_else(fresh_seed),
-            shape,
-            preset,
-            phases,
-            parameters,
-            flow_shift,
-            settings: Settings {
-                fps,
-                sound: facts.sound.as_ref().map(|sound| sound.settle(&shape, fps)),
-                dtype: choice.dtype.clone().unwrap_or_else(|| if device == "cpu" { "f32" } else { "bf16" }.to_owned()),
-                // On a processor each of the encoder's weights is read once, in its file: to hold it would save nothing.
-                streams: set.streams.unwrap_or(Streams { text: device == "cpu", transformer: false }),
-                stg_blocks: set.stg_blocks,
-                cross_timestep: set.cross_timestep,
-                image_crf: set.image_crf,
-                text_length: set.text_length,
-                tiling: set.tiling,
-                fp8: set.fp8,
-                device,
-            },
-            sampling: set.sampling,
-            files: Vec::new(),
-            conditions: vec![facts.image_becomes.to_owned(); request.conditions.len()],
-            inputs: Input::of(choice, request),
-            stages: Vec::new(),
-            keeps: Vec::new(),
-            memory: None,
-            notes,
-            replaces: request.output.as_deref().is_some_and(atomic::is_taken),
-            choice: choice.clone(),
-            request: request.clone(),
-        })
+/// Settles everything but files and memory.
+///
+/// # Errors
+/// A request that this model cannot carry out, or numbers that make no sense. Each names the field.
+pub fn settle(choice: &ModelChoice, request: &Request, facts: &Facts, machine: &Machine) -> Result<Plan> {
+    let mut notes = Vec::new();
+    check_prompts(request)?;
+    check_conditions(request, facts)?;
+    let fps = request.fps.map_or_else(|| facts.film.fps.to_string().parse(), Ok)?;
+    let shape = Shape::settle(request, facts, fps, &mut notes)?;
+    let (preset, defaults) = facts.sampling(request)?;
+    check_cache(request, &defaults)?;
+    notes.extend(defaults.few_steps.as_ref().and_then(|recipe| few_steps::note(choice, request, recipe)));
+    let device = choice.device.clone().unwrap_or_else(|| machine.device.clone());
+    let mut set = Parameters::read(request, facts, &defaults, (&device, choice.dtype.as_deref()))?;
+    let phases = set.phases(request, facts, &defaults, shape, &mut notes)?;
+    let shape = phases.last().map_or(shape, |phase| phase.shape);
+    notes.extend(unused(request, facts));
+    let mut steps = phases.iter().flat_map(|phase| &phase.steps);
+    let asks = |scales: &Scales| scales.uses_text();
+    let guided = steps.any(|step| asks(&step.guidance) || step.audio_guidance.as_ref().is_some_and(asks));
+    if request.negative.is_some() && !guided {
+        notes.push("the negative prompt has no effect: guidance is 1 or less throughout".into());
     }
+    notes.extend(facts.silent.clone());
+    notes.extend(unheard(request, facts));
+    let prompt = (facts.render)(request);
+    notes.extend(facts.vocabulary.as_ref().and_then(|vocabulary| vocabulary.note(&prompt)));
+    notes.extend(replaced(request));
+    let negative = request.negative.clone().unwrap_or(defaults.negative_prompt);
+    let (parameters, flow_shift) = (set.listed(facts), set.flow_shift);
+    Ok(Plan {
+        talkie: VERSION.to_owned(),
+        model: facts.title.clone(),
+        folder: PathBuf::new(),
+        prompt,
+        negative: guided.then_some(negative),
+        seed: request.seed.unwrap_or_else(fresh_seed),
+        shape,
+        preset,
+        phases,
+        parameters,
+        flow_shift,
+        settings: Settings {
+            fps,
+            sound: facts.sound.as_ref().map(|sound| sound.settle(&shape, fps)),
+            dtype: choice.dtype.clone().unwrap_or_else(|| if device == "cpu" { "f32" } else { "bf16" }.to_owned()),
+            // On a processor each of the encoder's weights is read once, in its file: to hold it would save nothing.
+            streams: set.streams.unwrap_or(Streams { text: device == "cpu", transformer: false }),
+            stg_blocks: set.stg_blocks,
+            cross_timestep: set.cross_timestep,
+            image_crf: set.image_crf,
+            text_length: set.text_length,
+            tiling: set.tiling,
+            fp8: set.fp8,
+            device,
+        },
+        sampling: set.sampling,
+        files: Vec::new(),
+        conditions: vec![facts.image_becomes.to_owned(); request.conditions.len()],
+        inputs: Input::of(choice, request),
+        stages: Vec::new(),
+        keeps: Vec::new(),
+        memory: None,
+        notes,
+        replaces: request.output.as_deref().is_some_and(atomic::is_taken),
+        choice: choice.clone(),
+        request: request.clone(),
+    })
+}
 
-    /// The plan of a film whose latents are there already: only the decode is left.
-    ///
-    /// `metadata` is the latent file's; the rate in its recipe holds where the request names none.
-    ///
-    /// # Errors
-    /// Latents that this model did not make.
-    pub fn of_latents(
-        (choice, request): (&ModelChoice, &Request),
-        (facts, machine): (&Facts, &Machine),
-        latents: &[usize],
-        metadata: &HashMap<String, String>,
-    ) -> Result<Self> {
-        let &[1, channels, frames, height, width] = latents else {
-            return Err(Error::failed(format!("latents of shape {latents:?} are not one film's"))
-                .hint("they have five axes: (1, C, T, H, W)"));
-        };
-        if channels != facts.channels {
-            return Err(Error::failed(format!(
-                "the latents have {channels} channels, and those of {} have {}",
-                facts.title, facts.channels
-            ))
-            .hint("decode latents with the model that made them: `-m MODEL`"));
-        }
-        let recipe: Option<Value> = metadata.get("recipe").and_then(|recipe| serde_json::from_str(recipe).ok());
-        let kept = |field: &str| recipe.as_ref().and_then(|recipe| recipe.get(field)).cloned();
-        let mut request = request.clone();
-        request.prompt =
-            kept("prompt").and_then(|prompt| Some(prompt.as_str()?.to_owned())).unwrap_or_else(|| "latents".into());
-        request.fps = request.fps.or_else(|| serde_json::from_value(kept("fps")?).ok());
-        request.size = Some(Size { width: width * facts.spatial, height: height * facts.spatial });
-        request.frames = Some((frames.max(1) - 1) * facts.temporal + 1);
-        request.seconds = None;
-        let facts = Facts { image: ImageUse::Optional, upsamples: false, ..facts.clone() };
-        Self::settle(choice, &request, &facts, machine)
+/// The plan of a film whose latents are there already: only the decode is left.
+///
+/// `metadata` is the latent file's; the rate in its recipe holds where the request names none.
+///
+/// # Errors
+/// Latents that this model did not make.
+pub fn of_latents(
+    (choice, request): (&ModelChoice, &Request),
+    (facts, machine): (&Facts, &Machine),
+    latents: &[usize],
+    metadata: &HashMap<String, String>,
+) -> Result<Plan> {
+    let &[1, channels, frames, height, width] = latents else {
+        return Err(Error::failed(format!("latents of shape {latents:?} are not one film's"))
+            .hint("they have five axes: (1, C, T, H, W)"));
+    };
+    if channels != facts.channels {
+        return Err(Error::failed(format!(
+            "the latents have {channels} channels, and those of {} have {}",
+            facts.title, facts.channels
+        ))
+        .hint("decode latents with the model that made them: `-m MODEL`"));
     }
+    let recipe: Option<Value> = metadata.get("recipe").and_then(|recipe| serde_json::from_str(recipe).ok());
+    let kept = |field: &str| recipe.as_ref().and_then(|recipe| recipe.get(field)).cloned();
+    let mut request = request.clone();
+    request.prompt =
+        kept("prompt").and_then(|prompt| Some(prompt.as_str()?.to_owned())).unwrap_or_else(|| "latents".into());
+    request.fps = request.fps.or_else(|| serde_json::from_value(kept("fps")?).ok());
+    request.size = Some(Size { width: width * facts.spatial, height: height * facts.spatial });
+    request.frames = Some((frames.max(1) - 1) * facts.temporal + 1);
+    request.seconds = None;
+    let facts = Facts { image: ImageUse::Optional, upsamples: false, ..facts.clone() };
+    settle(choice, &request, &facts, machine)
 }
 
 /// Whether there is a prompt, and neither it nor the negative one is longer than any model reads.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use safetensors::SafeTensors;
@@ -12,9 +13,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::fixture;
+use super::golden::Refusals;
 
 /// A folder to work in: `model` is a copy of a fixture, `out` is empty, `home` is where runs are kept.
 pub struct Bench {
+    refusals: Arc<Refusals>,
     folder: TempDir,
     environment: Vec<(String, String)>,
 }
@@ -28,11 +31,14 @@ pub struct Done {
     pub stdout: String,
     pub stderr: String,
     command: String,
+    folder: PathBuf,
+    refusals: Arc<Refusals>,
 }
 
 impl Bench {
     pub fn new(model: &str) -> Self {
-        let bench = Self { folder: tempfile::tempdir().expect("a folder"), environment: Vec::new() };
+        let bench =
+            Self { refusals: Arc::default(), folder: tempfile::tempdir().expect("a folder"), environment: Vec::new() };
         copy(&fixture(model), &bench.path("model"));
         fs::create_dir(bench.path("out")).expect("a folder");
         bench
@@ -77,7 +83,9 @@ impl Bench {
             .expect("the command");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        Done { code: output.status.code(), stdout, stderr, command: arguments.join(" ") }
+        let folder = self.folder.path().to_owned();
+        let refusals = self.refusals.clone();
+        Done { code: output.status.code(), stdout, stderr, command: arguments.join(" "), folder, refusals }
     }
 
     /// The command, for a test that does not wait for its end.
@@ -155,6 +163,7 @@ impl Done {
         assert_eq!(self.stderr.lines().filter(|line| line.starts_with("error:")).count(), 1, "one error: {self}");
         assert!(self.stderr.contains("\n  try: ") || self.stderr.contains("try '--help'"), "no advice: {self}");
         assert!(self.stdout.is_empty(), "results of what failed: {self}");
+        self.refusals.add(&self.command, code, &self.stderr, &self.folder);
         self.says(words)
     }
 
@@ -170,7 +179,7 @@ impl Done {
 
 impl std::fmt::Display for Done {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { code, stdout, stderr, command } = self;
+        let Self { code, stdout, stderr, command, .. } = self;
         let command: String = command.chars().take(300).collect();
         write!(f, "talkie {command}\nexit code {code:?}\n{stdout}\n{stderr}")
     }

@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod frames;
+pub mod golden;
 pub mod pipeline;
 
 use std::collections::HashMap;

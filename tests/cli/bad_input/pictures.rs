@@ -68,7 +68,7 @@ fn a_picture_is_given_where_one_is_read_and_nowhere_else() {
     let done = text.generate(&["--image", "a.png"]);
     nothing_left(&text, done.refused(2, &["text-to-video", "--image", "wan2.2-ti2v-5b"]));
     let image = Bench::new("wan22-i2v-a14b");
-    nothing_left(&image, image.generate(&[]).refused(2, &["begin with a picture", "--image FILE"]));
+    nothing_left(&image, image.generate(&[]).refused(2, &["needs a first image", "--image FILE"]));
     let either = Bench::new("wan22-ti2v-5b");
     either.generate(&["--size", "64x64"]).worked(&[]);
 }
