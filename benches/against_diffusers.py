@@ -185,7 +185,7 @@ def film(torch, folder: Path) -> dict:
         height=shape["height"],
         num_frames=shape["frames"],
         frame_rate=float(plan["fps"]),
-        num_inference_steps=len(plan["steps"]),
+        num_inference_steps=len([step for phase in plan["phases"] for step in phase["steps"]]),
         guidance_scale=values["guidance"],
         audio_guidance_scale=values["audio_guidance"],
         stg_scale=values["stg_scale"],

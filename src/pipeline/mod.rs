@@ -281,9 +281,9 @@ impl Session {
         }
         let film = self.film(plan, &latents, &metadata, &compute, progress)?;
         if plan.request.keep {
-            run.finish()?
+            run.finish()?;
         } else {
-            run.remove()?
+            run.remove()?;
         }
         Ok(film)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use talkie::error::Kind;
 use talkie::pipeline::run::Run;
-use talkie::plan::{Free, Machine};
+use talkie::plan::{Free, Machine, StageMemory};
 use talkie::progress::{Chore, Stage, quiet};
 use talkie::request::Adapter;
 use talkie::{Budget, Event, Film, ModelChoice, Request, Session};
@@ -124,9 +124,13 @@ fn two_sessions_in_two_threads_make_the_same_films_as_alone() {
     for (alone, together) in alone.iter().flatten().zip(together.iter().flatten()) {
         assert!(pixels(alone) == pixels(together));
     }
+}
+
+/// Compiles where a session may be used from every thread.
+const _: fn() = || {
     fn is_shared<T: Send + Sync>() {}
     is_shared::<Session>();
-}
+};
 
 #[test]
 fn a_run_of_other_weights_is_refused_by_both_names() {
@@ -179,7 +183,7 @@ fn a_plan_is_made_for_another_machine() {
         let session = Session::open_on(free(bytes), &choice("wan21-t2v"), Budget::All, &mut quiet).expect("a session");
         session.plan(&request("a fox", 1)).expect("a plan").keeps.len()
     };
-    let peak = look(7_000_000_000).expect("a plan").stages.iter().map(|stage| stage.peak()).max().expect("stages");
+    let peak = look(7_000_000_000).expect("a plan").stages.iter().map(StageMemory::peak).max().expect("stages");
     assert!(keeps(peak + 1000) < keeps(7_000_000_000));
 }
 

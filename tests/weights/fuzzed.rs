@@ -71,6 +71,7 @@ fn every_fuzz_target_has_its_file() {
     let mut found: Vec<String> =
         entries.filter_map(|entry| Some(entry.path().file_stem()?.to_string_lossy().into_owned())).collect();
     let mut wanted = TARGETS.map(|target| target.name.to_owned()).to_vec();
-    (found.sort(), wanted.sort());
+    found.sort();
+    wanted.sort();
     assert_eq!(found, wanted);
 }

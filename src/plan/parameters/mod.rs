@@ -201,7 +201,7 @@ impl Parameters {
             };
         };
         let stride = self.tile_stride.unwrap_or(tile / 4 * 3 / unit * unit);
-        if tile % unit != 0 || stride % unit != 0 || stride == 0 || stride >= tile {
+        if !tile.is_multiple_of(unit) || !stride.is_multiple_of(unit) || stride == 0 || stride >= tile {
             return Err(Error::usage(format!("tiles of {tile} pixels every {stride} pixels do not fit this model"))
                 .hint(format!(
                     "both are multiples of {unit}, and `tile_stride` is the smaller: `--set tile=256 --set tile_stride=192`"

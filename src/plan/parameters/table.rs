@@ -82,7 +82,7 @@ macro_rules! scale {
             key: $key,
             what: $what,
             of: Models::Sound,
-            read: |own, given| Ok(own.$side.$field = given.number(0.0, $most)?),
+            read: |own, given| given.number(0.0, $most).map(|value| own.$side.$field = value),
             show: of_sound!($side.$field),
         }
     };
@@ -100,14 +100,14 @@ pub(super) const ROWS: &[Row] = &[
         key: "boundary_ratio",
         what: "share of the noise above which the first of two transformers works, 0 to 1",
         of: Models::Pairs,
-        read: |own, given| Ok(own.boundary = Some(given.number(0.0, 1.0)?)),
+        read: |own, given| given.number(0.0, 1.0).map(|value| own.boundary = Some(value)),
         show: |own, _| own.boundary.map(|boundary| json!(boundary)),
     },
     Row {
         key: "cross_timestep",
         what: "whether video and audio are modulated by each other's timestep: true or false",
         of: Models::Sound,
-        read: |own, given| Ok(own.cross_timestep = given.value()?),
+        read: |own, given| given.value().map(|value| own.cross_timestep = value),
         show: of_sound!(cross_timestep),
     },
     Row {
@@ -121,14 +121,14 @@ pub(super) const ROWS: &[Row] = &[
         key: "guidance_2",
         what: "guidance of the second of two transformers",
         of: Models::Pairs,
-        read: |own, given| Ok(own.guidance_2 = given.number(0.0, 1000.0)?),
+        read: |own, given| given.number(0.0, 1000.0).map(|value| own.guidance_2 = value),
         show: |own, _| own.boundary.map(|_| json!(own.guidance_2)),
     },
     Row {
         key: "image_crf",
         what: "H.264 compression of a first image before it is encoded, 0 (none) to 51",
         of: Models::Sound,
-        read: |own, given| Ok(own.image_crf = within(given.key, f64::from(given.value::<u8>()?), 0.0, 51.0)? as u8),
+        read: image_crf,
         show: of_sound!(image_crf),
     },
     scale!(
@@ -141,7 +141,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "refine_sigmas",
         what: "the sigmas of the second stage, separated by commas",
         of: Models::Sound,
-        read: |own, given| Ok(own.refine_sigmas = Some(given.list(SIGMAS)?)),
+        read: |own, given| given.list(SIGMAS).map(|value| own.refine_sigmas = Some(value)),
         show: |own, facts| facts.sound.is_some().then(|| json!(own.settled.get(1).map_or(&[][..], |sigmas| sigmas))),
     },
     scale!(
@@ -154,14 +154,14 @@ pub(super) const ROWS: &[Row] = &[
         key: "shift_terminal",
         what: "the last sigma before 0 that the schedule is stretched to, 0 for no stretching",
         of: Models::Sound,
-        read: |own, given| Ok(own.shift_terminal = given.number(0.0, 0.999)?),
+        read: |own, given| given.number(0.0, 0.999).map(|value| own.shift_terminal = value),
         show: |own, facts| facts.even_sigmas.then(|| json!(own.shift_terminal)),
     },
     Row {
         key: "sigmas",
         what: "the shares of noise of the steps, falling, separated by commas",
         of: Models::All,
-        read: |own, given| Ok(own.sigmas = Some(given.list(SIGMAS)?)),
+        read: |own, given| given.list(SIGMAS).map(|value| own.sigmas = Some(value)),
         show: |own, _| Some(json!(own.settled.first())),
     },
     Row {
@@ -185,7 +185,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "stages",
         what: "1, or 2 for a second stage on a film of twice the sides",
         of: Models::Sound,
-        read: |own, given| Ok(own.phases = Some(given.value()?)),
+        read: |own, given| given.value().map(|value| own.phases = Some(value)),
         show: of_sound!(settled.len()),
     },
     Row {
@@ -203,7 +203,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "stream",
         what: "networks streamed from disk block by block: none, or some of text,transformer",
         of: Models::All,
-        read: |own, given| Ok(own.streams = Some(given.value()?)),
+        read: |own, given| given.value().map(|value| own.streams = Some(value)),
         show: |_, _| None,
     },
     Row {
@@ -217,14 +217,14 @@ pub(super) const ROWS: &[Row] = &[
         key: "tile",
         what: "side of the autoencoder's tiles in pixels, 0 for none",
         of: Models::All,
-        read: |own, given| Ok(own.tile = Some(given.value()?)),
+        read: |own, given| given.value().map(|value| own.tile = Some(value)),
         show: |own, _| Some(json!(own.tiling.map_or(0, |tiling| tiling.min_height))),
     },
     Row {
         key: "tile_stride",
         what: "distance from one tile to the next in pixels, less than `tile`",
         of: Models::All,
-        read: |own, given| Ok(own.tile_stride = Some(given.value()?)),
+        read: |own, given| given.value().map(|value| own.tile_stride = Some(value)),
         show: |own, _| Some(json!(own.tiling.map_or(0, |tiling| tiling.stride_height))),
     },
 ];
@@ -290,6 +290,13 @@ fn solver_type(own: &mut Parameters, given: &Given<'_>) -> Result<()> {
                 .hint("`--sampler dpm++` has `midpoint` and `heun`; the other samplers have one variant each"));
         }
     };
+    Ok(())
+}
+
+fn image_crf(own: &mut Parameters, given: &Given<'_>) -> Result<()> {
+    let crf = given.value::<u8>()?;
+    within(given.key, f64::from(crf), 0.0, 51.0)?;
+    own.image_crf = crf;
     Ok(())
 }
 
