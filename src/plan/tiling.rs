@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 ///
 /// A tile sees nothing of its neighbours, so the result is not quite that of the whole frame. Each goes through the whole
 /// film before the next begins: what the autoencoder remembers of the frames before is one tile's, and the pixels wait on
-/// the disk (see [`TileSpill`]). Wan 2.1's decoder in f32 takes 2.7 GB for 448·448 pixels and 4.9 GB for 832·480 in whole
+/// the disk (see `families::vae::TileSpill`). Wan 2.1's decoder in f32 takes 2.7 GB for 448·448 pixels and 4.9 GB for 832·480 in whole
 /// frames, and 1.2 GB for 448·448 in the default tiles, whose overlap makes it work 1.7 times as long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tiling {
