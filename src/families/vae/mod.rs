@@ -16,7 +16,7 @@ pub use spill::TileSpill;
 /// Checks the latents' means and standard deviations (channels), f32, of a model's folder `part`.
 ///
 /// # Errors
-/// As [`statistics::check_values`].
+/// As `model::statistics::check_values`.
 pub fn check_statistics(part: &str, mean: &Tensor, std: &Tensor) -> Result<()> {
     let values = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_vec1::<f64>();
     statistics::check_values(&values(mean)?, &values(std)?, mean.elem_count()).map_err(|why| {
