@@ -71,9 +71,9 @@ impl Plan {
                 return Err(self.refusal(limit, facts, &|shape| fits(&costs.memory(&self, shape))));
             }
         }
-        let mut plan = self.keeping(budget, costs)?;
-        plan.parameters.insert("stream".into(), plan.settings.streams.to_string().into());
-        Ok(plan)
+        // Before it is known what stays loaded: that changes no film, and so no recipe.
+        self.parameters.insert("stream".into(), self.settings.streams.to_string().into());
+        self.keeping(budget, costs)
     }
 
     /// Streams networks and tiles the autoencoder where a stage would take more than `limit`, unless the user says otherwise.

@@ -69,7 +69,10 @@ fn no_weight_is_read_twice_and_films_stay_the_same() {
             read.push(session.bytes_read());
         }
         assert!(read[0] > 0 && read[1] == read[0] && read[2] == read[0], "{model}: {read:?}");
-        let keeps = session.plan(&request("a fox", 1)).expect("a plan").keeps;
+        let (kept, dropped) = (session.plan(&request("a fox", 1)), plain.plan(&request("a fox", 1)));
+        let (kept, dropped) = (kept.expect("a plan"), dropped.expect("a plan"));
+        assert_eq!(kept.parameters, dropped.parameters, "{model}: another recipe than without a session");
+        let keeps = kept.keeps;
         assert!(keeps.contains(&Stage::Text) && keeps.contains(&Stage::Denoise) && keeps.contains(&Stage::Decode));
         // Without a budget everything is read for every film.
         assert!(
