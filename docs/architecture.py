@@ -78,10 +78,12 @@ def draw(lines, uses):
     rows = {}
     for own in uses:
         rows.setdefault(level[own], []).append(own)
-    top, width, place, parts = max(rows), 1080, {}, []
+    wide = {own: max(150, 46 * math.log2(1 + lines[own] / 60)) for own in uses}
+    width = 40 + max(sum(wide[own] + 24 for own in row) for row in rows.values())
+    top, place, parts = max(rows), {}, []
     for floor, row in rows.items():
         row.sort(key=lambda own: -lines[own])
-        sizes = [max(150, 46 * math.log2(1 + lines[own] / 60)) for own in row]
+        sizes = [wide[own] for own in row]
         x = (width - sum(sizes) - 24 * (len(row) - 1)) / 2
         for own, size in zip(row, sizes):
             place[own] = (x, 20 + (top - floor) * 92, size)
@@ -98,7 +100,7 @@ def draw(lines, uses):
     desc = "\n".join(f"{own}: {' '.join(sorted(of))}" for own, of in sorted(uses.items()))
     style = ("rect{fill:#f6f8fa;stroke:#57606a}path{fill:none;stroke:#8c959f}text{font:11px sans-serif;text-anchor:middle;"
              "fill:#57606a}.name{font:bold 14px sans-serif;fill:#1f2328}tspan{font:11px sans-serif;fill:#8c959f}")
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {40 + top * 92}">\n<title>Rooms of src/, each above '
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {40 + top * 92}">\n<title>Rooms of src/, each above '
             f'what it imports</title>\n<desc>\n{desc}\n</desc>\n<style>{style}</style>\n<rect width="100%" height="100%" '
             f'style="fill:#fff;stroke:none"/>\n' + "\n".join(parts) + "\n</svg>\n")
 
